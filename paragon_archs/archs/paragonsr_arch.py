@@ -1,0 +1,339 @@
+"""ParagonSR: a reparameterizable convolutional super-resolution network.
+
+Origin: ParagonSR by Philip Hofmann (MIT), built here from its published layout. MIT.
+Particular: a gated feed-forward whose depthwise 3x3 is three parallel branches in
+training. Their sum is linear, so the forward folds them into one kernel on the fly
+(same gradients, one convolution); `fuse` makes the fold permanent.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..utils.registry import ARCH_REGISTRY
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "paragonsr_nano": {
+        "num_feat": 24,
+        "num_groups": 3,
+        "num_blocks": 2,
+        "ffn_expansion": 1.5,
+    },
+    "paragonsr_tiny": {
+        "num_feat": 32,
+        "num_groups": 3,
+        "num_blocks": 3,
+        "ffn_expansion": 2.0,
+    },
+    "paragonsr_xs": {
+        "num_feat": 48,
+        "num_groups": 4,
+        "num_blocks": 4,
+        "ffn_expansion": 2.0,
+    },
+    "paragonsr_s": {
+        "num_feat": 64,
+        "num_groups": 6,
+        "num_blocks": 6,
+        "ffn_expansion": 2.0,
+    },
+    "paragonsr_m": {
+        "num_feat": 96,
+        "num_groups": 8,
+        "num_blocks": 8,
+        "ffn_expansion": 2.0,
+    },
+    "paragonsr_l": {
+        "num_feat": 128,
+        "num_groups": 10,
+        "num_blocks": 10,
+        "ffn_expansion": 2.0,
+    },
+    "paragonsr_xl": {
+        "num_feat": 160,
+        "num_groups": 12,
+        "num_blocks": 12,
+        "ffn_expansion": 2.0,
+    },
+}
+
+MAX_SCALE = 8
+
+
+class LayerScale(nn.Module):
+    """A learnable factor per channel on a residual branch (CaiT, 2021)."""
+
+    def __init__(self, channels: int, init_value: float = 1e-5) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.full((channels,), init_value))
+
+    def forward(self, x: Tensor, branch: Tensor) -> Tensor:
+        """Returns `x + gamma * branch`, both (B, C, H, W), in one pass."""
+        return torch.addcmul(x, self.gamma.view(1, -1, 1, 1), branch)
+
+
+class ReparamConv(nn.Module):
+    """Depthwise 3x3 of three parallel branches that are summed (`ReparamConvV3`).
+
+    With `branch_scales` each branch also has a learnable scalar; released weights hold
+    plain sums, so it is off by default and absent from the state dict.
+    """
+
+    def __init__(self, channels: int, branch_scales: bool = False) -> None:
+        super().__init__()
+        self.conv3x3 = nn.Conv2d(channels, channels, 3, 1, 1, groups=channels)
+        self.conv1x1 = nn.Conv2d(channels, channels, 1, groups=channels)
+        self.dw_conv3x3 = nn.Conv2d(channels, channels, 3, 1, 1, groups=channels)
+        if branch_scales:
+            self.branch_scales = nn.Parameter(torch.ones(3))
+        else:
+            self.branch_scales = None
+
+    def kernel(self) -> tuple[Tensor, Tensor]:
+        """Returns weight (C, 1, 3, 3) and bias (C) of the one equal convolution."""
+        branches = (self.conv3x3, self.conv1x1, self.dw_conv3x3)
+        # A 1x1 branch is a 3x3 one with zeros around its value.
+        weights = [F.pad(b.weight, [(3 - b.kernel_size[0]) // 2] * 4) for b in branches]
+        biases = [b.bias for b in branches if b.bias is not None]
+        if self.branch_scales is not None:
+            scales = self.branch_scales.unbind()
+            weights = [s * w for s, w in zip(scales, weights, strict=True)]
+            biases = [s * b for s, b in zip(scales, biases, strict=True)]
+        return (
+            weights[0] + weights[1] + weights[2],
+            biases[0] + biases[1] + biases[2],
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight, bias = self.kernel()
+        return F.conv2d(x, weight, bias, padding=1, groups=x.shape[1])
+
+    @torch.no_grad()
+    def fuse(self) -> nn.Conv2d:
+        """Returns the equal depthwise convolution, summed in float64."""
+        fused = copy.deepcopy(self.conv3x3)
+        weight, bias = copy.deepcopy(self).double().kernel()
+        fused.weight.copy_(weight)
+        assert fused.bias is not None
+        fused.bias.copy_(bias)
+        return fused
+
+
+class InceptionDWConv(nn.Module):
+    """Depthwise context: identity, square, wide and tall kernels on channel groups."""
+
+    def __init__(
+        self,
+        channels: int,
+        square_kernel_size: int = 3,
+        band_kernel_size: int = 11,
+        branch_ratio: float = 0.125,
+    ) -> None:
+        super().__init__()
+        g = int(channels * branch_ratio)
+        if not 1 <= g <= channels // 3:
+            raise ValueError(
+                "Expected branch_ratio to give each of the three branches 1 to "
+                f"num_feat / 3 channels, but got {branch_ratio!r} ({g} of {channels}). "
+                "Use 0.125, the published value."
+            )
+        k, band = square_kernel_size, band_kernel_size
+        self.dwconv_hw = nn.Conv2d(g, g, k, padding=k // 2, groups=g)
+        self.dwconv_w = nn.Conv2d(g, g, (1, band), padding=(0, band // 2), groups=g)
+        self.dwconv_h = nn.Conv2d(g, g, (band, 1), padding=(band // 2, 0), groups=g)
+        self.split = [channels - 3 * g, g, g, g]
+
+    def forward(self, x: Tensor) -> Tensor:
+        identity, square, width, height = torch.split(x, self.split, dim=1)
+        return torch.cat(
+            (
+                identity,
+                self.dwconv_hw(square),
+                self.dwconv_w(width),
+                self.dwconv_h(height),
+            ),
+            dim=1,
+        )
+
+
+class GatedFFN(nn.Module):
+    """out(mish(mixer(gate(x))) * inner(x)): a gated linear unit with spatial gate."""
+
+    def __init__(
+        self, channels: int, expansion: float, branch_scales: bool = False
+    ) -> None:
+        super().__init__()
+        hidden = int(channels * expansion)
+        self.project_in_g = nn.Conv2d(channels, hidden, 1)
+        self.project_in_i = nn.Conv2d(channels, hidden, 1)
+        self.spatial_mixer = ReparamConv(hidden, branch_scales)
+        self.project_out = nn.Conv2d(hidden, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate = F.mish(self.spatial_mixer(self.project_in_g(x)))
+        return self.project_out(gate * self.project_in_i(x))
+
+
+class ParagonBlock(nn.Module):
+    """x + ls1 * context(norm1(x)), then x + ls2 * transformer(norm2(x))."""
+
+    def __init__(
+        self,
+        channels: int,
+        ffn_expansion: float,
+        branch_scales: bool,
+        **context: Any,
+    ) -> None:
+        super().__init__()
+        self.norm1 = nn.GroupNorm(1, channels)
+        self.context = InceptionDWConv(channels, **context)
+        self.ls1 = LayerScale(channels)
+        self.norm2 = nn.GroupNorm(1, channels)
+        self.transformer = GatedFFN(channels, ffn_expansion, branch_scales)
+        self.ls2 = LayerScale(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.ls1(x, self.context(self.norm1(x)))
+        return self.ls2(x, self.transformer(self.norm2(x)))
+
+
+class ParagonGroup(nn.Module):
+    """A row of blocks with a skip around it: blocks(x) + x."""
+
+    def __init__(self, *blocks: nn.Module) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(*blocks)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.blocks(x) + x
+
+
+@ARCH_REGISTRY.register()
+class ParagonSR(nn.Module):
+    """ParagonSR, training form; `fuse_model` turns it into the fused form.
+
+    Args:
+        scale: Upscaling factor, 1 to 8.
+        in_chans: Channels of the input and of the output.
+        num_feat: Width of the body (F).
+        num_groups: Residual groups.
+        num_blocks: Blocks in a group.
+        ffn_expansion: Hidden width of the feed-forward over F.
+        square_kernel_size: Side of the context's square kernel, odd.
+        band_kernel_size: Length of the context's wide and tall kernels, odd.
+        branch_ratio: Share of F that each of the context's kernels works on.
+        branch_scales: Whether each reparameterizable branch has a learnable scalar.
+
+    Raises:
+        ValueError: for a scale outside 1 to 8, an even kernel or a branch ratio that
+            leaves a branch empty.
+    """
+
+    def __init__(
+        self,
+        *,
+        scale: int = 4,
+        in_chans: int = 3,
+        num_feat: int = 64,
+        num_groups: int = 6,
+        num_blocks: int = 6,
+        ffn_expansion: float = 2.0,
+        square_kernel_size: int = 3,
+        band_kernel_size: int = 11,
+        branch_ratio: float = 0.125,
+        branch_scales: bool = False,
+    ) -> None:
+        hyperparameters = {
+            k: v for k, v in locals().items() if k not in ("self", "__class__")
+        }
+        super().__init__()
+        self.hyperparameters = hyperparameters
+        if not (isinstance(scale, int) and 1 <= scale <= MAX_SCALE):
+            raise ValueError(
+                f"Expected scale to be an integer from 1 to {MAX_SCALE}, but got "
+                f"{scale!r}. Use 2, 3, 4 or 8, or any other in that range."
+            )
+        for name in ("square_kernel_size", "band_kernel_size"):
+            if hyperparameters[name] % 2 != 1:
+                raise ValueError(
+                    f"Expected {name} to be odd, but got {hyperparameters[name]!r}. "
+                    "An even kernel would shift the image."
+                )
+        self.scale = scale
+
+        def block() -> ParagonBlock:
+            return ParagonBlock(
+                num_feat,
+                ffn_expansion,
+                branch_scales,
+                square_kernel_size=square_kernel_size,
+                band_kernel_size=band_kernel_size,
+                branch_ratio=branch_ratio,
+            )
+
+        self.conv_in = nn.Conv2d(in_chans, num_feat, 3, 1, 1)
+        self.body = nn.Sequential(
+            *(
+                ParagonGroup(*(block() for _ in range(num_blocks)))
+                for _ in range(num_groups)
+            )
+        )
+        self.conv_fuse = nn.Conv2d(num_feat, num_feat, 3, 1, 1)
+        self.upsampler = nn.Sequential(
+            nn.Conv2d(num_feat, num_feat * scale * scale, 3, 1, 1),
+            nn.PixelShuffle(scale),
+        )
+        self.conv_out = nn.Conv2d(num_feat, in_chans, 3, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Upscales `x` (B, C, H, W) in [0, 1] to (B, C, H * scale, W * scale)."""
+        shallow = self.conv_in(x)
+        deep = self.conv_fuse(self.body(shallow)) + shallow
+        return self.conv_out(self.upsampler(deep))
+
+
+@ARCH_REGISTRY.register()
+def paragonsr_nano(scale: int = 4, **overrides: Any) -> ParagonSR:
+    """Nano, 3 groups of 2 blocks, 24 channels."""
+    return ParagonSR(scale=scale, **{**VARIANTS["paragonsr_nano"], **overrides})
+
+
+@ARCH_REGISTRY.register()
+def paragonsr_tiny(scale: int = 4, **overrides: Any) -> ParagonSR:
+    """Tiny, 3 groups of 3 blocks, 32 channels."""
+    return ParagonSR(scale=scale, **{**VARIANTS["paragonsr_tiny"], **overrides})
+
+
+@ARCH_REGISTRY.register()
+def paragonsr_xs(scale: int = 4, **overrides: Any) -> ParagonSR:
+    """Extra small, 4 groups of 4 blocks, 48 channels."""
+    return ParagonSR(scale=scale, **{**VARIANTS["paragonsr_xs"], **overrides})
+
+
+@ARCH_REGISTRY.register()
+def paragonsr_s(scale: int = 4, **overrides: Any) -> ParagonSR:
+    """Small, 6 groups of 6 blocks, 64 channels."""
+    return ParagonSR(scale=scale, **{**VARIANTS["paragonsr_s"], **overrides})
+
+
+@ARCH_REGISTRY.register()
+def paragonsr_m(scale: int = 4, **overrides: Any) -> ParagonSR:
+    """Medium, 8 groups of 8 blocks, 96 channels."""
+    return ParagonSR(scale=scale, **{**VARIANTS["paragonsr_m"], **overrides})
+
+
+@ARCH_REGISTRY.register()
+def paragonsr_l(scale: int = 4, **overrides: Any) -> ParagonSR:
+    """Large, 10 groups of 10 blocks, 128 channels."""
+    return ParagonSR(scale=scale, **{**VARIANTS["paragonsr_l"], **overrides})
+
+
+@ARCH_REGISTRY.register()
+def paragonsr_xl(scale: int = 4, **overrides: Any) -> ParagonSR:
+    """Extra large, 12 groups of 12 blocks, 160 channels."""
+    return ParagonSR(scale=scale, **{**VARIANTS["paragonsr_xl"], **overrides})

@@ -1,0 +1,248 @@
+"""The only reader and writer of weight files."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+from spandrel import (
+    MAIN_REGISTRY,
+    ArchRegistry,
+    ImageModelDescriptor,
+    UnsupportedModelError,
+    canonicalize_state_dict,
+)
+from torch import Tensor, nn
+
+from .loaders import PARAGON_REGISTRY, PackArchitecture
+from .utils.files import atomic_write
+
+PICKLES = (".pth", ".pt", ".ckpt", ".tar", ".state")
+"""Extensions that hold a pickle; `.pth.tar` ends in one of them too."""
+
+_TEMPORARY = "Use a .safetensors or a .pth file."
+
+
+def read_state_dict(path: str | Path) -> dict[str, Tensor]:
+    """Reads names and tensors of a weight file; nothing in it is executed.
+
+    Wrappers (`params_ema`, `params`, `state_dict`, ...) and the prefix `module.` are
+    taken off; of several, EMA weights win.
+
+    Args:
+        path: A `.safetensors`, `.pth`, `.pt`, `.ckpt` or `.pth.tar` file.
+
+    Returns:
+        Names and tensors, on the CPU.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: when it is cut off, holds other things than tensors, or has
+            another extension.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"Expected a weight file, but got {str(file)!r}, which does not exist. "
+            "Check the path."
+        )
+    suffix = file.suffix.lower()
+    if suffix == ".safetensors":
+        try:
+            content: Any = safetensors.torch.load_file(file)
+        except SafetensorError as error:
+            raise ValueError(
+                f"Expected {str(file)!r} to be a whole safetensors file, but it is "
+                f"not ({error}). Get or save it anew."
+            ) from error
+    elif suffix in PICKLES:
+        content = _read_pickle(file)
+    else:
+        raise ValueError(
+            f"Expected the extension of a weight file to be .safetensors or one of "
+            f"{', '.join(PICKLES)}, but got {str(file)!r}. {_TEMPORARY}"
+        )
+    state = canonicalize_state_dict(content) if isinstance(content, dict) else {}
+    tensors = {k: v for k, v in state.items() if isinstance(v, Tensor)}
+    if not tensors:
+        raise ValueError(
+            f"Expected {str(file)!r} to hold a network's weights, but it holds no "
+            f"tensors by name. {_TEMPORARY}"
+        )
+    return tensors
+
+
+def _read_pickle(file: Path) -> Any:
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        # torch refuses anything but tensors and plain containers, and names it.
+        raise ValueError(
+            f"Expected {str(file)!r} to hold tensors only, but it is no pickle of "
+            "tensors, or holds objects that would run code when opened. Nothing was "
+            "executed; ask its author for a .safetensors file."
+        ) from error
+    except (RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
+        raise ValueError(
+            f"Expected {str(file)!r} to be a whole checkpoint, but it is cut off or "
+            "damaged. Get or save it anew."
+        ) from error
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """Returns the metadata of a safetensors file; empty for other files."""
+    if Path(path).suffix.lower() != ".safetensors":
+        return {}
+    try:
+        with safe_open(path, framework="pt") as opened:
+            return dict(opened.metadata() or {})
+    except SafetensorError as error:
+        raise ValueError(
+            f"Expected {str(path)!r} to be a whole safetensors file, but it is not "
+            f"({error}). Get or save it anew."
+        ) from error
+
+
+def load_model(
+    path_or_state_dict: str | Path | Mapping[str, Any],
+    device: str | torch.device = "cpu",
+    overrides: Mapping[str, Any] | None = None,
+) -> ImageModelDescriptor:
+    """Opens a network: its architecture and hyperparameters come from the tensors.
+
+    Args:
+        path_or_state_dict: A weight file, or a state dict (wrapped or not).
+        device: Where the network goes.
+        overrides: Constructor arguments that replace what was read; for values that
+            weights do not tell, such as `window_size`.
+
+    Returns:
+        spandrel's descriptor; calling it with (B, C, H, W) in [0, 1] upscales. The
+        pack's networks come first, then every architecture that spandrel knows.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: when it is no whole weight file, of no known network, or a tensor
+            does not fit.
+        TypeError: when an override is no argument of that network.
+    """
+    if isinstance(path_or_state_dict, (str, Path)):
+        name = repr(str(path_or_state_dict))
+        state = read_state_dict(path_or_state_dict)
+    else:
+        name = "the state dict"
+        state = canonicalize_state_dict(dict(path_or_state_dict))
+    architecture = find_architecture(state)
+    try:
+        if architecture is not None:
+            descriptor = architecture.load(state, overrides)
+        else:
+            descriptor = _load_foreign(state, MAIN_REGISTRY, name, overrides)
+    except RuntimeError as error:
+        # The first line only repeats the class; the second names the tensor.
+        detail = " ".join(str(error).split("\n")[1:2]).strip() or str(error)
+        raise ValueError(
+            f"Expected the tensors of {name} to fit the network that their names "
+            f"describe, but one does not: {detail} Check that the file is whole and "
+            "unedited."
+        ) from error
+    except (KeyError, ZeroDivisionError, IndexError) as error:
+        raise ValueError(
+            f"Expected {name} to hold every tensor of its network, but {error} is "
+            "missing or misshapen. Check that the file is whole and unedited."
+        ) from error
+    return descriptor.to(torch.device(device)).eval()
+
+
+def _load_foreign(
+    state: dict[str, Any],
+    registry: ArchRegistry,
+    name: str,
+    overrides: Mapping[str, Any] | None,
+) -> ImageModelDescriptor:
+    try:
+        descriptor = registry.load(state)
+    except UnsupportedModelError as error:
+        raise ValueError(
+            f"Expected {name} to hold a network of this pack or of spandrel, but its "
+            "tensors match none. `paragon variants` lists this pack's."
+        ) from error
+    if not isinstance(descriptor, ImageModelDescriptor):
+        raise ValueError(
+            f"Expected {name} to hold a network from image to image, but it is a "
+            f"{descriptor.architecture.name} with other inputs. Use another model."
+        )
+    if overrides:
+        raise ValueError(
+            f"Expected overrides for a network of this pack only, but {name} is a "
+            f"{descriptor.architecture.name}. Leave {', '.join(overrides)} out."
+        )
+    return descriptor
+
+
+def find_architecture(state: Mapping[str, Any]) -> PackArchitecture | None:
+    """Returns the pack's loader that detects `state`, or None."""
+    for support in PARAGON_REGISTRY:
+        if support.detect(dict(state)):
+            assert isinstance(support.architecture, PackArchitecture)
+            return support.architecture
+    return None
+
+
+def save_model(
+    model: nn.Module, path: str | Path, metadata: Mapping[str, str] | None = None
+) -> None:
+    """Writes a network's weights; the file is whole or not there.
+
+    Args:
+        model: The network, training or fused form.
+        path: `.safetensors` (with metadata) or `.pth` (`{"params": ...}`).
+        metadata: Added to what is always written: architecture, arguments, scale.
+
+    Raises:
+        ValueError: for another extension, or weights that are not finite.
+    """
+    save_state_dict(model.state_dict(), path, {**describe(model), **(metadata or {})})
+
+
+def describe(model: nn.Module) -> dict[str, str]:
+    """Returns the metadata of a network: its class, arguments (JSON) and scale."""
+    arguments = getattr(model, "hyperparameters", None)
+    described = {"architecture": type(model).__name__}
+    if isinstance(arguments, dict):
+        described["arguments"] = json.dumps(arguments)
+        if "scale" in arguments:
+            described["scale"] = str(arguments["scale"])
+    return described
+
+
+def save_state_dict(
+    state: Mapping[str, Tensor], path: str | Path, metadata: Mapping[str, str]
+) -> None:
+    """Writes names and tensors as `save_model` does; `metadata` is written as it is."""
+    file = Path(path)
+    tensors = {k: v.detach().cpu().contiguous() for k, v in state.items()}
+    bad = [k for k, v in tensors.items() if not torch.isfinite(v).all()]
+    if bad:
+        raise ValueError(
+            f"Expected finite weights, but got a non-finite value in {bad[0]!r}. "
+            "Nothing was written."
+        )
+    if file.suffix not in (".safetensors", ".pth"):
+        raise ValueError(
+            f"Expected the output's extension to be .safetensors or .pth, but got "
+            f"{str(file)!r}. {_TEMPORARY}"
+        )
+    with atomic_write(file) as temporary:
+        if file.suffix == ".safetensors":
+            # A tensor that shares memory with another cannot be stored; copies can.
+            copies = {k: v.clone() for k, v in tensors.items()}
+            safetensors.torch.save_file(copies, temporary, dict(metadata))
+        else:
+            torch.save({"params": tensors, "metadata": dict(metadata)}, temporary)

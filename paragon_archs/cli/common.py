@@ -1,0 +1,94 @@
+"""What the sub-commands share: exit codes and errors in one sentence."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable, Sequence
+
+EXIT_DONE = 0
+EXIT_FAILED = 1  # the work itself failed, wholly or on some inputs
+EXIT_USAGE = 2  # wrong use: arguments, option files, missing or unfit input
+
+
+class CommandError(Exception):
+    """The work failed (exit code 1); the message is the one sentence for the user."""
+
+
+def guarded(run: Callable[[], int], debug: bool = False) -> int:
+    """Runs a command; errors of the user's making become one sentence on stderr.
+
+    Args:
+        run: The command's work; returns an exit code.
+        debug: Whether to let the traceback through.
+
+    Returns:
+        `run`'s exit code; 2 for wrong use (ValueError, TypeError, missing files,
+        missing optional packages), 1 for a `CommandError`.
+    """
+    try:
+        return run()
+    except CommandError as error:
+        code, message = EXIT_FAILED, str(error)
+        if debug:
+            raise
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        code, message = EXIT_USAGE, str(error) or type(error).__name__
+        if debug:
+            raise
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+def parser(name: str, summary: str, example: str) -> argparse.ArgumentParser:
+    """Returns a sub-command's parser: summary on top, one example at the end."""
+    return argparse.ArgumentParser(
+        prog=f"paragon {name}",
+        description=summary,
+        epilog=f"example: {example}",
+        allow_abbrev=False,
+    )
+
+
+def set_up_logging(verbose: bool = False) -> None:
+    """Sends the library's log messages to stderr, warnings and above by default."""
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING,
+        format="%(levelname)s: %(message)s",
+        stream=sys.stderr,
+    )
+
+
+Main = Callable[[Sequence[str] | None], int]
+
+
+def check_claims(
+    file: str, variant: str | None = None, scale: int | None = None
+) -> None:
+    """Holds flags that repeat what a checkpoint tells to what it tells.
+
+    Args:
+        file: The checkpoint.
+        variant: A variant, by its whole name (`paragonsr_s`) or its last part (`s`).
+        scale: An upscaling factor.
+
+    Raises:
+        ValueError: when a flag contradicts the checkpoint.
+    """
+    from ..checkpoint import load_model  # noqa: PLC0415 (keeps `--help` fast)
+
+    descriptor = load_model(file)
+    held = next(iter(descriptor.tags), None)
+    if variant is not None and held is not None:
+        wanted = variant.lower()
+        if wanted != held and not held.endswith(f"_{wanted}"):
+            raise ValueError(
+                f"Expected --variant to be {held!r}, as {file!r} tells, but got "
+                f"{variant!r}. Leave the flag out or name the right file."
+            )
+    if scale is not None and scale != descriptor.scale:
+        raise ValueError(
+            f"Expected --scale to be {descriptor.scale}, as {file!r} tells, but got "
+            f"{scale}. Leave the flag out or name the right file."
+        )

@@ -1,0 +1,85 @@
+"""`paragon fuse IN [-o OUT]`, and `scripts/fuse_model.py`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..checkpoint import (
+    find_architecture,
+    load_model,
+    read_metadata,
+    read_state_dict,
+    save_model,
+)
+from ..fuse import fuse_model
+from .common import EXIT_DONE, check_claims, guarded, parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Fuses a training checkpoint into the community's release layout."""
+    arguments = parser(
+        "fuse",
+        "Turns a training checkpoint into the fused form: same picture, fewer tensors.",
+        "paragon fuse net_g_latest.safetensors -o 4xMyModel_fused.safetensors",
+    )
+    arguments.add_argument("input", nargs="?", help="checkpoint in training form")
+    arguments.add_argument(
+        "-o", "--output", help="file to write (INPUT_fused.safetensors)"
+    )
+    arguments.add_argument("--overwrite", action="store_true", help="replace OUTPUT")
+    published = arguments.add_argument_group("published flags")
+    published.add_argument("--checkpoint", help="same as INPUT")
+    published.add_argument("--out-dir", help="folder for NAME_fused.safetensors")
+    published.add_argument("--variant", help="checked against the checkpoint")
+    published.add_argument("--scale", type=int, help="checked against the checkpoint")
+    options = arguments.parse_args(argv)
+    return guarded(lambda: _fuse(options))
+
+
+def _fuse(options: argparse.Namespace) -> int:
+    source = options.input or options.checkpoint
+    if not source or (options.input and options.checkpoint):
+        raise ValueError(
+            f"Expected one checkpoint, but got {source!r}. Give INPUT or --checkpoint."
+        )
+    state = read_state_dict(source)
+    architecture = find_architecture(state)
+    if architecture is None:
+        raise ValueError(
+            f"Expected a network of this pack, but got {source!r}, which is not. "
+            "`paragon info` says what it is."
+        )
+    check_claims(source, options.variant, options.scale)
+    reading = architecture.read(architecture.canonical(state))
+    if reading.form == "fused":
+        raise ValueError(
+            f"Expected a checkpoint in training form, but got {source!r}, which is "
+            "fused. Use it as it is."
+        )
+    output = _output(source, options.output, options.out_dir)
+    if output.exists() and not options.overwrite:
+        raise ValueError(
+            f"Expected a new output, but {str(output)!r} exists. Choose another name "
+            "or pass --overwrite."
+        )
+    if options.out_dir:
+        output.parent.mkdir(parents=True, exist_ok=True)
+    kept = {
+        k: v
+        for k, v in read_metadata(source).items()
+        if k not in ("architecture", "arguments", "scale")
+    }
+    save_model(fuse_model(load_model(source).model), output, {**kept, "form": "fused"})
+    print(f"wrote {output}")
+    return EXIT_DONE
+
+
+def _output(source: str, output: str | None, folder: str | None) -> Path:
+    if output:
+        return Path(output)
+    stem = Path(source).name
+    for suffix in (".pth.tar", ".safetensors", ".pth", ".ckpt", ".pt"):
+        stem = stem.removesuffix(suffix)
+    return Path(folder or Path(source).parent) / f"{stem}_fused.safetensors"
