@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from .common import EXIT_DONE, EXIT_USAGE
 
 # Topic -> (module beside this one, summary).
-TOPICS: dict[str, tuple[str, str]] = {}
+TOPICS: dict[str, tuple[str, str]] = {
+    "training": ("benchmark_training", "seconds per training step"),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,8 +24,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_DONE
     if not arguments or arguments[0] not in TOPICS:
         got = f", but got {arguments[0]!r}" if arguments else ""
-        print(f"error: Expected a topic out of {', '.join(TOPICS)}{got}.", end=" ")
-        print("See `paragon benchmark --help`.", file=sys.stderr)
+        print(
+            f"error: Expected a topic out of {', '.join(TOPICS)}{got}. See `paragon "
+            "benchmark --help`.",
+            file=sys.stderr,
+        )
         return EXIT_USAGE
     module = importlib.import_module(f"paragon_archs.cli.{TOPICS[arguments[0]][0]}")
     return module.main(arguments[1:])

@@ -1,0 +1,1 @@
+"""Protocols, metrics, speed: every figure of the README comes from here."""
