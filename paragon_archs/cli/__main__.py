@@ -15,6 +15,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "fuse": ("fuse", "turn a training checkpoint into the fused form"),
     "export": ("export", "write an ONNX graph and check it against torch"),
     "upscale": ("upscale", "upscale images"),
+    "quickstart": ("quickstart", "photographs and report of scripts/quickstart.sh"),
     "benchmark": ("benchmark", "measure speed, quality, training, video"),
     "variants": ("variants", "list the networks of this pack"),
 }
