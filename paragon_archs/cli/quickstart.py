@@ -1,4 +1,4 @@
-"""`paragon quickstart images|report`: the steps of scripts/quickstart.sh around ours."""
+"""`paragon quickstart images|report`: the steps of scripts/quickstart.sh."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class Row:
-    """One photograph: PSNR of bicubic and of the network in dB, seconds of the latter."""
+    """One photograph: PSNR of bicubic and of the network (dB), its seconds."""
 
     name: str
     bicubic: float
@@ -149,7 +149,9 @@ def side_by_side(
     bicubic = to_bytes(imresize(to_tensor(small), scale))
     nearest = small.repeat(scale, axis=0).repeat(scale, axis=1)
     height, width = (min(size, side) for side in high.shape[:2])
-    top, left = ((s - d) // 2 for s, d in zip(high.shape, (height, width), strict=False))
+    top, left = (
+        (s - d) // 2 for s, d in zip(high.shape, (height, width), strict=False)
+    )
     detail = (slice(top, top + height), slice(left, left + width))
     caption, gap, zoom = 20, 6, 2  # pixels; details are shown enlarged, unfiltered
     tiles = [
