@@ -1,0 +1,1 @@
+"""Option files: reading, overriding and checking them before anything is created."""
