@@ -1,0 +1,109 @@
+"""`paragon export IN -o OUT.onnx`, and `scripts/export_onnx.py`."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..checkpoint import load_model
+from ..export import GraphMismatchError, export_onnx
+from .common import EXIT_DONE, CommandError, check_claims, guarded, parser, stem
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exports a checkpoint and checks the result against torch."""
+    arguments = parser(
+        "export",
+        "Writes a checkpoint as an ONNX graph and checks it in onnxruntime against "
+        "torch; a graph that differs is not left behind.",
+        "paragon export 4xParagonSR_S.safetensors -o 4xParagonSR_S.onnx --dtype fp16",
+    )
+    arguments.add_argument("input", nargs="?", help="checkpoint, any form")
+    arguments.add_argument("-o", "--output", help="file to write, .onnx")
+    arguments.add_argument(
+        "--dtype",
+        choices=("fp32", "fp16", "bf16"),
+        default="fp32",
+        help="precision inside the graph; in and out stay float32 (fp32)",
+    )
+    arguments.add_argument("--opset", type=int, default=18, help="18 to 20 (18)")
+    arguments.add_argument(
+        "--static", metavar="HxW", type=_size, help="fix height and width, batch 1"
+    )
+    arguments.add_argument("--overwrite", action="store_true", help="replace OUTPUT")
+    published = arguments.add_argument_group("published flags")
+    published.add_argument("--checkpoint", help="same as INPUT")
+    published.add_argument(
+        "--out-dir", help="folder for NAME_op18_fp32.onnx and NAME_op18_fp16.onnx"
+    )
+    published.add_argument("--variant", help="checked against the checkpoint")
+    published.add_argument("--scale", type=int, help="checked against the checkpoint")
+    options = arguments.parse_args(argv)
+    return guarded(lambda: _export(options))
+
+
+def _size(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
+    if not found:
+        raise argparse.ArgumentTypeError(
+            f"Expected a size to be HEIGHTxWIDTH, such as 720x1280, but got {text!r}."
+        )
+    return int(found[1]), int(found[2])
+
+
+def _export(options: argparse.Namespace) -> int:
+    source = options.input or options.checkpoint
+    if not source or (options.input and options.checkpoint):
+        raise ValueError(
+            f"Expected one checkpoint, but got {source!r}. Give INPUT or --checkpoint."
+        )
+    check_claims(source, options.variant, options.scale)
+    outputs = _outputs(source, options)
+    for output in outputs:
+        if output.exists() and not options.overwrite:
+            raise ValueError(
+                f"Expected a new output, but {str(output)!r} exists. Choose another "
+                "name or pass --overwrite."
+            )
+    if options.out_dir:
+        Path(options.out_dir).mkdir(parents=True, exist_ok=True)
+    descriptor = load_model(source)
+    for output, dtype in outputs.items():
+        try:
+            found = export_onnx(
+                descriptor.model,
+                output,
+                dtype=dtype,
+                opset=options.opset,
+                static=options.static,
+                in_chans=descriptor.input_channels,
+                metadata={"scale": str(descriptor.scale)},
+            )
+        except GraphMismatchError as error:
+            raise CommandError(str(error)) from error
+        print(f"checked against torch: {found}")
+        print(f"wrote {output}")
+    return EXIT_DONE
+
+
+def _outputs(source: str, options: argparse.Namespace) -> dict[Path, str]:
+    """Returns each file to write and the precision inside it."""
+    if options.output and options.out_dir:
+        raise ValueError(
+            "Expected -o or --out-dir, but got both. Leave one of the two out."
+        )
+    if options.out_dir:
+        name = f"{stem(source)}_op{options.opset}"
+        folder = Path(options.out_dir)
+        return {folder / f"{name}_{d}.onnx": d for d in ("fp32", "fp16")}
+    if not options.output:
+        raise ValueError("Expected an output, but got none. Give -o OUT.onnx.")
+    output = Path(options.output)
+    if output.suffix.lower() != ".onnx":
+        raise ValueError(
+            f"Expected the output's extension to be .onnx, but got {str(output)!r}. "
+            "Name the file so."
+        )
+    return {output: options.dtype}

@@ -1,0 +1,244 @@
+"""Network -> ONNX file, for the strictest of the graph's consumers.
+
+One file, default-domain operators alone, the IR version that onnxruntime 1.17 reads,
+float32 in and out under the names `input` and `output`, dynamic batch, height and
+width; run in onnxruntime against torch before the file gets its name.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import json
+import logging
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..fuse import fuse_model
+from ..utils.files import atomic_write
+from .check import SIZES, Comparison, GraphMismatchError, Shape, compare
+
+OPSETS = (18, 19, 20)
+"""The exporter writes 18 and more; chaiNNer's onnx refuses 21."""
+
+_MAX_IR = {18: 8, 19: 9, 20: 9}
+
+_DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
+
+_AXES = ("batch", None, "height", "width")
+
+
+class Graph(nn.Module):
+    """A network in the graph's dtype behind float32 inputs and outputs."""
+
+    def __init__(self, network: nn.Module, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.network = network.to(dtype)
+        self.dtype = dtype
+
+    def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
+        answer = self.network(*(x.to(self.dtype) for x in inputs))
+        if isinstance(answer, tuple):
+            return tuple(y.float() for y in answer)
+        return answer.float()
+
+
+def require(*names: str) -> list[Any]:
+    """Imports optional packages.
+
+    Raises:
+        ImportError: one sentence with the extra that brings an absent one.
+    """
+    modules = []
+    for name in names:
+        try:
+            modules.append(importlib.import_module(name))
+        except ModuleNotFoundError as error:
+            if error.name != name:  # there, but broken: its own error says more
+                raise
+            raise ImportError(
+                f"Expected the package {name} to be installed, but it is not. "
+                "Run: pip install paragon-archs[onnx]",
+                name=name,
+            ) from error
+    return modules
+
+
+def export_onnx(
+    model: nn.Module,
+    path: str | Path,
+    *,
+    dtype: str = "fp32",
+    opset: int = 18,
+    static: tuple[int, int] | None = None,
+    in_chans: int | None = None,
+    metadata: dict[str, str] | None = None,
+) -> Comparison:
+    """Writes a network as an ONNX graph and checks it in onnxruntime.
+
+    Args:
+        model: The network, training or fused form; a copy of it is exported.
+        path: The file; it appears only when the graph agrees with torch.
+        dtype: Precision inside the graph, `fp32` or `fp16`; in and out stay float32.
+        opset: Version of the operators, 18 to 20.
+        static: Height and width to fix, with a batch of one; dynamic otherwise.
+        in_chans: Channels of the input; from the model's hyperparameters otherwise.
+        metadata: Added to the file's own.
+
+    Returns:
+        The comparison with torch.
+
+    Raises:
+        ImportError: without onnx, onnxscript or onnxruntime.
+        ValueError: for a dtype or opset that the format or its readers lack.
+        GraphMismatchError: when the graph's answers differ; no file is left.
+    """
+    if dtype not in _DTYPES:
+        hint = (
+            "ONNX's Conv takes no bfloat16 at these opsets; export fp32 and give "
+            "TensorRT's builder its bf16 flag (`paragon export IN -o OUT.trt --dtype "
+            "bf16`)."
+            if dtype == "bf16"
+            else "Use one of the two."
+        )
+        raise ValueError(
+            f"Expected dtype to be fp32 or fp16, but got {dtype!r}. {hint}"
+        )
+    if opset not in OPSETS:
+        raise ValueError(
+            f"Expected opset to be one of {', '.join(map(str, OPSETS))}, but got "
+            f"{opset!r}. 18 is what every consumer takes."
+        )
+    onnx, _, onnxruntime = require("onnx", "onnxscript", "onnxruntime")
+    hyperparameters = getattr(model, "hyperparameters", {})
+    channels = in_chans or hyperparameters.get("in_chans", 3)
+    reference = fuse_model(model).float().cpu().eval().requires_grad_(False)
+    network = copy.deepcopy(reference)
+
+    def make_inputs(size: Shape) -> list[Tensor]:
+        batch, height, width = size
+        generator = torch.Generator().manual_seed(batch + height * width)
+        return [torch.rand(batch, channels, height, width, generator=generator)]
+
+    sizes = SIZES if static is None else ((1, *static),)
+    # The example is no multiple of a window, nor 1, which exporters take as a constant.
+    example = make_inputs((2, 19, 21) if static is None else (1, *static))
+    program = _trace(Graph(network, _DTYPES[dtype]), example, opset, static is None)
+    described = {
+        "architecture": type(model).__name__,
+        "arguments": json.dumps(hyperparameters, default=str),
+        "scale": str(hyperparameters.get("scale", "")),
+        "dtype": dtype,
+        **(metadata or {}),
+    }
+    proto = _tidy(program, opset, static is None, described)
+    onnx.checker.check_model(proto, full_check=True)
+    with atomic_write(path) as temporary:
+        onnx.save_model(proto, temporary)
+        try:
+            found = compare(
+                session_runner(onnxruntime, temporary),
+                reference,
+                make_inputs,
+                dtype,
+                sizes,
+            )
+        except onnxruntime.capi.onnxruntime_pybind11_state.Fail as error:
+            raise GraphMismatchError(
+                f"Expected onnxruntime to run the graph, but it failed: {error}. "
+                "Nothing was written."
+            ) from error
+        if not found.passed:
+            raise GraphMismatchError(
+                f"Expected the graph to answer as torch does, but got {found}. "
+                "Nothing was written."
+            )
+    return found
+
+
+def session_runner(
+    onnxruntime: Any, path: str | Path
+) -> Callable[[Sequence[Any]], Sequence[Any]]:
+    """Returns a function that runs the graph at `path` on the CPU."""
+    session = onnxruntime.InferenceSession(
+        str(path), providers=["CPUExecutionProvider"]
+    )
+    names = [i.name for i in session.get_inputs()]
+    return lambda arrays: session.run(None, dict(zip(names, arrays, strict=True)))
+
+
+def _trace(
+    graph: Graph, example: Sequence[Tensor], opset: int, dynamic: bool
+) -> torch.onnx.ONNXProgram:
+    axes = dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)
+    # The exporter reports its steps and this pack's opset on stdout and as warnings.
+    noisy = logging.getLogger("torch.onnx")
+    level = noisy.level
+    noisy.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                graph.eval(),
+                tuple(example),
+                input_names=["input", "prev_feat"][: len(example)],
+                output_names=["output", "feature_map"][: len(example)],
+                opset_version=opset,
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+                dynamic_shapes=(tuple(axes for _ in example),) if dynamic else None,
+            )
+    finally:
+        noisy.setLevel(level)
+    assert program is not None
+    return program
+
+
+def _tidy(
+    program: torch.onnx.ONNXProgram,
+    opset: int,
+    dynamic: bool,
+    metadata: dict[str, str],
+) -> Any:
+    """Brings the exporter's graph to the contract; returns an onnx.ModelProto."""
+    (onnx,) = require("onnx")
+    proto = program.model_proto
+    graph = proto.graph
+    proto.ir_version = min(proto.ir_version, _MAX_IR[opset])
+    versions = {o.domain: o.version for o in proto.opset_import}
+    used = {n.domain for n in graph.node} | {f.domain for f in proto.functions}
+    if used - {""} or versions.get("") != opset:
+        raise GraphMismatchError(
+            f"Expected operators of the default domain, opset {opset}, alone, but the "
+            f"exporter wrote {versions}. Try another version of torch."
+        )
+    del proto.opset_import[:]
+    proto.opset_import.append(onnx.helper.make_opsetid("", opset))
+    # What the exporter notes about itself: stack traces, with paths of this machine.
+    for part in (graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
+    # Shapes of inner tensors carry the exporter's symbols; readers infer them anew.
+    del graph.value_info[:]
+    if dynamic:
+        for value in graph.input:
+            for axis, name in zip(value.type.tensor_type.shape.dim, _AXES, strict=True):
+                if name:
+                    axis.dim_param = name
+        scale = metadata["scale"]
+        for value in graph.output:
+            factor = f"{scale}*" if value.name == "output" and scale != "1" else ""
+            for axis, name in zip(value.type.tensor_type.shape.dim, _AXES, strict=True):
+                if name:
+                    axis.dim_param = name if name == "batch" else f"{factor}{name}"
+    graph.name = metadata["architecture"]
+    proto.producer_name, proto.producer_version = "paragon_archs", ""
+    del proto.metadata_props[:]
+    onnx.helper.set_model_props(proto, metadata)
+    return proto

@@ -1,0 +1,8 @@
+"""`paragon export` under its published name and flags."""
+
+import sys
+
+from paragon_archs.cli.export import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,8 @@
+"""`paragon fuse` under its published name and flags."""
+
+import sys
+
+from paragon_archs.cli.fuse import main
+
+if __name__ == "__main__":
+    sys.exit(main())
