@@ -6,6 +6,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 EXIT_DONE = 0
 EXIT_FAILED = 1  # the work itself failed, wholly or on some inputs
@@ -58,6 +59,14 @@ def set_up_logging(verbose: bool = False) -> None:
         format="%(levelname)s: %(message)s",
         stream=sys.stderr,
     )
+
+
+def stem(file: str) -> str:
+    """Returns the name of a weight file without folder and extension."""
+    name = Path(file).name
+    for suffix in (".pth.tar", ".safetensors", ".pth", ".ckpt", ".pt"):
+        name = name.removesuffix(suffix)
+    return name
 
 
 Main = Callable[[Sequence[str] | None], int]

@@ -14,7 +14,7 @@ from ..checkpoint import (
     save_model,
 )
 from ..fuse import fuse_model
-from .common import EXIT_DONE, check_claims, guarded, parser
+from .common import EXIT_DONE, check_claims, guarded, parser, stem
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -79,7 +79,4 @@ def _fuse(options: argparse.Namespace) -> int:
 def _output(source: str, output: str | None, folder: str | None) -> Path:
     if output:
         return Path(output)
-    stem = Path(source).name
-    for suffix in (".pth.tar", ".safetensors", ".pth", ".ckpt", ".pt"):
-        stem = stem.removesuffix(suffix)
-    return Path(folder or Path(source).parent) / f"{stem}_fused.safetensors"
+    return Path(folder or Path(source).parent) / f"{stem(source)}_fused.safetensors"

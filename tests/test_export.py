@@ -1,0 +1,147 @@
+"""ONNX graphs: the contract of their consumers, and the command that writes them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from common import image, randomise
+from torch import nn
+
+import paragon_archs
+from paragon_archs.checkpoint import save_model
+from paragon_archs.cli.export import main
+from paragon_archs.export import GraphMismatchError, export_onnx
+from paragon_archs.export.onnx import require
+
+onnx = pytest.importorskip("onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
+
+
+def run(path, *inputs):
+    session = onnxruntime.InferenceSession(
+        str(path), providers=["CPUExecutionProvider"]
+    )
+    names = [i.name for i in session.get_inputs()]
+    return session.run(None, dict(zip(names, [x.numpy() for x in inputs], strict=True)))
+
+
+def small(scale=2, **overrides):
+    return randomise(
+        paragon_archs.create("paragonsr_nano", scale, num_groups=1, **overrides)
+    )
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    file = tmp_path_factory.mktemp("weights") / "2xSmall.safetensors"
+    save_model(small(), file)
+    return file
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "fp16"])
+def test_contract(tmp_path, dtype):
+    model = small(3)
+    found = export_onnx(model, tmp_path / "g.onnx", dtype=dtype)
+    assert found.passed
+    proto = onnx.load(tmp_path / "g.onnx")
+    assert proto.ir_version <= 9
+    assert [(o.domain, o.version) for o in proto.opset_import] == [("", 18)]
+    assert [p.name for p in tmp_path.iterdir()] == ["g.onnx"]
+    (given,), (answer,) = proto.graph.input, proto.graph.output
+    assert (given.name, answer.name) == ("input", "output")
+    for value, names in (
+        (given, ["batch", 3, "height", "width"]),
+        (answer, ["batch", 3, "3*height", "3*width"]),
+    ):
+        tensor = value.type.tensor_type
+        assert tensor.elem_type == onnx.TensorProto.FLOAT
+        assert [d.dim_param or d.dim_value for d in tensor.shape.dim] == names
+    # What chaiNNer and vs-mlrt do: set the size, infer the output's.
+    for axis, size in zip(
+        given.type.tensor_type.shape.dim, (1, 3, 16, 16), strict=True
+    ):
+        axis.dim_value = size
+    answer.type.tensor_type.ClearField("shape")
+    inferred = onnx.shape_inference.infer_shapes(proto, strict_mode=True)
+    shape = inferred.graph.output[0].type.tensor_type.shape
+    assert [d.dim_value for d in shape.dim][1:] == [3, 48, 48]
+    halves = [t for t in proto.graph.initializer if t.data_type == 10]
+    assert bool(halves) == (dtype == "fp16")
+    text = str(proto.metadata_props) + str([n.doc_string for n in proto.graph.node])
+    assert "site-packages" not in text
+    assert not any(n.metadata_props for n in proto.graph.node)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 7), (23, 17), (9, 38)])
+def test_graph_answers_at_other_sizes(tmp_path_factory, checkpoint, size):
+    graph = checkpoint.with_suffix(".onnx")
+    if not graph.exists():
+        assert main([str(checkpoint), "-o", str(graph)]) == 0
+    x = image(2, 3, *size)
+    want = small()(x).detach().numpy()
+    np.testing.assert_allclose(run(graph, x)[0], want, atol=1e-4 * want.std(), rtol=0)
+
+
+def test_static_size(tmp_path):
+    export_onnx(small(), tmp_path / "g.onnx", static=(6, 10), opset=20)
+    session = onnxruntime.InferenceSession(str(tmp_path / "g.onnx"))
+    assert session.get_inputs()[0].shape == [1, 3, 6, 10]
+    assert session.get_outputs()[0].shape == [1, 3, 12, 20]
+
+
+class Shifty(nn.Module):
+    """Answers otherwise when it is traced: the fault a check must catch."""
+
+    def forward(self, x):
+        return x + 1 if torch.compiler.is_exporting() else x
+
+
+def test_a_graph_that_differs_leaves_no_file(tmp_path):
+    with pytest.raises(GraphMismatchError, match="as torch does"):
+        export_onnx(Shifty(), tmp_path / "g.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_failed_check_exits_1(tmp_path, checkpoint, monkeypatch, capsys):
+    monkeypatch.setattr("paragon_archs.export.check.BOUNDS", {"fp32": (0.0, 0.0)})
+    assert main([str(checkpoint), "-o", str(tmp_path / "g.onnx")]) == 1
+    assert "Nothing was written" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_published_flags(tmp_path, checkpoint):
+    flags = ["--checkpoint", str(checkpoint), "--scale", "2"]
+    assert main([*flags, "--opset", "18", "--out-dir", str(tmp_path / "onnx")]) == 0
+    assert sorted(p.name for p in (tmp_path / "onnx").iterdir()) == [
+        "2xSmall_op18_fp16.onnx",
+        "2xSmall_op18_fp32.onnx",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["-o", "g.onnx", "--dtype", "bf16"], "TensorRT"),
+        (["-o", "g.onnx", "--opset", "21"], "18, 19, 20"),
+        (["-o", "g.onnx", "--scale", "3"], "--scale to be 2"),
+        (["-o", "g.txt"], ".onnx"),
+        ([], "-o OUT.onnx"),
+        (["-o", "g.onnx", "--out-dir", "o"], "both"),
+        (["-o", "g.onnx", "--checkpoint", "b.pth"], "one checkpoint"),
+    ],
+)
+def test_wrong_use_is_one_sentence(
+    checkpoint, flags, words, capsys, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    assert main([str(checkpoint), *flags]) == 2
+    said = capsys.readouterr().err
+    assert words in said
+    assert said.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_absent_package_names_the_extra():
+    with pytest.raises(ImportError, match=r"pip install paragon-archs\[onnx\]"):
+        require("a_package_that_nobody_has")
