@@ -1,0 +1,8 @@
+"""Upscaling of images, folders and videos with any network that spandrel opens."""
+
+from __future__ import annotations
+
+from .pictures import Picture, WriteOptions, read_picture, write_picture
+from .upscaler import Upscaler
+
+__all__ = ["Picture", "Upscaler", "WriteOptions", "read_picture", "write_picture"]

@@ -1,0 +1,439 @@
+"""Image files in and out: pixels at their own bit depth, and what travels with them.
+
+Pillow reads and writes; the one thing it cannot do, colour at 16 bits, goes through
+OpenCV (PNG) and tifffile (TIFF), which are asked for only then.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import logging
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..utils.files import atomic_write
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+logger = logging.getLogger(__name__)
+
+# Extension -> Pillow's name of the format that is written under it.
+FORMATS = {
+    ".png": "PNG",
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".webp": "WEBP",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".avif": "AVIF",
+    ".bmp": "BMP",
+    ".ppm": "PPM",
+    ".tga": "TGA",
+    ".gif": "GIF",
+}
+READ_ONLY = (".jfif", ".jpe", ".pgm", ".pnm", ".dib", ".jp2", ".ico", ".pcx", ".sgi")
+IMAGE_SUFFIXES = frozenset([*FORMATS, *READ_ONLY])
+
+DEEP = ("PNG", "TIFF")  # formats that hold 16 bits
+OPAQUE = ("JPEG", "BMP", "PPM")  # formats that are written without transparency
+
+_ORIENTATION, _EXIF_IFD, _GPS_IFD = 0x0112, 0x8769, 0x8825
+_WIDTH, _HEIGHT = 0xA002, 0xA003
+
+
+def need(module: str, purpose: str, package: str) -> Any:
+    """Imports an optional package, or says in one sentence how to get it.
+
+    Raises:
+        ImportError: when `module` is absent; a broken one raises its own error.
+    """
+    root = module.split(".", maxsplit=1)[0]
+    try:
+        importlib.import_module(root)
+    except ImportError as error:
+        if error.name != root:
+            raise
+        raise ImportError(
+            f"Expected {package} to be installed, for {purpose}, but it is not. "
+            f"Run `pip install {package}`.",
+            name=error.name,
+        ) from error
+    return importlib.import_module(module)
+
+
+def _pillow() -> Any:
+    return need("PIL.Image", "reading and writing images", "pillow")
+
+
+@dataclass
+class Picture:
+    """Pixels and what travels with them.
+
+    Attributes:
+        pixels: (H, W, 1) gray or (H, W, 3) RGB, uint8 or uint16, upright.
+        alpha: (H, W) of the same dtype, or None when the picture is opaque.
+        exif: The EXIF block without an orientation (it is applied), or None.
+        icc: The ICC profile that `pixels` are in, or None.
+        dpi: Horizontal and vertical dots per inch, or None.
+        format: Pillow's name of the format it was read from, or None.
+    """
+
+    pixels: np.ndarray
+    alpha: np.ndarray | None = None
+    exif: bytes | None = None
+    icc: bytes | None = None
+    dpi: tuple[float, float] | None = None
+    format: str | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        return self.pixels.shape[1], self.pixels.shape[0]
+
+    def with_pixels(self, pixels: np.ndarray, alpha: np.ndarray | None) -> Picture:
+        """Returns a picture of other pixels that keeps everything else."""
+        return replace(self, pixels=pixels, alpha=alpha)
+
+
+@dataclass(frozen=True)
+class WriteOptions:
+    """How pictures are written.
+
+    Attributes:
+        quality: 1 to 100 for JPEG, WebP and AVIF.
+        lossless: Whether WebP and AVIF keep every value.
+        depth: 8 or 16 bits a value, None for the picture's own.
+        compression: PNG's deflate level, 0 to 9.
+    """
+
+    quality: int = 95
+    lossless: bool = False
+    depth: int | None = None
+    compression: int = 1
+
+    def __post_init__(self) -> None:
+        allowed = {
+            "quality": (1 <= self.quality <= 100, "1 to 100"),
+            "depth": (self.depth in (None, 8, 16), "8 or 16"),
+            "compression": (0 <= self.compression <= 9, "0 to 9"),
+        }
+        for name, (fits, range_) in allowed.items():
+            if not fits:
+                raise ValueError(
+                    f"Expected {name} to be {range_}, but got "
+                    f"{getattr(self, name)!r}. Choose a value in that range."
+                )
+
+
+def read_picture(path: str | Path) -> Picture:
+    """Reads an image file.
+
+    The EXIF orientation is applied. Palettes become RGB, CMYK becomes RGB through its
+    profile, and of an animation the first frame is read (the log says so).
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: when it is not an image, is cut short, or holds floating values.
+        ImportError: when Pillow is missing, or what 16-bit colour needs.
+    """
+    image_module = _pillow()
+    file = Path(path)
+    try:
+        with image_module.open(file) as image:
+            return _convert(file, image)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"Expected an image, but there is no file {str(file)!r}. Check the path."
+        ) from error
+    except (OSError, SyntaxError, EOFError, struct.error, zlib.error) as error:
+        # Pillow's errors: unknown formats are OSErrors, broken chunks SyntaxErrors.
+        raise ValueError(
+            f"Expected {str(file)!r} to be a whole image, but it cannot be read "
+            f"({error}). Leave it out or replace it."
+        ) from error
+
+
+def _convert(file: Path, image: Image.Image) -> Picture:
+    if getattr(image, "n_frames", 1) > 1:
+        logger.warning("%s holds %d frames; the first is read", file, image.n_frames)  # type: ignore[attr-defined]
+    deep = _is_deep_colour(image)  # before anything loads the pixels
+    exif = image.getexif()
+    orientation = exif.pop(_ORIENTATION, 1)
+    icc = image.info.get("icc_profile") or None
+    dpi = image.info.get("dpi")
+    format_ = image.format
+    if deep:
+        array = _read_deep(file, format_)
+    else:
+        image, icc = _to_plain_mode(file, image, icc)
+        array = np.asarray(image)
+        if array.dtype == np.int32:  # mode I holds 16-bit gray in older Pillows
+            array = np.clip(array, 0, 65535).astype(np.uint16)
+        elif array.dtype.byteorder == ">":
+            array = array.astype(array.dtype.newbyteorder("="))
+        if array.dtype == np.bool_:
+            array = array.astype(np.uint8) * np.uint8(255)
+    array = array.reshape(*array.shape[:2], -1)
+    array = _upright(array, orientation)
+    colours = 3 if array.shape[2] >= 3 else 1
+    return Picture(
+        pixels=np.ascontiguousarray(array[..., :colours]),
+        alpha=None
+        if array.shape[2] == colours
+        else np.ascontiguousarray(array[..., colours]),
+        exif=exif.tobytes() if len(exif) else None,
+        icc=icc,
+        dpi=(float(dpi[0]), float(dpi[1])) if dpi and all(dpi) else None,
+        format=format_,
+    )
+
+
+def _is_deep_colour(image: Image.Image) -> bool:
+    """Whether the file holds more than 8 bits where Pillow's mode holds 8."""
+    if image.mode not in ("RGB", "RGBA", "LA"):
+        return False
+    tiles = getattr(image, "tile", None) or []
+    arguments = tiles[0][3] if tiles else ""
+    raw = arguments if isinstance(arguments, str) else (arguments or ("",))[0]
+    return ";16" in str(raw)
+
+
+def _read_deep(file: Path, format_: str | None) -> np.ndarray:
+    """Reads 16-bit colour: (H, W, C) uint16 with C = 2 (gray, alpha), 3 or 4."""
+    if format_ == "TIFF":
+        array = need("tifffile", "16-bit colour in TIFF", "tifffile").imread(file)
+        if array.ndim == 3 and array.shape[0] in (2, 3, 4) < array.shape[2:]:
+            array = np.moveaxis(array, 0, 2)  # planar layout
+        return array
+    cv2 = need("cv2", "16-bit colour in PNG", "opencv-python-headless")
+    data = np.frombuffer(file.read_bytes(), np.uint8)
+    array = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+    if array is None:
+        raise OSError("OpenCV cannot decode it")
+    if array.shape[2] == 4:
+        array = cv2.cvtColor(array, cv2.COLOR_BGRA2RGBA)
+    else:
+        array = cv2.cvtColor(array, cv2.COLOR_BGR2RGB)
+    return array
+
+
+def _to_plain_mode(
+    file: Path, image: Image.Image, icc: bytes | None
+) -> tuple[Image.Image, bytes | None]:
+    """Returns the image as gray, gray and alpha, RGB or RGBA, and its profile."""
+    mode = image.mode
+    if mode == "F":
+        raise ValueError(
+            f"Expected {str(file)!r} to hold 8 or 16 bits a value, but it holds "
+            "floating values of unknown range. Convert it to 16 bits first."
+        )
+    if mode in ("1", "L", "LA", "RGB", "RGBA") or mode.startswith("I"):
+        if "transparency" in image.info and mode in ("1", "L", "RGB"):
+            return image.convert("LA" if mode != "RGB" else "RGBA"), icc
+        return image, icc
+    if mode in ("CMYK", "LAB") and icc:
+        cms = importlib.import_module("PIL.ImageCms")
+        srgb = cms.ImageCmsProfile(cms.createProfile("sRGB"))
+        try:
+            source = cms.ImageCmsProfile(io.BytesIO(icc))
+            converted = cms.profileToProfile(image, source, srgb, outputMode="RGB")
+        except cms.PyCMSError:
+            logger.warning("%s: its colour profile is broken and is dropped", file)
+        else:
+            return converted, srgb.tobytes()
+    clear = "transparency" in image.info or mode in ("PA", "RGBa", "La")
+    keeps = mode in ("P", "PA", "RGBX", "YCbCr")
+    return image.convert("RGBA" if clear else "RGB"), icc if keeps else None
+
+
+def _upright(array: np.ndarray, orientation: int) -> np.ndarray:
+    """Applies EXIF orientation 1 to 8 to (H, W, C); anything else counts as 1."""
+    if orientation in (5, 6, 7, 8):
+        array = array.transpose(1, 0, 2)
+    if orientation in (2, 3, 6, 7):
+        array = array[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        array = array[::-1]
+    return array
+
+
+def write_picture(
+    picture: Picture, path: str | Path, options: WriteOptions | None = None
+) -> None:
+    """Writes an image file, whole or not at all; the extension chooses the format.
+
+    Raises:
+        FileNotFoundError: when the folder does not exist.
+        ValueError: for an unknown extension, or a format that cannot hold the depth
+            or the transparency.
+    """
+    options = options or WriteOptions()
+    file = Path(path)
+    format_ = check_format(file.suffix)
+    depth = options.depth or picture.pixels.dtype.itemsize * 8
+    if options.depth is None and format_ not in DEEP:
+        depth = 8
+    if depth == 16 and format_ not in DEEP:
+        raise ValueError(
+            f"Expected a format that holds 16 bits (PNG, TIFF), but got {format_}. "
+            "Choose another --format or --depth 8."
+        )
+    if picture.alpha is not None and format_ in OPAQUE:
+        raise ValueError(
+            f"Expected a format that holds transparency, but got {format_} for "
+            f"{str(file)!r}. Choose PNG, WebP, TIFF or AVIF."
+        )
+    channels = [to_depth(picture.pixels, depth)]
+    if picture.alpha is not None:
+        channels.append(to_depth(picture.alpha, depth)[..., None])
+    array = np.concatenate(channels, axis=2) if len(channels) > 1 else channels[0]
+    with atomic_write(file) as temporary:
+        if format_ == "PNG":
+            temporary.write_bytes(_png(array, picture, options))
+        elif depth == 16:
+            _write_deep_tiff(array, picture, temporary)
+        else:
+            _write_with_pillow(array, picture, temporary, format_, options)
+
+
+def check_format(suffix: str) -> str:
+    """Returns Pillow's name of the format that `suffix` (`.png`) stands for.
+
+    Raises:
+        ValueError: when it is not one that can be written.
+    """
+    name = FORMATS.get(suffix.lower())
+    if name is None:
+        raise ValueError(
+            f"Expected the output's extension to be one of {', '.join(FORMATS)}, but "
+            f"got {suffix!r}. Choose one of these."
+        )
+    return name
+
+
+def to_depth(array: np.ndarray, depth: int) -> np.ndarray:
+    """Returns uint8 or uint16 values as `depth` bits; full white stays full white."""
+    if array.dtype.itemsize * 8 == depth:
+        return array
+    if depth == 16:
+        return array.astype(np.uint16) * np.uint16(257)
+    return ((array.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+
+
+def _exif_for(picture: Picture) -> bytes | None:
+    """Returns the EXIF block with the sizes that it repeats brought up to date."""
+    if picture.exif is None:
+        return None
+    exif = _pillow().Exif()
+    exif.load(picture.exif)
+    details = exif.get_ifd(_EXIF_IFD)
+    for tag, value in zip((_WIDTH, _HEIGHT), picture.size, strict=True):
+        if tag in details:
+            details[tag] = value
+    return exif.tobytes()
+
+
+def _exif_has_parts(block: bytes) -> bool:
+    exif = _pillow().Exif()
+    exif.load(block)
+    return any(exif.get_ifd(part) for part in (_EXIF_IFD, _GPS_IFD))
+
+
+def _write_with_pillow(
+    array: np.ndarray,
+    picture: Picture,
+    file: Path,
+    format_: str,
+    options: WriteOptions,
+) -> None:
+    image = _pillow().fromarray(array[..., 0] if array.shape[2] == 1 else array)
+    extra: dict[str, Any] = {}
+    exif = _exif_for(picture)
+    if exif and format_ in ("JPEG", "WEBP", "AVIF", "TIFF"):
+        extra["exif"] = exif
+    if picture.icc and format_ in ("JPEG", "WEBP", "AVIF", "TIFF"):
+        extra["icc_profile"] = picture.icc
+    if picture.dpi and format_ in ("JPEG", "TIFF", "BMP"):
+        extra["dpi"] = picture.dpi
+    if format_ == "JPEG":
+        extra |= {"quality": options.quality, "subsampling": 0}
+    elif format_ == "WEBP":
+        extra |= {"quality": options.quality, "lossless": options.lossless}
+    elif format_ == "AVIF":
+        quality = 100 if options.lossless else options.quality
+        extra |= {"quality": quality, "subsampling": "4:4:4"}
+    elif format_ == "TIFF" and not (exif and _exif_has_parts(exif)):
+        extra["compression"] = "tiff_deflate"  # libtiff cannot write EXIF's sub-tables
+    image.save(file, format_, **extra)
+
+
+def _write_deep_tiff(array: np.ndarray, picture: Picture, file: Path) -> None:
+    tifffile = need("tifffile", "16 bits in TIFF", "tifffile")
+    extra: dict[str, Any] = {}
+    if picture.dpi:
+        extra |= {"resolution": picture.dpi, "resolutionunit": "INCH"}
+    colours = 1 if array.shape[2] < 3 else 3
+    if array.shape[2] > colours:
+        extra["extrasamples"] = ["UNASSALPHA"]
+    tifffile.imwrite(
+        file,
+        array[..., 0] if array.shape[2] == 1 else array,
+        photometric="rgb" if colours == 3 else "minisblack",
+        planarconfig="contig" if array.shape[2] > 1 else None,
+        compression="deflate",
+        iccprofile=picture.icc,
+        metadata=None,
+        **extra,
+    )
+
+
+def _png(array: np.ndarray, picture: Picture, options: WriteOptions) -> bytes:
+    """Returns a PNG file's bytes: pixels by OpenCV or Pillow, then our chunks."""
+    data = _png_pixels(array, options)
+    chunks = list(_png_chunks(picture))
+    if not chunks:
+        return data
+    # Signature (8 bytes) and IHDR (25) come first; ours go right behind them.
+    return data[:33] + b"".join(chunks) + data[33:]
+
+
+def _png_pixels(array: np.ndarray, options: WriteOptions) -> bytes:
+    channels = array.shape[2]
+    if array.dtype == np.uint8 or channels == 1:
+        image = _pillow().fromarray(array[..., 0] if channels == 1 else array)
+        buffer = io.BytesIO()
+        image.save(buffer, "PNG", compress_level=options.compression)
+        return buffer.getvalue()
+    cv2 = need("cv2", "16-bit colour in PNG", "opencv-python-headless")
+    if channels == 2:
+        array = array[..., [0, 0, 0, 1]]
+        channels = 4
+    order = cv2.COLOR_RGBA2BGRA if channels == 4 else cv2.COLOR_RGB2BGR
+    flags = [cv2.IMWRITE_PNG_COMPRESSION, options.compression]
+    _, encoded = cv2.imencode(".png", cv2.cvtColor(array, order), flags)
+    return encoded.tobytes()
+
+
+def _png_chunks(picture: Picture) -> Iterator[bytes]:
+    """Yields the chunks of profile, resolution and EXIF (PNG, third edition)."""
+    if picture.icc:
+        yield _chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(picture.icc))
+    if picture.dpi:
+        x, y = (round(d / 0.0254) for d in picture.dpi)
+        yield _chunk(b"pHYs", struct.pack(">IIB", x, y, 1))
+    exif = _exif_for(picture)
+    if exif:
+        yield _chunk(b"eXIf", exif.removeprefix(b"Exif\0\0"))
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    crc = zlib.crc32(kind + data)
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", crc)

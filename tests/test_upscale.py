@@ -1,0 +1,356 @@
+"""`paragon upscale` on images: every kind that comes in, and every way to go wrong."""
+
+from __future__ import annotations
+
+import struct
+import sys
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+import torch
+from common import randomise
+from PIL import Image, ImageCms, PngImagePlugin
+
+import paragon_archs
+from paragon_archs.checkpoint import load_model, save_model
+from paragon_archs.cli.upscale import main
+from paragon_archs.inference import Upscaler, WriteOptions, read_picture, write_picture
+
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory):
+    """A small x2 network's weight file."""
+    file = tmp_path_factory.mktemp("weights") / "nano.safetensors"
+    model = paragon_archs.create("paragonsr_nano", 2, num_groups=1, num_blocks=1)
+    save_model(randomise(model), file, {})
+    return file
+
+
+@pytest.fixture(scope="session")
+def upscaler(weights):
+    return Upscaler(weights, "cpu")
+
+
+def pattern(height, width, channels, dtype: type = np.uint8):
+    """Smooth colours: what any format keeps."""
+    y, x = np.mgrid[:height, :width] / max(height, width)
+    layers = [0.2 + 0.6 * (x * (c + 1) / 4 + y * (4 - c) / 4) / 1.3 for c in range(4)]
+    values = np.stack(layers[:channels], axis=2)
+    return (values * np.iinfo(dtype).max).astype(dtype)
+
+
+def draw(kind, file):
+    """Writes an image of a kind and returns its pixels as they should be read."""
+    gray, rgb, rgba = (pattern(9, 13, n) for n in (1, 3, 4))
+    deep = pattern(9, 13, 4, np.uint16)
+    if kind == "gray":
+        Image.fromarray(gray[..., 0]).save(file)
+        return np.asarray(Image.open(file))[..., None]
+    if kind == "gray alpha":
+        both = np.concatenate([gray, rgba[..., 3:]], axis=2)
+        Image.fromarray(both).save(file)
+        return both
+    if kind == "palette":
+        image = Image.fromarray(rgb).quantize(16)
+        image.save(file)
+        return np.asarray(Image.open(file).convert("RGB"))
+    if kind == "clear palette":
+        image = Image.fromarray(rgb).quantize(16)
+        image.save(file, transparency=3)
+        return np.asarray(Image.open(file).convert("RGBA"))
+    if kind == "bits":
+        image = Image.fromarray(rgb).convert("1")
+        image.save(file)
+        return np.asarray(image)[..., None] * np.uint8(255)
+    if kind == "cmyk":
+        image = Image.fromarray(rgb).convert("CMYK")
+        image.save(file, quality=100, subsampling=0)
+        return np.asarray(Image.open(file).convert("RGB"))
+    if kind == "gray 16":
+        Image.fromarray(deep[..., 0]).save(file)
+        return deep[..., :1]
+    if kind in ("rgb 16", "rgba 16"):
+        kept = deep[..., : 3 if kind == "rgb 16" else 4]
+        if file.suffix == ".tif":
+            tifffile.imwrite(file, kept, photometric="rgb")
+        else:
+            order = cv2.COLOR_RGB2BGR if kind == "rgb 16" else cv2.COLOR_RGBA2BGRA
+            cv2.imwrite(str(file), cv2.cvtColor(kept, order))
+        return kept
+    if kind == "dark 16":  # no value above 255: only the file tells its depth
+        dark = (deep[..., :3] >> 8).astype(np.uint16)
+        cv2.imwrite(str(file), dark[..., ::-1])
+        return dark
+    source = rgba if kind == "rgba" else rgb
+    if file.suffix == ".webp":
+        Image.fromarray(source).save(file, lossless=True)
+    else:
+        Image.fromarray(source).save(file)
+    return np.asarray(Image.open(file))
+
+
+KINDS = [
+    ("gray", ".png"),
+    ("gray", ".jpg"),
+    ("gray alpha", ".png"),
+    ("palette", ".png"),
+    ("palette", ".gif"),
+    ("clear palette", ".png"),
+    ("bits", ".png"),
+    ("cmyk", ".jpg"),
+    ("cmyk", ".tif"),
+    ("gray 16", ".png"),
+    ("gray 16", ".tif"),
+    ("rgb 16", ".png"),
+    ("rgba 16", ".png"),
+    ("dark 16", ".png"),
+    ("rgb 16", ".tif"),
+    ("rgba 16", ".tif"),
+    ("rgb", ".png"),
+    ("rgba", ".png"),
+    ("rgba", ".webp"),
+    ("rgba", ".tif"),
+    ("rgb", ".jpg"),
+    ("rgb", ".webp"),
+    ("rgb", ".bmp"),
+    ("rgb", ".ppm"),
+    ("rgb", ".tga"),
+    ("rgb", ".avif"),
+]
+
+
+@pytest.mark.parametrize(("kind", "suffix"), KINDS, ids=lambda v: v.replace(" ", "_"))
+def test_every_kind_of_image(kind, suffix, tmp_path, weights, upscaler):
+    source = tmp_path / f"in{suffix}"
+    pixels = draw(kind, source)
+    out = tmp_path / "out.png"
+    assert main([str(source), "-o", str(out), "--model", str(weights)]) == 0
+    read = read_picture(source)
+    layers = [read.pixels] + ([] if read.alpha is None else [read.alpha[..., None]])
+    np.testing.assert_array_equal(np.concatenate(layers, axis=2), pixels)
+    written = read_picture(out)
+    assert written.size == (26, 18)
+    assert written.pixels.dtype == pixels.dtype
+    assert (written.alpha is None) == (read.alpha is None)
+    wanted = upscaler.picture(read)
+    np.testing.assert_array_equal(written.pixels, wanted.pixels)
+
+
+def test_pixels_are_the_networks(weights, upscaler):
+    array = pattern(10, 12, 3)
+    x = torch.from_numpy(array.transpose(2, 0, 1)[None].astype(np.float32) / 255)
+    with torch.inference_mode():
+        wanted = load_model(weights).model(x)[0].clamp(0, 1).permute(1, 2, 0).numpy()
+    got = upscaler.image(array)
+    assert np.abs(got / 255 - wanted).max() <= 0.5 / 255 + 1e-5
+    np.testing.assert_allclose(
+        upscaler.image((array / 255).astype(np.float32)), wanted, rtol=0, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_is_applied_and_tags_are_kept(orientation, tmp_path, upscaler):
+    upright = pattern(8, 14, 3)
+    source = tmp_path / "in.jpg"
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = orientation, "Maker"
+    exif.get_ifd(0x8769)[0xA002] = 14
+    Image.fromarray(upright).save(
+        source, exif=exif, icc_profile=SRGB, dpi=(300, 300), quality=100, subsampling=0
+    )
+    with Image.open(source) as image:
+        from PIL import ImageOps
+
+        wanted = np.asarray(ImageOps.exif_transpose(image))
+    picture = read_picture(source)
+    np.testing.assert_array_equal(picture.pixels, wanted)
+    for suffix in (".png", ".jpg", ".webp", ".tif"):
+        out = tmp_path / f"out{suffix}"
+        write_picture(upscaler.picture(picture), out)
+        with Image.open(out) as image:
+            tags = image.getexif()
+            assert tags.get(0x0112, 1) == 1
+            assert tags[0x010F] == "Maker"
+            assert tags.get_ifd(0x8769)[0xA002] == image.width
+            assert image.info["icc_profile"] == SRGB
+            if suffix != ".webp":  # the format has no field for it
+                assert image.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+
+
+def test_no_dark_fringe_around_clear_pixels(upscaler, tmp_path):
+    """A white disk on clear black: every visible pixel stays as bright as before."""
+    flat = Upscaler(load_bicubic(tmp_path), "cpu")
+    y, x = np.mgrid[:24, :24] - 11.5
+    inside = (x**2 + y**2 < 64).astype(np.uint8) * 255
+    array = np.dstack([inside, inside, inside, inside])
+    out = flat.image(array)
+    visible = out[..., 3] > 8
+    assert visible.any()
+    assert out[visible][:, :3].min() >= 250
+
+
+def load_bicubic(tmp_path):
+    """A network that only blurs while it upscales, so that edges become soft."""
+    model = paragon_archs.create("paragonsr_nano", 2, num_groups=1, num_blocks=1)
+    state = {k: torch.zeros_like(v) for k, v in model.state_dict().items()}
+    for c in range(3):
+        state["conv_in.weight"][c, c] = 1 / 9  # a box blur
+        state["conv_out.weight"][c, c, 1, 1] = 1
+        for sub in range(4):
+            state["upsampler.0.weight"][4 * c + sub, c, 1, 1] = 1
+    model.load_state_dict(state)
+    file = tmp_path / "blur.safetensors"
+    save_model(model, file, {})
+    return file
+
+
+def test_formats_and_depths_by_flags(tmp_path, weights):
+    source = tmp_path / "in.png"
+    draw("rgb", source)
+    for suffix, depth, dtype in [
+        (".png", None, np.uint8),
+        (".png", 16, np.uint16),
+        (".tif", 16, np.uint16),
+        (".webp", None, np.uint8),
+        (".avif", 8, np.uint8),
+        (".jpg", None, np.uint8),
+    ]:
+        out = tmp_path / f"out_{depth}{suffix}"
+        flags = [] if depth is None else ["--depth", str(depth)]
+        assert main([str(source), "-o", str(out), "--model", str(weights), *flags]) == 0
+        assert read_picture(out).pixels.dtype == dtype
+
+
+def test_folder_keeps_its_structure_and_goes_on_after_a_failure(
+    tmp_path, weights, capsys
+):
+    source = tmp_path / "in"
+    (source / "a" / "b").mkdir(parents=True)
+    for name in ("one.png", "a/two.jpg", "a/b/three.webp"):
+        draw("rgb", source / name)
+    (source / "a" / "notes.txt").write_text("no image")
+    (source / "broken.png").write_bytes((source / "one.png").read_bytes()[:60])
+    (source / "text.jpg").write_text("no image either")
+    out = tmp_path / "out"
+    assert main([str(source), "-o", str(out), "--model", str(weights)]) == 1
+    written = sorted(p.relative_to(out).as_posix() for p in out.rglob("*.*"))
+    assert written == ["a/b/three.png", "a/two.png", "one.png"]
+    errors = capsys.readouterr().err
+    assert "broken.png" in errors
+    assert "text.jpg" in errors
+    assert "2 of 5" in errors
+
+
+def run(*arguments):
+    return main([str(a) for a in arguments])
+
+
+def test_wrong_use_is_one_sentence(tmp_path, weights, capsys):
+    source = tmp_path / "in.png"
+    draw("rgb", source)
+    (tmp_path / "done.png").write_bytes(source.read_bytes())
+    (tmp_path / "x").mkdir()
+    draw("rgb", tmp_path / "x" / "in.png")
+    draw("rgb", tmp_path / "x" / "in.jpg")
+    (tmp_path / "empty").mkdir()
+    out = tmp_path / "out"
+    cases = [
+        ((source, "-o", out, "--model", tmp_path / "none.safetensors"), "none.safe"),
+        ((tmp_path / "no.png", "-o", out, "--model", weights), "there is no"),
+        ((source, "-o", tmp_path / "done.png", "--model", weights), "--overwrite"),
+        ((source, "-o", source, "--model", weights, "--overwrite"), "its source"),
+        ((tmp_path / "x", "-o", out, "--model", weights), "different names"),
+        ((tmp_path / "empty", "-o", out, "--model", weights), "at least one image"),
+        ((tmp_path / "x", "-o", tmp_path / "f.png", "--model", weights), "a folder"),
+        ((source, "-o", out, "--model", weights, "--format", "xyz"), ".xyz"),
+        ((source, "-o", out, "--model", weights, "--device", "warp"), "warp"),
+        ((source, "-o", out, "--model", weights, "--quality", "0"), "quality"),
+    ]
+    for arguments, part in cases:
+        assert run(*arguments) == 2, arguments
+        message = capsys.readouterr().err
+        assert part in message
+        assert message.count("\n") == 1
+        assert "Traceback" not in message
+    assert not list(out.glob("*"))
+
+
+def test_missing_pillow_is_one_sentence(tmp_path, weights, capsys, monkeypatch):
+    source = tmp_path / "in.png"
+    draw("rgb", source)
+    for name in [n for n in sys.modules if n == "PIL" or n.startswith("PIL.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    assert run(source, "-o", tmp_path / "o.png", "--model", weights) == 2
+    assert "pip install pillow" in capsys.readouterr().err
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, upscaler):
+    source = tmp_path / "in.png"
+    draw("rgba", source)
+    out = tmp_path / "out.jpg"
+    out.write_bytes(b"old")
+    with pytest.raises(ValueError, match="transparency"):
+        write_picture(upscaler.picture(read_picture(source)), out)
+    assert out.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir() if "tmp" in p.name] == []
+
+
+def test_png_chunks_are_valid(tmp_path):
+    exif = Image.Exif()
+    exif[0x010F] = "Maker"
+    picture = read_png(tmp_path, exif)
+    out = tmp_path / "out.png"
+    write_picture(picture, out, WriteOptions(compression=9))
+    data = out.read_bytes()[8:]
+    kinds = []
+    while data:
+        size, kind = struct.unpack(">I4s", data[:8])
+        (crc,) = struct.unpack(">I", data[8 + size : 12 + size])
+        assert crc == zlib.crc32(data[4 : 8 + size])
+        kinds.append(kind)
+        data = data[12 + size :]
+    assert kinds[0] == b"IHDR"
+    assert {b"iCCP", b"pHYs", b"eXIf"} < set(kinds)
+
+
+def read_png(tmp_path, exif):
+    source = tmp_path / "in.png"
+    info = PngImagePlugin.PngInfo()
+    image = Image.fromarray(pattern(5, 6, 3))
+    image.save(source, exif=exif, icc_profile=SRGB, dpi=(72, 144), pnginfo=info)
+    return read_picture(source)
+
+
+@pytest.mark.parametrize("shape", [(7, 9), (7, 9, 1), (7, 9, 2), (7, 9, 3), (7, 9, 4)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_arrays_keep_their_layout(upscaler, shape, dtype):
+    array = np.full(shape, 1 if dtype == np.float32 else 77, dtype)
+    out = upscaler.image(array)
+    assert out.dtype == dtype
+    assert out.shape == (14, 18, *shape[2:])
+
+
+def test_arrays_of_other_kinds_are_refused(upscaler):
+    with pytest.raises(ValueError, match="shape"):
+        upscaler.image(np.zeros((3, 3, 5), np.uint8))
+    with pytest.raises(ValueError, match="int64"):
+        upscaler.image(np.zeros((3, 3, 3), np.int64))
+
+
+@pytest.mark.parametrize("in_chans", [1, 4])
+def test_networks_of_other_channel_counts(in_chans, tmp_path):
+    model = paragon_archs.create(
+        "paragonsr_nano", 2, in_chans=in_chans, num_groups=1, num_blocks=1
+    )
+    file = tmp_path / "m.safetensors"
+    save_model(randomise(model), file, {})
+    upscaler = Upscaler(file, "cpu")
+    for channels in (1, 3, 4):
+        array = pattern(6, 7, channels)
+        assert upscaler.image(array).shape == (12, 14, channels)
