@@ -1,0 +1,118 @@
+"""The sub-commands, as a user types them: exit codes, one sentence, no leftovers."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from common import image, randomise
+
+import paragon_archs
+from paragon_archs.checkpoint import load_model, read_metadata, save_model
+from paragon_archs.cli.__main__ import COMMANDS, main
+from paragon_archs.cli.benchmark import TOPICS
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """A small ParagonSR in training form, x2."""
+    path = tmp_path / "small.safetensors"
+    model = paragon_archs.create("paragonsr_nano", 2, num_groups=2, num_blocks=1)
+    save_model(randomise(model), path, {"licence": "MIT"})
+    return path
+
+
+def error_of(capsys, arguments, code=2):
+    """Runs a command that has to fail; returns its one sentence."""
+    assert main([str(a) for a in arguments]) == code
+    captured = capsys.readouterr()
+    lines = captured.err.strip().splitlines()
+    assert len(lines) == 1, captured.err
+    assert lines[0].startswith("error: ")
+    return lines[0]
+
+
+def test_no_command_and_a_misspelt_one(capsys):
+    assert main([]) == 2
+    assert "usage: paragon" in capsys.readouterr().err
+    assert "Did you mean upscale?" in error_of(capsys, ["upscal"])
+    assert "'nonsense'" in error_of(capsys, ["benchmark", "nonsense"])
+
+
+@pytest.mark.parametrize(
+    "command",
+    [[c] for c in COMMANDS] + [["benchmark", t] for t in TOPICS],
+    ids=" ".join,
+)
+def test_help_is_there_with_an_example(command, capsys):
+    try:
+        assert main([*command, "--help"]) == 0
+    except SystemExit as stop:
+        assert stop.code == 0
+    printed = capsys.readouterr().out
+    assert "usage: paragon" in printed
+    assert command == ["benchmark"] or "example: paragon" in printed
+
+
+def test_info_says_what_the_tensors_tell(checkpoint, capsys):
+    assert main(["info", str(checkpoint)]) == 0
+    printed = capsys.readouterr().out
+    for words in (
+        ("architecture", "ParagonSR"),
+        ("variant", "none"),
+        ("form", "training"),
+        ("scale", "2"),
+        ("channels", "3 -> 3"),
+        ("num_groups", "2"),
+        ("metadata licence", "MIT"),
+    ):
+        line = next(row for row in printed.splitlines() if words[0] in row)
+        assert words[1] in line, line
+
+
+def test_variants_lists_every_variant(capsys):
+    assert main(["variants", "--scale", "2"]) == 0
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in paragon_archs.variants())
+
+
+def test_fuse_writes_the_same_function(checkpoint, capsys):
+    assert main(["fuse", str(checkpoint)]) == 0
+    fused = checkpoint.with_name("small_fused.safetensors")
+    before, after = load_model(checkpoint), load_model(fused)
+    assert "fused" in after.tags
+    assert read_metadata(fused)["licence"] == "MIT"
+    x = image(1, 3, 12, 9)
+    torch.testing.assert_close(after(x), before(x), rtol=0, atol=1e-5)
+    assert "exists" in error_of(capsys, ["fuse", checkpoint])
+    assert main(["fuse", str(checkpoint), "--overwrite"]) == 0
+    assert "is fused" in error_of(capsys, ["fuse", fused, "-o", "x.safetensors"])
+
+
+def test_fuse_takes_the_published_flags_and_checks_them(checkpoint, tmp_path, capsys):
+    flags = ["fuse", "--checkpoint", checkpoint, "--out-dir", tmp_path / "out"]
+    assert "--scale to be 2" in error_of(capsys, [*flags, "--scale", 4])
+    assert not (tmp_path / "out").exists()
+    assert main([str(f) for f in [*flags, "--scale", 2]]) == 0
+    assert (tmp_path / "out" / "small_fused.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    ("claimed", "holds"),
+    [("nano", True), ("paragonsr_nano", True), ("PARAGONSR_NANO", True), ("s", False)],
+)
+def test_a_claimed_variant_is_held_to_the_checkpoint(claimed, holds, tmp_path, capsys):
+    path = tmp_path / "nano.pth"
+    save_model(paragon_archs.create("paragonsr_nano", 2), path)
+    command = ["fuse", path, "-o", tmp_path / "f.pth", "--variant", claimed]
+    if holds:
+        assert main([str(c) for c in command]) == 0
+    else:
+        assert "'paragonsr_nano'" in error_of(capsys, command)
+        assert not (tmp_path / "f.pth").exists()
+
+
+def test_benchmark_training_compares_gradients(capsys):
+    command = ["benchmark", "training", "--variant", "paragonsr_nano", "--scale", "2"]
+    assert main([*command, "--batch", "1", "--size", "8", "--rounds", "1"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert float(printed[-1].rsplit(" ", 1)[1]) < 1e-9

@@ -1,0 +1,112 @@
+"""Without BasicSR, or with a broken one, everything but training works."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import subprocess
+import sys
+import textwrap
+import types
+
+import pytest
+
+from paragon_archs.utils import registry
+
+USE = """
+    import paragon_archs
+    from paragon_archs.checkpoint import load_model
+    from paragon_archs.utils.registry import ARCH_REGISTRY, HAS_BASICSR
+    model = paragon_archs.create("ParagonSR_nano", 2, num_groups=1, num_blocks=1)
+    assert load_model(model.state_dict()).scale == 2
+    assert "paragonsr_s" in ARCH_REGISTRY and "ParagonSR" in ARCH_REGISTRY
+    print("basicsr", HAS_BASICSR)
+"""
+
+
+def run(code, root, *path):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*path, str(root)])}
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
+
+
+def test_without_basicsr(root):
+    hide = """
+        import importlib.util, sys
+        find = importlib.util.find_spec
+        importlib.util.find_spec = lambda n, p=None: n != "basicsr" and find(n, p) or None
+        sys.modules["basicsr"] = None
+    """
+    done = run(textwrap.dedent(hide) + textwrap.dedent(USE), root)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "basicsr False"
+    assert done.stderr == ""
+
+
+def test_with_a_broken_basicsr(root, tmp_path):
+    (tmp_path / "basicsr").mkdir()
+    (tmp_path / "basicsr" / "__init__.py").write_text("import a_module_not_there")
+    done = run(USE, root, str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "basicsr False"
+    warnings = [line for line in done.stderr.splitlines() if "BasicSR" in line]
+    assert len(warnings) == 1
+    assert "a_module_not_there" in warnings[0]
+
+
+@pytest.fixture
+def no_basicsr_yet(monkeypatch):
+    """As if BasicSR had not been imported; what was comes back afterwards."""
+    for name in [n for n in sys.modules if n.split(".")[0] == "basicsr"]:
+        monkeypatch.delitem(sys.modules, name)
+
+
+@pytest.mark.parametrize(
+    ("fault", "named"),
+    [
+        ("import a_module_not_there", "a_module_not_there"),
+        ("raise AttributeError('np.float went away')", "np.float went away"),
+        ("raise OSError('libGL.so.1: cannot open')", "libGL.so.1"),
+    ],
+)
+def test_one_warning_says_what_is_broken(
+    fault, named, no_basicsr_yet, tmp_path, monkeypatch, caplog
+):
+    (tmp_path / "basicsr").mkdir()
+    (tmp_path / "basicsr" / "__init__.py").write_text(fault)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert registry._host_registries() is None
+    assert len(caplog.records) == 1
+    assert named in caplog.records[0].getMessage()
+
+
+def test_the_alias_is_given_only_where_it_lacks(monkeypatch):
+    pytest.importorskip("torchvision")
+    monkeypatch.delitem(sys.modules, registry._ALIAS, raising=False)
+    registry._add_functional_tensor_alias()
+    given = sys.modules[registry._ALIAS]
+    assert (
+        given.rgb_to_grayscale
+        is importlib.import_module("torchvision.transforms.functional").rgb_to_grayscale
+    )
+    theirs = types.ModuleType(registry._ALIAS)
+    monkeypatch.setitem(sys.modules, registry._ALIAS, theirs)
+    registry._add_functional_tensor_alias()
+    assert sys.modules[registry._ALIAS] is theirs
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("basicsr") is None,
+    reason="BasicSR is not installed (on Python 3.13 it cannot be built)",
+)
+def test_basicsr_is_usable_and_holds_our_networks():
+    assert registry.HAS_BASICSR
+    build = importlib.import_module("basicsr.archs").build_network
+    assert build({"type": "paragonsr_nano", "scale": 2}).scale == 2
+    assert build({"type": "ParagonSR", "num_feat": 24, "num_groups": 1}).scale == 4
