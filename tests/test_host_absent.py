@@ -40,7 +40,8 @@ def test_without_basicsr(root):
     hide = """
         import importlib.util, sys
         find = importlib.util.find_spec
-        importlib.util.find_spec = lambda n, p=None: n != "basicsr" and find(n, p) or None
+        hidden = lambda n, p=None: None if n == "basicsr" else find(n, p)
+        importlib.util.find_spec = hidden
         sys.modules["basicsr"] = None
     """
     done = run(textwrap.dedent(hide) + textwrap.dedent(USE), root)
