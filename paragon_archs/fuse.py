@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 from torch import nn
 
@@ -24,12 +25,19 @@ def fuse_model(model: nn.Module) -> nn.Module:
     fused = copy.deepcopy(model)
     for parent in list(fused.modules()):
         for name, child in list(parent.named_children()):
-            if hasattr(child, "fuse") and callable(child.fuse):
-                conv = child.fuse()
+            fuse = _fuse_method(child)
+            if fuse is not None:
+                conv = fuse()
                 setattr(parent, name, conv.train(child.training))
     return fused
 
 
 def is_fused(model: nn.Module) -> bool:
     """Tells whether no block of `model` is left to fuse."""
-    return not any(callable(getattr(m, "fuse", None)) for m in model.modules())
+    return not any(_fuse_method(m) for m in model.modules())
+
+
+def _fuse_method(module: nn.Module) -> Callable[[], nn.Module] | None:
+    """Returns `module.fuse`, unless that is a layer of that name or absent."""
+    fuse = getattr(module, "fuse", None)
+    return None if fuse is None or isinstance(fuse, nn.Module) else fuse

@@ -57,3 +57,9 @@ def test_folding_gives_the_gradients_of_three_branches():
     got = torch.autograd.grad((mixer(x).flatten() * weights).sum(), parameters)
     for have, want in zip(got, wanted, strict=True):
         torch.testing.assert_close(have, want, rtol=0, atol=1e-11)
+
+
+def test_a_layer_called_fuse_is_no_method():
+    model = paragon_archs.create("paragonsr2_stream", 2)
+    assert is_fused(model)
+    assert fuse_model(model).state_dict().keys() == model.state_dict().keys()

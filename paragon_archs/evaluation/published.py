@@ -37,7 +37,7 @@ class PublishedForm(nn.Module):
                 "For others the network itself is the published form."
             )
         self.compute = _FORWARDS[kind]
-        self.hyperparameters: dict[str, Any] = dict(getattr(model, "hyperparameters"))
+        self.hyperparameters: dict[str, Any] = vars(model)["hyperparameters"]
         for name, value in fuse_model(model).state_dict().items():
             self.register_buffer(name.replace(".", "/"), value.detach().clone())
 
