@@ -1,0 +1,51 @@
+"""Small trained models that ship with the pack, by name; cards lie beside them."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+
+# Scale -> what `paragon upscale` uses when nothing is asked for.
+DEFAULTS = {2: "paragonsr2_realtime_x2", 4: "paragonsr2_realtime_x4"}
+
+
+def available() -> dict[str, Path]:
+    """Returns the shipped models: name -> safetensors file, sorted by name."""
+    return {path.stem: path for path in sorted(FOLDER.glob("*.safetensors"))}
+
+
+def default(scale: int = 4) -> str:
+    """Returns the name of the shipped model for a scale.
+
+    Raises:
+        ValueError: when none ships for it.
+    """
+    if scale not in DEFAULTS:
+        scales = ", ".join(map(str, DEFAULTS))
+        raise ValueError(
+            f"Expected a scale that a shipped model has ({scales}), but got {scale!r}. "
+            "Give a weight file of that scale."
+        )
+    return DEFAULTS[scale]
+
+
+def resolve(model: str | Path) -> Path:
+    """Returns the file of a model: a path that exists, or the name of a shipped one.
+
+    Raises:
+        FileNotFoundError: when it is neither.
+    """
+    path = Path(model)
+    if path.is_file():
+        return path
+    shipped = available()
+    if str(model) in shipped:
+        return shipped[str(model)]
+    near = difflib.get_close_matches(str(model), shipped, n=1)
+    hint = f"Did you mean {near[0]}?" if near else f"There are {', '.join(shipped)}."
+    raise FileNotFoundError(
+        f"Expected a weight file or the name of a shipped model, but got "
+        f"{str(model)!r}. {hint}"
+    )

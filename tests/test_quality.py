@@ -1,0 +1,338 @@
+"""`paragon benchmark quality`: measures, protocols, known figures, the command."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from paragon_archs import create
+from paragon_archs.checkpoint import save_model
+from paragon_archs.cli.benchmark import main as benchmark
+from paragon_archs.evaluation import iqa
+from paragon_archs.evaluation.crops import crop_sheet, hardest_window
+from paragon_archs.evaluation.measures import gray, luma, psnr, quantise, shave, ssim
+from paragon_archs.evaluation.quality import (
+    PROTOCOLS,
+    TestSet,
+    averages,
+    bicubic_of_luma,
+    find_images,
+    is_stored_gray,
+    markdown,
+    read_image,
+    shrink_like_matlab,
+    shrink_like_pillow,
+)
+from paragon_archs.utils.resize import imresize
+
+
+def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """A smooth picture with edges, (H, W, 3), uint8."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width]
+    waves = [
+        np.sin(x / rng.uniform(2, 9) + rng.uniform(0, 6))
+        * np.cos(y / rng.uniform(2, 9))
+        for _ in range(3)
+    ]
+    image = 128 + 70 * np.stack(waves, -1) + 40 * ((x + 2 * y) % 31 > 15)[..., None]
+    return np.clip(image, 0, 255).astype(np.uint8)
+
+
+def tensor(array: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(array).permute(2, 0, 1).contiguous()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A test set of three images with odd sizes."""
+    place = tmp_path / "Tiny" / "HR"
+    place.mkdir(parents=True)
+    for i, size in enumerate([(66, 81), (72, 70), (90, 67)]):
+        Image.fromarray(picture(*size, seed=i)).save(place / f"{i}.png")
+    return place
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    path = tmp_path / "mine.safetensors"
+    torch.manual_seed(0)
+    save_model(create("paragonsr_nano", 2), path)
+    return path
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as opened:
+        return list(csv.DictReader(opened))
+
+
+def test_measures_equal_the_host():
+    psnr_ssim = pytest.importorskip(
+        "basicsr.metrics.psnr_ssim", reason="BasicSR is not installed"
+    )
+    a, b = picture(60, 71), picture(60, 71, seed=1)
+    b = (0.8 * a + 0.2 * b).astype(np.uint8)
+    for y, border in ((False, 0), (False, 3), (True, 4)):
+        ours = [tensor(i).double() for i in (a, b)]
+        ours = [shave(luma(i) if y else i, border) for i in ours]
+        theirs = [np.ascontiguousarray(i[..., ::-1]) for i in (a, b)]
+        arguments = {"crop_border": border, "test_y_channel": y}
+        want = psnr_ssim.calculate_psnr(*theirs, **arguments)
+        assert psnr(*ours) == pytest.approx(want, abs=1e-4)
+        want = psnr_ssim.calculate_ssim(*theirs, **arguments)
+        assert ssim(*ours) == pytest.approx(want, abs=1e-6)
+
+
+def test_measures_equal_scikit_image():
+    metrics = pytest.importorskip("skimage.metrics")
+    a, b = picture(50, 64), picture(50, 64, seed=3)
+    x, y = tensor(a).double(), tensor(b).double()
+    want = metrics.peak_signal_noise_ratio(a, b, data_range=255)
+    assert psnr(x, y) == pytest.approx(want, abs=1e-9)
+    ga, gb = gray(x), gray(y)
+    _, full = metrics.structural_similarity(
+        ga[0].numpy(),
+        gb[0].numpy(),
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+        data_range=255,
+        full=True,
+    )
+    assert ssim(ga, gb) == pytest.approx(full[5:-5, 5:-5].mean(), abs=1e-9)
+
+
+def test_measures_at_the_edges():
+    a = torch.full((3, 16, 16), 7.0)
+    assert psnr(a, a) == math.inf
+    assert ssim(a, a) == pytest.approx(1)
+    black, white = torch.zeros(3, 4, 4), torch.full((3, 4, 4), 255.0)
+    assert psnr(black, white) == pytest.approx(0)
+    assert luma(black).unique().item() == pytest.approx(16)
+    assert luma(white).unique().item() == pytest.approx(235)
+    assert gray(white).unique().item() == pytest.approx(255)
+    assert quantise(torch.tensor([-1.0, 0.5, 2.0])).tolist() == [0, 128, 255]
+    with pytest.raises(ValueError, match="11 x 11"):
+        ssim(black, white)
+    with pytest.raises(ValueError, match="one shape"):
+        psnr(black, a)
+    with pytest.raises(ValueError, match="twice the border"):
+        shave(black, 2)
+
+
+def test_protocols_differ_as_they_say():
+    high = tensor(picture(64, 96))
+    low = shrink_like_matlab(high, 4)
+    want = imresize(high[None].double() / 255, 0.25)[0].mul(255).round().clamp(0, 255)
+    assert low.dtype == torch.uint8 and (low - want).abs().max() <= 1
+    pil = Image.fromarray(high.permute(1, 2, 0).numpy()).resize(
+        (24, 16), Image.Resampling.BICUBIC
+    )
+    got = shrink_like_pillow(high, 4).permute(1, 2, 0).numpy()
+    assert np.array_equal(got, np.array(pil))
+    assert set(PROTOCOLS["standard"].measures) >= {"psnr_y", "ssim_y", "psnr_rgb"}
+    assert set(PROTOCOLS["resshuffle"].measures) == {"psnr_rgb", "ssim_gray"}
+    assert not PROTOCOLS["resshuffle"].border
+
+
+def test_a_folder_of_a_set_is_not_searched_below(folder):
+    # HR, LR and results below one folder once counted as 15 images of a set of five.
+    with pytest.raises(FileNotFoundError, match="holds images"):
+        find_images(folder.parent)
+    assert [p.name for p in find_images(folder)] == ["0.png", "1.png", "2.png"]
+    with pytest.raises(FileNotFoundError, match="Check the path"):
+        find_images(folder / "none")
+
+
+def test_set_names_and_partners(folder, tmp_path):
+    assert TestSet.open(str(folder)).name == "Tiny"
+    assert TestSet.open(f"Mine={folder}").name == "Mine"
+    low = tmp_path / "LR"
+    low.mkdir()
+    for path in find_images(folder)[:2]:
+        image = shrink_like_matlab(read_image(path)[:, :64, :66], 2)
+        Image.fromarray(image.permute(1, 2, 0).numpy()).save(low / path.name)
+    with pytest.raises(ValueError, match="same name"):
+        TestSet.open(str(folder), str(low))
+    Image.new("RGB", (9, 9)).save(low / "2.png")
+    given = TestSet.open(str(folder), str(low))
+    with pytest.raises(ValueError, match="1/2 of its HR image"):
+        given.pair(2, 2, PROTOCOLS["standard"])
+
+
+def test_averages_need_every_image():
+    rows = [
+        {"set": "a", "scale": 2, "model": "m", "image": "1", "psnr_y": 30.0, "x": 1.0},
+        {"set": "a", "scale": 2, "model": "m", "image": "2", "psnr_y": 34.0},
+    ]
+    (mean,) = averages(rows)
+    assert mean["psnr_y"] == 32
+    assert mean["images"] == 2
+    assert "x" not in mean
+    assert "| a | x2 | m | 1,234 | 2 | 32.00 |" in markdown([mean], {"m": 1234})
+
+
+def test_stored_gray_is_its_own_luma(tmp_path):
+    array = picture(48, 48)[..., 0]
+    Image.fromarray(array).save(tmp_path / "gray.png")
+    Image.fromarray(np.stack([array] * 3, -1)).save(tmp_path / "colour.png")
+    scores = {}
+    for name, stored in (("gray", True), ("colour", False)):
+        path = tmp_path / f"{name}.png"
+        assert is_stored_gray(path) == stored
+        scores[name] = bicubic_of_luma(read_image(path), 2, stored)["psnr_y"]
+    # Y of BT.601 spans 219 of 255 levels: its error is smaller by that ratio.
+    ratio = 20 * math.log10(255 / 219)
+    assert scores["colour"] - scores["gray"] == pytest.approx(ratio, abs=0.1)
+
+
+def test_crops_show_what_is_hard():
+    reference = torch.full((3, 64, 96), 100.0)
+    image = reference.clone()
+    image[:, 40:48, 70:78] += 50
+    top, left = hardest_window(image, reference, 16)
+    assert top <= 40 <= top + 8 and left <= 70 <= left + 8
+    crop = torch.full((3, 16, 16), 200.0)
+    sheet = crop_sheet([[("a\nb", crop), ("c", crop)]] * 2, 16, 3)
+    assert sheet.width > 2 * 48 and sheet.height > 2 * 48
+    assert sheet.getpixel((10, 10)) == (200, 200, 200)
+
+
+def test_command_measures_resumes_and_refuses(folder, model, tmp_path, capsys):
+    out = tmp_path / "out"
+    call = ["quality", "bicubic", str(model), "--hr", str(folder), "-o", str(out)]
+    assert benchmark(call) == 0
+    text = capsys.readouterr().out
+    assert "| Tiny | x2 | bicubic | - | 3 |" in text
+    rows = rows_of(out / "images.csv")
+    assert len(rows) == 3 * 3  # bicubic, bicubic on Y, the model
+    image = read_image(folder / "0.png")[:, :66, :80]
+    low = shrink_like_matlab(image, 2)
+    up = quantise(imresize(low[None].float() / 255, 2)[0])
+    want = psnr(*(shave(luma(i.double()), 2) for i in (up, image)))
+    (row,) = [r for r in rows if (r["model"], r["image"]) == ("bicubic", "0.png")]
+    assert float(row["psnr_y"]) == pytest.approx(want, abs=1e-5)
+    means = rows_of(out / "averages.csv")
+    values = [float(r["psnr_y"]) for r in rows if r["model"] == "mine"]
+    (mean,) = [float(r["psnr_y"]) for r in means if r["model"] == "mine"]
+    assert mean == pytest.approx(sum(values) / 3, abs=1e-5)
+    assert "standard" in (out / "settings.json").read_text()
+    with Image.open(out / "crops_x2.png") as sheet:
+        assert sheet.width > 3 * 64 * 3
+
+    assert benchmark(call) == 2
+    assert "--resume" in capsys.readouterr().err
+
+    # A row that is there is kept, not measured anew; one that is gone comes back.
+    lines = (out / "images.csv").read_text().splitlines()
+    lines[1] = lines[1].replace(rows[0]["psnr_y"], "11.000000")
+    (out / "images.csv").write_text("\n".join(lines[:-1]) + "\n")
+    assert benchmark([*call, "--resume", "--crops", "0"]) == 0
+    again = rows_of(out / "images.csv")
+    assert float(again[0]["psnr_y"]) == 11
+    assert again[1:] == rows[1:]
+    capsys.readouterr()
+
+    # Another file of the same name must not share a table with the first.
+    save_model(create("paragonsr_nano", 2), model)
+    assert benchmark([*call, "--resume"]) == 2
+    assert "Choose another --output" in capsys.readouterr().err
+
+
+def test_command_goes_on_after_a_broken_image(folder, tmp_path, capsys):
+    (folder / "1.png").write_bytes(b"no image")
+    out = tmp_path / "out"
+    call = ["quality", "bicubic", "--scale", "4", "--hr", str(folder), "-o", str(out)]
+    assert benchmark([*call, "--protocol", "resshuffle"]) == 1
+    assert "1.png" in capsys.readouterr().err
+    assert len(rows_of(out / "images.csv")) == 2
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (["bicubic"], "--scale"),
+        (["no_such_model"], "shipped model"),
+        (["MODEL", "--scale", "4"], "models tell theirs"),
+        (["MODEL", "MODEL"], "twice"),
+        (["MODEL", "--lr", "a", "b"], "as many folders"),
+    ],
+)
+def test_wrong_use(folder, model, tmp_path, capsys, extra, message):
+    extra = [str(model) if e == "MODEL" else e for e in extra]
+    call = ["quality", *extra, "--hr", str(folder), "-o", str(tmp_path / "out")]
+    assert benchmark(call) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_pyiqa_measures(folder, tmp_path):
+    pytest.importorskip("pyiqa", reason="pyiqa is not installed")
+    out = tmp_path / "out"
+    call = ["quality", "bicubic", "--scale", "2", "--hr", str(folder), "-o", str(out)]
+    assert benchmark([*call, "--crops", "0", "--pyiqa", "psnr", "ssim_c"]) == 0
+    for row in rows_of(out / "images.csv"):
+        if row["model"] != "bicubic":
+            continue
+        # pyiqa takes whole images; only the border tells it from our column.
+        assert float(row["pyiqa_psnr"]) == pytest.approx(float(row["psnr_rgb"]), abs=1)
+        assert 0 < float(row["pyiqa_ssim_c"]) < 1
+
+
+def test_pyiqa_without_weights_names_the_metric(folder, tmp_path, capsys, monkeypatch):
+    pyiqa = pytest.importorskip("pyiqa", reason="pyiqa is not installed")
+    real = pyiqa.create_metric
+
+    def offline(name: str, **arguments):
+        if name == "lpips":
+            raise OSError("<urlopen error>\n  Name or service not known")
+        return real(name, **arguments)
+
+    # The one thing that a test cannot have: a machine without network.
+    monkeypatch.setattr(pyiqa, "create_metric", offline)
+    out = tmp_path / "out"
+    call = ["quality", "bicubic", "--scale", "2", "--hr", str(folder), "-o", str(out)]
+    assert benchmark([*call, "--crops", "0", "--pyiqa", "lpips", "psnr"]) == 0
+    lines = [x for x in capsys.readouterr().err.splitlines() if "lpips" in x]
+    assert len(lines) == 1 and "could not be fetched" in lines[0]
+    columns = rows_of(out / "images.csv")[0]
+    assert "pyiqa_psnr" in columns and "pyiqa_lpips" not in columns
+    with pytest.raises(ValueError, match="metrics out of"):
+        iqa.load_metrics(["niqe"])
+
+
+# Published PSNR-Y and SSIM-Y of bicubic upscaling: the tables of most papers.
+KNOWN = {
+    ("Set5", 2): (33.66, 0.9299),
+    ("Set5", 3): (30.39, 0.8682),
+    ("Set5", 4): (28.42, 0.8104),
+    ("Set14", 2): (30.24, 0.8688),
+    ("Set14", 3): (27.55, 0.7742),
+    ("Set14", 4): (26.00, 0.7027),
+}
+
+
+@pytest.mark.parametrize(("name", "scale"), KNOWN, ids=str)
+def test_known_bicubic_figures(root, name, scale):
+    # The images' owners allow research, not copies in a repository.
+    beside = str(root.parent / "shared" / "data" / "val")
+    sets = os.environ.get("PARAGON_TEST_SETS", beside)
+    folder = Path(sets) / name / f"x{scale}" / "HR"
+    if not folder.is_dir():
+        pytest.skip(f"{name} is not here; PARAGON_TEST_SETS names the folder of sets")
+    scores = []
+    for path in find_images(folder):
+        high = read_image(path)
+        high = high[:, : high.shape[1] // scale * scale]
+        high = high[:, :, : high.shape[2] // scale * scale]
+        scores.append(bicubic_of_luma(high, scale, is_stored_gray(path)))
+    want_psnr, want_ssim = KNOWN[name, scale]
+    assert np.mean([s["psnr_y"] for s in scores]) == pytest.approx(want_psnr, abs=0.03)
+    assert np.mean([s["ssim_y"] for s in scores]) == pytest.approx(want_ssim, abs=0.002)
