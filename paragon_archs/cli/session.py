@@ -1,0 +1,155 @@
+"""From a command line to checked options, folders and a log; for `train` and `test`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..config.check import check_options
+from ..config.data_check import SCALES, check_data
+from ..config.errors import OptionError
+from ..config.loading import Options, find_option_file, force, load_options
+from ..config.signatures import known_types, parameters
+from ..models.repairs import TrainingError
+from .common import EXIT_FAILED, EXIT_USAGE, CommandError
+
+
+def arguments_of(command: str, argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parses the host's flags."""
+    parser = argparse.ArgumentParser(
+        prog=f"basicsr {command}",
+        description={
+            "train": "Trains the network that an option file describes.",
+            "test": "Runs a trained network over the test sets of an option file.",
+        }[command],
+        epilog=f"example: basicsr {command} -opt options/paragonsr_s.yml "
+        "--force_yml datasets:train:dataroot_gt=/data/DIV2K/HR",
+        allow_abbrev=False,
+    )
+    parser.add_argument("-opt", required=True, help="option file (YAML)")
+    parser.add_argument(
+        "--force_yml",
+        nargs="+",
+        default=[],
+        metavar="KEY:PATH=VALUE",
+        help="override keys of the option file",
+    )
+    parser.add_argument(
+        "--auto_resume", action="store_true", help="go on from the newest whole state"
+    )
+    parser.add_argument(
+        "--debug",
+        action="store_true",
+        help="short intervals, `debug_` before the name, tracebacks",
+    )
+    parser.add_argument(
+        "--launcher",
+        choices=("none", "pytorch", "slurm"),
+        default="none",
+        help="what started several processes (%(default)s)",
+    )
+    parser.add_argument(  # torch's launchers write it with a hyphen
+        "--local_rank", "--local-rank", type=int, default=0, help="set by launchers"
+    )
+    return parser.parse_args(argv)
+
+
+def prepare(arguments: argparse.Namespace, is_train: bool, root: Path) -> Options:
+    """Reads, overrides and checks the options; nothing is created.
+
+    Args:
+        arguments: What `arguments_of` returned.
+        is_train: Training, or testing.
+        root: Folder under which experiments and results go.
+
+    Returns:
+        The options, with defaults and the host's own entries filled in.
+
+    Raises:
+        OptionError: with one sentence for each mistake.
+    """
+    options = load_options(find_option_file(arguments.opt))
+    force(options, arguments.force_yml)
+    check_options(options, is_train)
+    opt = options.values
+    if arguments.debug and not opt["name"].startswith("debug"):
+        opt["name"] = f"debug_{opt['name']}"
+        if is_train:
+            opt["logger"] |= {"print_freq": 1, "save_checkpoint_freq": 8}
+            if opt.get("val"):
+                opt["val"]["val_freq"] = 8
+    _hand_scale_on(opt)
+    check_data(options, is_train)
+    if opt["num_gpu"] == "auto":
+        opt["num_gpu"] = torch.cuda.device_count()
+    opt["is_train"], opt["auto_resume"] = is_train, arguments.auto_resume
+    opt["root_path"] = str(root)
+    for name, section in opt["datasets"].items():
+        section["phase"] = str(name).split("_")[0]
+        if "scale" in opt:
+            section["scale"] = opt["scale"]
+        for key, value in section.items():
+            if str(key).startswith(("dataroot", "meta_info")) and value:
+                section[key] = str(Path(value).expanduser())
+    folder = root / ("experiments" if is_train else "results") / opt["name"]
+    opt["path"] |= {
+        "experiments_root" if is_train else "results_root": str(folder),
+        "log": str(folder),
+        "visualization": str(folder / "visualization"),
+    }
+    if is_train:
+        opt["path"] |= {
+            "models": str(folder / "models"),
+            "training_states": str(folder / "training_states"),
+        }
+    return options
+
+
+def _hand_scale_on(opt: dict[str, Any]) -> None:
+    """Tells the networks of this pack the scale, unless their section does."""
+    for name, section in opt.items():
+        if not str(name).startswith("network_") or not isinstance(section, dict):
+            continue
+        target = known_types("network").get(section.get("type", ""))
+        if target is None or not target.__module__.startswith("paragon_archs."):
+            continue
+        known = parameters("network", target)
+        for key in SCALES:
+            if key in known and "scale" in opt:
+                section.setdefault(key, opt["scale"])
+
+
+def exit_code(run: Callable[[], int], debug: bool) -> int:
+    """Runs a command; mistakes become sentences on stderr and an exit code.
+
+    Returns:
+        `run`'s; 2 for wrong options or data, 1 for work that failed.
+    """
+    try:
+        return run()
+    except OptionError as error:
+        code, sentences = EXIT_USAGE, list(error.sentences)
+        if debug:
+            raise
+    except (TrainingError, CommandError) as error:
+        code, sentences = EXIT_FAILED, [str(error)]
+        if debug:
+            raise
+    except torch.cuda.OutOfMemoryError as error:
+        code, sentences = (
+            EXIT_FAILED,
+            [
+                f"Expected the batch to fit into the GPU's memory, but got: {error} "
+                "Lower batch_size_per_gpu and raise train:accum_iter."
+            ],
+        )
+        if debug:
+            raise
+    for text in sentences:
+        print(f"error: {' '.join(text.split())}", file=sys.stderr)
+    return code

@@ -1,0 +1,31 @@
+"""`basicsr test -opt FILE`, and `python -m paragon_archs.cli.test -opt FILE`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..utils.processes import leave_processes
+from .session import arguments_of, exit_code, prepare
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Tests; returns 0, 1 (failed) or 2 (wrong options)."""
+    arguments = arguments_of("test", argv)
+    return exit_code(lambda: _test(arguments), arguments.debug)
+
+
+def _test(arguments: argparse.Namespace) -> int:
+    from ..models.testing import run_tests  # noqa: PLC0415 (starts the host)
+
+    options = prepare(arguments, is_train=False, root=Path.cwd())
+    try:
+        return run_tests(arguments, options)
+    finally:
+        leave_processes()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,31 @@
+"""`basicsr train -opt FILE`, and `python -m paragon_archs.cli.train -opt FILE`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..utils.processes import leave_processes
+from .session import arguments_of, exit_code, prepare
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Trains; returns 0, 1 (failed), 2 (wrong options), 130 or 143 (asked to stop)."""
+    arguments = arguments_of("train", argv)
+    return exit_code(lambda: _train(arguments), arguments.debug)
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    from ..models.pipeline import Run  # noqa: PLC0415 (starts the host)
+
+    options = prepare(arguments, is_train=True, root=Path.cwd())
+    try:
+        return Run(arguments, options).train()
+    finally:
+        leave_processes()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

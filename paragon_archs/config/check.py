@@ -1,0 +1,364 @@
+"""Holds an option file to the keys that exist, before anything is created."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import inspect
+from collections.abc import Hashable, Iterable
+from typing import Any
+
+from .errors import OptionError, sentence
+from .keys import KEYS, REQUIRED, Key
+from .loading import Options
+from .signatures import (
+    KNOWN_TO_TRAINER,
+    SECTIONS,
+    dataset_keys,
+    known_types,
+    literal_kind,
+    model_keys,
+    parameters,
+)
+
+KINDS: dict[str, tuple[type, ...]] = {
+    "int": (int,),
+    "float": (int, float),
+    "bool": (bool,),
+    "str": (str,),
+    "list": (list,),
+    "map": (dict,),
+}
+WORDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "a name",
+    "list": "a list",
+    "map": "a section of keys",
+}
+
+Path = tuple[Hashable, ...]
+
+
+def check_options(options: Options, is_train: bool) -> None:
+    """Checks every key, type and plain value; fills defaults in, in place.
+
+    Args:
+        options: What was read and overridden.
+        is_train: Whether it is for training; `test` asks for less.
+
+    Raises:
+        OptionError: with one sentence for each mistake.
+    """
+    _Check(options, is_train).run()
+
+
+def has_base(model: type | None, name: str) -> bool:
+    """True when `model` is the class called `name`, or builds on it."""
+    return model is not None and name in {base.__name__ for base in model.__mro__}
+
+
+class _Check:
+    def __init__(self, options: Options, is_train: bool) -> None:
+        self.options = options
+        self.is_train = is_train
+        self.wrong: list[str] = []
+        model = known_types("model").get(str(options.values.get("model_type")))
+        self.model: type | None = model if inspect.isclass(model) else None
+        self.ours = has_base(self.model, "ParagonModel")
+        self.host_keys = (
+            model_keys(self.model) if self.model and not self.ours else set()
+        )
+
+    def run(self) -> None:
+        values = self.options.values
+        self._type(("model_type",), "model", values.get("model_type"))
+        for section in ("path", "logger", "train", "datasets"):
+            if values.get(section) is None and (section != "train" or self.is_train):
+                values[section] = {}
+        self._section((), values)
+        self._sets()
+        if self.wrong:
+            raise OptionError(*self.wrong)
+
+    # One section -----------------------------------------------------------------
+
+    def _section(self, path: Path, values: dict[Any, Any]) -> None:
+        known = self._known(path, values)
+        for name, value in list(values.items()):
+            key = _match(known, name)
+            if key is None:
+                self._unknown(path, name, known)
+            else:
+                values[name] = self._value((*path, name), key, value)
+        for name, key in known.items():
+            if "*" not in name and name not in values:
+                self._absent(path, name, key, values)
+
+    def _known(self, path: Path, values: dict[Any, Any]) -> dict[str, Key]:
+        known = _children(path)
+        what = _lookup(SECTIONS, path)
+        if what is not None:
+            known = {
+                "type": Key("str", REQUIRED, "name of a registered class"),
+                **known,
+            }
+            target = self._type((*path, "type"), what, values.get("type"))
+            if what == "data set":
+                known = {**(dataset_keys(target) if target else {}), **known}
+                known |= {"phase": Key("any", None, ""), "scale": Key("any", None, "")}
+            elif target is not None:
+                known = {**_from_signature(what, target), **known}
+            if target is None:  # the type is wrong; its keys cannot be judged
+                known["*"] = Key("any", None, "")
+        level = "opt" if not path else str(path[0]) if len(path) == 1 else ""
+        for section, name in sorted(self.host_keys):
+            if section == level and (name not in known or known[name].model):
+                kind = "map" if _lookup(SECTIONS, (*path, name)) else "any"
+                known[name] = Key(kind, None, "")
+        return known
+
+    def _absent(self, path: Path, name: str, key: Key, values: dict[Any, Any]) -> None:
+        if key.model and not has_base(self.model, key.model):
+            return
+        if key.default is not REQUIRED:
+            # An argument that is not given keeps the default of its signature.
+            if key.text:
+                default = _copy(key.default_for(self.ours))
+                values[name] = self._value((*path, name), key, default)
+            return
+        if self._needed(path):
+            full = _join((*path, name))
+            place = self.options.place((*path, name))
+            example = key.example or key.text or name
+            self.wrong.append(
+                sentence("missing_key", key=full, place=place, text=example)
+            )
+
+    def _needed(self, path: Path) -> bool:
+        """`basicsr test` needs no training keys, whatever its file still holds."""
+        return self.is_train or path[:1] not in (("train",), ("val",), ("logger",))
+
+    def _value(self, path: Path, key: Key, value: Any) -> Any:
+        if key.model and self.model and not has_base(self.model, key.model):
+            self.wrong.append(
+                sentence(
+                    "other_model",
+                    section=_where(path[:-1]),
+                    model=self.model.__name__,
+                    other=key.model,
+                    key=path[-1],
+                    place=self.options.place(path),
+                )
+            )
+            return value
+        if value is None:
+            if key.default is not None and key.default is not REQUIRED:
+                return _copy(key.default_for(self.ours))
+            if key.default is REQUIRED and "map" not in key.kind:
+                self._wrong_kind(path, key, value)
+            return value
+        value = self._plain(path, key, value)
+        if isinstance(value, dict) and _has_children(path):
+            self._section(path, value)
+        elif isinstance(value, list) and _has_children(path):
+            for index, entry in enumerate(value):
+                if isinstance(entry, dict):
+                    self._section((*path, index), entry)
+                else:
+                    self._wrong_kind((*path, index), Key("map", None, ""), entry)
+        return value
+
+    def _plain(self, path: Path, key: Key, value: Any) -> Any:
+        kinds = key.kind.split("|")
+        if "any" in kinds:
+            return value
+        if isinstance(value, float) and value.is_integer() and "float" not in kinds:
+            value = int(value) if "int" in kinds else value
+        if "str" in kinds and "int" not in kinds and not isinstance(value, bool):
+            value = str(value) if isinstance(value, (int, float)) else value
+        allowed = tuple(t for kind in kinds for t in KINDS[kind])
+        if not isinstance(value, allowed) or (
+            isinstance(value, bool) and "bool" not in kinds
+        ):
+            self._wrong_kind(path, key, value)
+        elif key.choices and value not in key.choices:
+            self.wrong.append(
+                sentence(
+                    "wrong_choice",
+                    key=_join(path),
+                    choices=", ".join(map(str, key.choices)),
+                    value=value,
+                    place=self.options.place(path),
+                    hint=_nearest(str(value), map(str, key.choices)),
+                )
+            )
+        elif (
+            key.low is not None and isinstance(value, (int, float)) and value < key.low
+        ):
+            self.wrong.append(
+                sentence(
+                    "too_small",
+                    key=_join(path),
+                    low=key.low,
+                    value=value,
+                    place=self.options.place(path),
+                )
+            )
+        return value
+
+    # Names -----------------------------------------------------------------------
+
+    def _type(self, path: Path, what: str, value: Any) -> Any:
+        if value is None:
+            return None  # reported as missing
+        types = known_types(what)
+        if isinstance(value, str) and value in types:
+            return types[value]
+        near = _nearest(str(value), types)
+        self.wrong.append(
+            sentence(
+                "unknown_type",
+                key=_join(path),
+                what=what,
+                value=value,
+                place=self.options.place(path),
+                hint=near or f"Known are {', '.join(sorted(types))}.",
+            )
+        )
+        return None
+
+    def _unknown(self, path: Path, name: Any, known: dict[str, Key]) -> None:
+        here = (*path, name)
+        names = [n for n in known if "*" not in n]
+        hint = _nearest(str(name), names) or _elsewhere(str(name))
+        self.wrong.append(
+            sentence(
+                "unknown_key",
+                section=_where(path),
+                key=name,
+                place=self.options.place(here),
+                hint=hint or f"Known are {', '.join(sorted(names))}.",
+            )
+        )
+
+    def _wrong_kind(self, path: Path, key: Key, value: Any) -> None:
+        kind = " or ".join(WORDS[k] for k in key.kind.split("|"))
+        quoted = isinstance(value, str) and "float" in key.kind + "int"
+        self.wrong.append(
+            sentence(
+                "wrong_kind",
+                key=_join(path),
+                kind=kind,
+                value=value,
+                place=self.options.place(path),
+                hint="Write it without quotes." if quoted else "Mend it.",
+            )
+        )
+
+    def _sets(self) -> None:
+        sets = self.options.values.get("datasets")
+        if not isinstance(sets, dict):
+            return
+        phases = [str(name).split("_")[0] for name in sets]
+        wanted = "train" if self.is_train else "test"
+        if wanted not in phases and not (wanted == "test" and "val" in phases):
+            self.wrong.append(
+                sentence(
+                    "no_training",
+                    phase=wanted,
+                    got=", ".join(map(str, sets)) or "none",
+                    place=self.options.place(("datasets",)),
+                )
+            )
+
+
+# Paths and patterns --------------------------------------------------------------
+
+
+def _children(path: Path) -> dict[str, Key]:
+    """Keys of the table that stand directly under `path`."""
+    found: dict[str, Key] = {}
+    for pattern, key in KEYS.items():
+        *section, leaf = pattern.split(":")
+        if _fits(section, path):
+            # `datasets:train:x` comes after `datasets:*:x` and wins.
+            found[leaf] = key
+    if path == ("datasets",):
+        phase = Key("map", None, "")
+        found |= dict.fromkeys(("train", "val", "val_*", "test", "test_*"), phase)
+    if path in (("val", "metrics"), ("train", "losses")):
+        found["*"] = Key("map", None, "")
+    return found
+
+
+def _has_children(path: Path) -> bool:
+    return bool(_children(path)) or _lookup(SECTIONS, path) is not None
+
+
+def _fits(pattern: list[str], path: Path) -> bool:
+    return len(pattern) == len(path) and all(
+        fnmatch.fnmatchcase(str(name), part)
+        for name, part in zip(path, pattern, strict=True)
+    )
+
+
+def _lookup(table: dict[str, str], path: Path) -> str | None:
+    for pattern, value in table.items():
+        if _fits(pattern.split(":"), path):
+            return value
+    return None
+
+
+def _match(known: dict[str, Key], name: Any) -> Key | None:
+    if name in known:
+        return known[name]
+    for pattern, key in known.items():
+        if fnmatch.fnmatchcase(str(name), pattern):
+            return key
+    return None
+
+
+def _from_signature(what: str, target: Any) -> dict[str, Key]:
+    keys: dict[str, Key] = {}
+    for name, parameter in parameters(what, target).items():
+        kind = literal_kind(parameter)
+        required = parameter.default is parameter.empty
+        required = required and name not in KNOWN_TO_TRAINER
+        keys[name] = Key(
+            kind or "any",
+            REQUIRED if required else None,
+            "",
+            example=f"it is an argument of {what}",
+        )
+    return keys
+
+
+def _join(path: Iterable[Hashable]) -> str:
+    return ":".join(map(str, path))
+
+
+def _where(path: Path) -> str:
+    return repr(_join(path)) if path else "the option file"
+
+
+def _nearest(name: str, names: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(names), n=1)
+    if not near:
+        lower = {n.lower(): n for n in names}
+        near = difflib.get_close_matches(name.lower(), lower, n=1)
+        near = [lower[n] for n in near]
+    return f"Did you mean {near[0]}?" if near else ""
+
+
+def _elsewhere(name: str) -> str:
+    """A key that stands in another section."""
+    for pattern in KEYS:
+        if pattern.split(":")[-1] == name:
+            return f"It belongs to {pattern!r}."
+    return ""
+
+
+def _copy(value: Any) -> Any:
+    return dict(value) if isinstance(value, dict) else value

@@ -1,0 +1,234 @@
+"""Looks at the data, scales, devices and weights that an option file names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .errors import OptionError, sentence
+from .loading import Options
+
+IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+
+LOOK_AT = 500  # images of a set whose size is read; spread over large sets
+
+SCALES = ("scale", "upscale", "upscale_factor", "sf")
+"""How networks call their factor."""
+
+
+def check_data(options: Options, is_train: bool) -> None:
+    """Checks what the options point at, before anything is created.
+
+    Raises:
+        OptionError: with one sentence for each mistake.
+    """
+    wrong = [
+        *_devices(options),
+        *_scales(options),
+        *_weights(options),
+    ]
+    for name, section in options.values["datasets"].items():
+        if str(name).split("_")[0] == "train" and not is_train:
+            continue
+        wrong += _set(options, str(name), section)
+    if wrong:
+        raise OptionError(*wrong)
+
+
+# Devices, scales, weights ----------------------------------------------------------
+
+
+def _devices(options: Options) -> Iterator[str]:
+    value = options.values["num_gpu"]
+    count = torch.cuda.device_count()
+    place = options.place(("num_gpu",))
+    if isinstance(value, str) and value != "auto":
+        yield sentence(
+            "wrong_choice",
+            key="num_gpu",
+            choices="auto, 0, 1, ...",
+            value=value,
+            place=place,
+            hint="",
+        )
+    elif isinstance(value, int) and value > count:
+        yield sentence("no_gpu", count=count, value=value, place=place)
+
+
+def _scales(options: Options) -> Iterator[str]:
+    scale = options.values.get("scale")
+    if scale is None:
+        return
+    for name, section in options.values.items():
+        if not (str(name) == "network_g" and isinstance(section, dict)):
+            continue
+        for key in SCALES:
+            if isinstance(section.get(key), int) and section[key] != scale:
+                yield sentence(
+                    "scale_differs",
+                    key=f"{name}:{key}",
+                    scale=scale,
+                    value=section[key],
+                    place=options.place((name, key)),
+                )
+
+
+def _weights(options: Options) -> Iterator[str]:
+    for key, value in options.values["path"].items():
+        if key == "resume_state" and value and not Path(value).is_file():
+            yield sentence(
+                "no_state",
+                key="path:resume_state",
+                value=value,
+                problem="does not exist",
+                place=options.place(("path", key)),
+            )
+        if str(key).startswith("pretrain_network") and value:
+            if not Path(value).is_file():
+                yield sentence(
+                    "no_weights",
+                    key=f"path:{key}",
+                    value=value,
+                    place=options.place(("path", key)),
+                )
+
+
+# Data sets -------------------------------------------------------------------------
+
+
+def _set(options: Options, name: str, section: Mapping[str, Any]) -> list[str]:
+    here = ("datasets", name)
+    wrong: list[str] = []
+    lmdb = (section.get("io_backend") or {}).get("type") == "lmdb"
+    roots: dict[str, Path] = {}
+    for key, value in section.items():
+        if not str(key).startswith("dataroot") or not isinstance(value, str):
+            continue
+        folder = Path(value).expanduser()
+        full, place = f"datasets:{name}:{key}", options.place((*here, key))
+        if not folder.is_dir():
+            wrong.append(sentence("no_folder", key=full, value=value, place=place))
+        elif lmdb and not (folder / "meta_info.txt").is_file():
+            file = str(folder / "meta_info.txt")
+            wrong.append(sentence("no_data_file", key=full, value=file, place=place))
+        elif not lmdb and not any(_images(folder)) and not _has_frames(folder):
+            wrong.append(sentence("empty_folder", key=full, value=value, place=place))
+        else:
+            roots[str(key)] = folder
+    meta = section.get("meta_info_file")
+    if isinstance(meta, str) and not lmdb and not Path(meta).expanduser().is_file():
+        key = f"datasets:{name}:meta_info_file"
+        place = options.place((*here, "meta_info_file"))
+        wrong.append(sentence("no_data_file", key=key, value=meta, place=place))
+    scale = options.values.get("scale") or 1
+    size = section.get("gt_size")
+    train = name.split("_", maxsplit=1)[0] == "train"
+    if train and isinstance(size, int) and size % scale:
+        near = max(scale, round(size / scale) * scale)
+        wrong.append(
+            sentence(
+                "crop_scale",
+                key=f"datasets:{name}:gt_size",
+                scale=scale,
+                value=size,
+                near=near,
+                place=options.place((*here, "gt_size")),
+            )
+        )
+    if not wrong and not lmdb and not meta and "dataroot_gt" in roots:
+        crop = size if train and isinstance(size, int) else 0
+        wrong += _sizes(options, name, section, roots, scale, crop)
+    return wrong
+
+
+def _images(folder: Path) -> Iterator[Path]:
+    """Images directly in `folder`; hidden files are no images."""
+    return (
+        p
+        for p in sorted(folder.iterdir())
+        if p.suffix.lower() in IMAGES and not p.name.startswith(".")
+    )
+
+
+def _has_frames(folder: Path) -> bool:
+    """True for the host's video sets, whose frames lie in sub-folders."""
+    return any(any(_images(sub)) for sub in folder.iterdir() if sub.is_dir())
+
+
+def _sizes(
+    options: Options,
+    name: str,
+    section: Mapping[str, Any],
+    roots: Mapping[str, Path],
+    scale: int,
+    crop: int,
+) -> Iterator[str]:
+    """Holds HR to the crop and to its LR; stops at the first mistake of a set."""
+    key = f"datasets:{name}:dataroot_gt"
+    place = options.place(("datasets", name, "dataroot_gt"))
+    images = list(_images(roots["dataroot_gt"]))
+    for file in images[:: max(1, len(images) // LOOK_AT)]:
+        partner = _partner(section, roots, file)
+        if partner is not None and not partner.is_file():
+            yield sentence(
+                "unpaired", key=key, file=str(file), partner=str(partner), place=place
+            )
+            return
+        sizes = [_size(p) for p in (file, partner) if p is not None]
+        if None in sizes:
+            bad = file if sizes[0] is None else partner
+            if section.get("on_bad_image") == "skip":
+                continue
+            yield sentence("unreadable", key=key, file=str(bad), place=place)
+            return
+        (width, height), *others = [s for s in sizes if s is not None]
+        if min(width, height) < crop:
+            yield sentence(
+                "too_small_image",
+                key=key,
+                size=crop,
+                file=str(file),
+                width=width,
+                height=height,
+                place=place,
+            )
+            return
+        for lr_width, lr_height in others:
+            # Benchmark sets keep an HR that scale does not divide; it is cropped.
+            exact = (lr_width * scale, lr_height * scale) == (width, height)
+            cropped = (width // scale, height // scale) == (lr_width, lr_height)
+            if not exact and not (cropped and not crop):
+                yield sentence(
+                    "pair_scale",
+                    scale=scale,
+                    file=str(file),
+                    width=width,
+                    height=height,
+                    lr_width=lr_width,
+                    lr_height=lr_height,
+                    place=place,
+                )
+                return
+
+
+def _partner(
+    section: Mapping[str, Any], roots: Mapping[str, Path], file: Path
+) -> Path | None:
+    if "dataroot_lq" not in roots:
+        return None
+    template = section.get("filename_tmpl") or "{}"
+    return roots["dataroot_lq"] / f"{template.format(file.stem)}{file.suffix}"
+
+
+def _size(file: Path) -> tuple[int, int] | None:
+    """Width and height out of the file's header; None when it is no image."""
+    from PIL import Image, UnidentifiedImageError  # noqa: PLC0415 (the extra `train`)
+
+    try:
+        with Image.open(file) as image:
+            return image.size
+    except (UnidentifiedImageError, OSError, SyntaxError):
+        return None

@@ -1,0 +1,134 @@
+"""Everything that can be wrong with options and data, one sentence for each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+# Id -> sentence. `{place}` is the file and line; `{hint}` the nearest known name.
+MESSAGES: dict[str, str] = {
+    # reading
+    "no_file": (
+        "Expected -opt to be an option file, but got {name!r}, which is neither in "
+        "this folder nor one of the pack's own. Check the path."
+    ),
+    "not_yaml": (
+        "Expected {file!r} to be YAML, but {problem} ({place}). Mend that line."
+    ),
+    "not_text": (
+        "Expected {file!r} to be YAML in UTF-8, but got {problem}. Save it as UTF-8."
+    ),
+    "no_mapping": (
+        "Expected {file!r} to be an option file (keys and values), but got {kind}. "
+        "Start from one of the pack's options."
+    ),
+    "force_form": (
+        "Expected --force_yml to be key:path=value, but got {entry!r}. Write it like "
+        "train:optim_g:lr=1e-4."
+    ),
+    "force_path": (
+        "Expected --force_yml {entry} to name a key, but {where!r} is {kind} and has "
+        "no {key!r}. Check the path."
+    ),
+    # keys
+    "unknown_key": (
+        "Expected {section} to hold known keys, but got {key!r} ({place}). {hint}"
+    ),
+    "other_model": (
+        "Expected {section} to hold keys of {model}, but got {key!r} ({place}), which "
+        "only {other} knows. Set model_type: {other} or leave it out."
+    ),
+    "missing_key": (
+        "Expected {key!r} to be given, but it is not ({place}). Add it: {text}."
+    ),
+    "wrong_kind": (
+        "Expected {key!r} to be {kind}, but got {value!r} ({place}). {hint}"
+    ),
+    "wrong_choice": (
+        "Expected {key!r} to be one of {choices}, but got {value!r} ({place}). {hint}"
+    ),
+    "too_small": (
+        "Expected {key!r} to be at least {low}, but got {value!r} ({place}). Raise it."
+    ),
+    "unknown_type": (
+        "Expected {key!r} to be a known {what}, but got {value!r} ({place}). {hint}"
+    ),
+    "no_training": (
+        "Expected 'datasets' to hold a set for {phase}, but got {got} ({place}). Add "
+        "datasets:{phase}."
+    ),
+    "no_gpu": (
+        "Expected 'num_gpu' to be at most the {count} GPUs of this machine, but got "
+        "{value} ({place}). Set num_gpu: auto."
+    ),
+    "scale_differs": (
+        "Expected {key!r} to equal scale ({scale}), but got {value} ({place}). Give "
+        "both the same value."
+    ),
+    "network": "Expected {key!r} to describe a network, but: {problem} ({place})",
+    "launcher": "{problem}",
+    # data
+    "no_folder": (
+        "Expected {key!r} to be an existing folder, but got {value!r} ({place}). Put "
+        "the images there, or name another: --force_yml {key}=FOLDER."
+    ),
+    "no_data_file": (
+        "Expected {key!r} to be an existing file, but got {value!r} ({place}). Check "
+        "the path."
+    ),
+    "empty_folder": (
+        "Expected {key!r} to hold images, but got {value!r} with none directly in it "
+        "({place}). Sub-folders are not searched; name the folder of the images."
+    ),
+    "unpaired": (
+        "Expected every image of {key!r} to have its partner, but got {file!r} without "
+        "{partner!r} ({place}). Add it or remove the image."
+    ),
+    "unreadable": (
+        "Expected {key!r} to hold images, but got {file!r}, which cannot be read "
+        "({place}). Remove or replace it."
+    ),
+    "crop_scale": (
+        "Expected {key!r} to be a multiple of scale ({scale}), but got {value} "
+        "({place}). Take {near}."
+    ),
+    "too_small_image": (
+        "Expected the images of {key!r} to be at least gt_size ({size}) wide and high, "
+        "but got {file!r} with {width}x{height} ({place}). Lower gt_size or remove it."
+    ),
+    "pair_scale": (
+        "Expected HR images to be {scale} times their LR, but got {file!r} with "
+        "{width}x{height} for an LR of {lr_width}x{lr_height} ({place}). Check scale "
+        "and the two folders."
+    ),
+    # weights and states
+    "no_weights": (
+        "Expected {key!r} to be a weight file, but got {value!r}, which does not exist "
+        "({place}). Check the path."
+    ),
+    "other_network": (
+        "Expected {key!r} to hold weights of {wanted}, but got {value!r}, which holds "
+        "{held} ({place}). {hint}"
+    ),
+    "no_state": (
+        "Expected {key!r} to be a training state, but got {value!r}, which {problem} "
+        "({place}). Name another or use --auto_resume."
+    ),
+}
+
+
+class OptionError(ValueError):
+    """Wrong options or data; `sentences` holds one sentence for each mistake."""
+
+    def __init__(self, *sentences: str) -> None:
+        self.sentences: Sequence[str] = sentences
+        super().__init__("\n".join(sentences))
+
+
+def sentence(message: str, **values: object) -> str:
+    """Returns the sentence of one message id, filled in."""
+    return MESSAGES[message].format(**values).strip()
+
+
+def wrong(message: str, **values: object) -> OptionError:
+    """Returns the error of one message id, filled in."""
+    return OptionError(sentence(message, **values))

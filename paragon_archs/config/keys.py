@@ -1,0 +1,236 @@
+"""The keys of an option file: what each takes, its default and what it does.
+
+The README's table is made of this one, and a test holds them together. Arguments of a
+section with a `type` (networks, losses, optimizers, schedulers, metrics) are not
+listed: they are those of the class or function that `type` names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+class _Required:
+    def __repr__(self) -> str:
+        return "required"
+
+
+REQUIRED: Any = _Required()
+SAME: Any = object()
+
+
+@dataclass(frozen=True)
+class Key:
+    """One key.
+
+    `kind` is int, float, bool, str, list, map or any, several joined by `|`; None is
+    allowed where the default is None. `model` is the model class that the key needs;
+    every model takes it where that is empty. `host_default` is the default under a
+    host's model, where it differs.
+    """
+
+    kind: str
+    default: Any
+    text: str
+    choices: tuple[Any, ...] = ()
+    low: float | None = None
+    model: str = ""
+    host_default: Any = SAME
+    example: str = ""
+
+    def default_for(self, ours: bool) -> Any:
+        """Returns the default under a model of the pack (`ours`) or of the host."""
+        if ours or self.host_default is SAME:
+            return self.default
+        return self.host_default
+
+
+# Path, `:` between the keys and `*` for any name -> key.
+KEYS: dict[str, Key] = {
+    "name": Key("str", REQUIRED, "name of the run; its folder is `experiments/NAME`"),
+    "model_type": Key("str", REQUIRED, "`ParagonModel`, or any registered model class"),
+    "scale": Key("int", REQUIRED, "upscaling factor", low=1),
+    "num_gpu": Key("int|str", "auto", "GPUs of one process; `auto` takes all, 0 none"),
+    "manual_seed": Key("int", None, "seed of everything; drawn and logged when absent"),
+    "datasets": Key("map", REQUIRED, "`train`, `val`, `val_*`, `test`, `test_*`"),
+    "network_g": Key("map", REQUIRED, "the network: `type` and its arguments"),
+    "path": Key("map", {}, "weights and states to start from"),
+    "train": Key("map", {}, "how to train"),
+    "val": Key("map", None, "how to validate; without it there is no validation"),
+    "logger": Key("map", {}, "what to write down, and how often"),
+    "dist_params": Key("map", {}, "several processes"),
+    "find_unused_parameters": Key(
+        "bool", False, "several processes: for networks that skip parameters"
+    ),
+    # data sets
+    "datasets:*:name": Key("str", REQUIRED, "name in logs and folders"),
+    "datasets:*:type": Key("str", REQUIRED, "registered data set class"),
+    "datasets:train:batch_size_per_gpu": Key(
+        "int", REQUIRED, "samples of one micro-batch, per process or GPU", low=1
+    ),
+    "datasets:train:num_worker_per_gpu": Key(
+        "int", 0, "reading processes; 0 reads in the training process", low=0
+    ),
+    "datasets:train:dataset_enlarge_ratio": Key(
+        "int|float", 1, "times that an epoch goes through the images", low=0
+    ),
+    "datasets:train:prefetch_mode": Key(
+        "str",
+        None,
+        "`cuda` copies while computing; `cpu` is what workers do anyway",
+        choices=("cpu", "cuda", None),
+    ),
+    "datasets:train:num_prefetch_queue": Key(
+        "int", 2, "batches that each worker prepares in advance", low=1
+    ),
+    "datasets:*:pin_memory": Key("bool", False, "page-locked memory, for GPUs"),
+    "datasets:train:persistent_workers": Key(
+        "bool", True, "accepted for the host's sake: workers always stay"
+    ),
+    "datasets:*:on_bad_image": Key(
+        "str",
+        "error",
+        "an unreadable image stops the run, or is named and skipped",
+        choices=("error", "skip"),
+    ),
+    # start
+    "path:pretrain_network_*": Key(
+        "str", None, "weight file that the network starts from"
+    ),
+    "path:param_key_*": Key(
+        "str", None, "which weights of a `.pth`; found by itself when absent"
+    ),
+    "path:strict_load_*": Key("bool", True, "every tensor must fit"),
+    "path:resume_state": Key("str", None, "training state to go on from"),
+    "path:ignore_resume_networks": Key(
+        "str|list", None, "networks that a resumed run does not load"
+    ),
+    # training
+    "train:total_iter": Key("int", REQUIRED, "optimizer steps", low=1),
+    "train:warmup_iter": Key("int", -1, "steps of linear warm-up of the rate; -1 none"),
+    "train:optim_g": Key("map", REQUIRED, "`type` (any of torch) and its arguments"),
+    "train:scheduler": Key(
+        "map", None, "`type` (any of torch, the host's, `StepEpochLR`) and arguments"
+    ),
+    "train:pixel_opt": Key("map", None, "a loss, as in the host's files"),
+    "train:perceptual_opt": Key("map", None, "a loss, as in the host's files"),
+    "train:ema_decay": Key(
+        "float", 0.999, "average of weights and buffers; 0 none", low=0, host_default=0
+    ),
+    "train:ema_warmup": Key(
+        "bool", True, "decay rises as (1 + n) / (10 + n)", model="ParagonModel"
+    ),
+    "train:losses": Key(
+        "list",
+        None,
+        "losses: `type`, its arguments, and the three below",
+        model="ParagonModel",
+    ),
+    "train:losses:*:weight": Key(
+        "float", 1.0, "factor of this loss", model="ParagonModel"
+    ),
+    "train:losses:*:name": Key("str", None, "name in logs", model="ParagonModel"),
+    "train:losses:*:start_iter": Key(
+        "int", 0, "steps after which this loss begins", low=0, model="ParagonModel"
+    ),
+    "train:losses:*:ramp_iter": Key(
+        "int",
+        0,
+        "steps over which its weight grows from 0",
+        low=0,
+        model="ParagonModel",
+    ),
+    "train:precision": Key(
+        "str",
+        "fp32",
+        "mixed precision; fp16 with loss scaling",
+        choices=("fp32", "bf16", "fp16"),
+        model="ParagonModel",
+    ),
+    "train:grad_clip": Key(
+        "float",
+        0.0,
+        "largest norm of the gradient; 0 none",
+        low=0,
+        model="ParagonModel",
+    ),
+    "train:accum_iter": Key(
+        "int", 1, "micro-batches of one step", low=1, model="ParagonModel"
+    ),
+    "train:channels_last": Key(
+        "bool",
+        True,
+        "memory layout that is faster for convolutions",
+        model="ParagonModel",
+    ),
+    "train:compile": Key(
+        "bool|str|map",
+        False,
+        "torch.compile: yes, a mode, or its arguments",
+        model="ParagonModel",
+    ),
+    "train:compile:*": Key(
+        "any", None, "arguments of torch.compile", model="ParagonModel"
+    ),
+    "train:grad_checkpointing": Key(
+        "bool",
+        False,
+        "recompute activations: less memory, more time",
+        model="ParagonModel",
+    ),
+    "train:nonfinite:restore_after": Key(
+        "int",
+        10,
+        "non-finite steps in a row before the last good weights return",
+        low=1,
+    ),
+    "train:nonfinite:stop_after": Key(
+        "int", 50, "non-finite steps in a row before the run stops", low=1
+    ),
+    "train:nonfinite": Key("map", {}, "guard against NaN and infinity"),
+    # validation
+    "val:val_freq": Key("int", REQUIRED, "steps between validations", low=1),
+    "val:save_img": Key("bool", False, "write the validation images"),
+    "val:suffix": Key("str", None, "suffix of the images of `basicsr test`"),
+    "val:pbar": Key("bool", False, "progress bar of a validation"),
+    "val:metrics": Key("map", None, "name: `type` (a registered metric), arguments"),
+    "val:metrics:*:better": Key(
+        "str", "higher", "which values are better", choices=("higher", "lower")
+    ),
+    "val:save_best": Key(
+        "bool", True, "keep the best weights of every metric", host_default=False
+    ),
+    "val:early_stopping": Key("map", None, "stop when a metric no longer improves"),
+    "val:early_stopping:metric": Key("str", REQUIRED, "name out of `val:metrics`"),
+    "val:early_stopping:dataset": Key("str", None, "its set; the first when absent"),
+    "val:early_stopping:patience": Key(
+        "int", REQUIRED, "validations without improvement before the stop", low=1
+    ),
+    "val:early_stopping:min_delta": Key(
+        "float", 0.0, "smallest change that counts as improvement", low=0
+    ),
+    # logs
+    "logger:print_freq": Key("int", 100, "steps between log lines", low=1),
+    "logger:save_checkpoint_freq": Key("int", 5000, "steps between checkpoints", low=1),
+    "logger:keep_checkpoints": Key(
+        "int", 0, "newest checkpoints that stay; 0 keeps all", low=0
+    ),
+    "logger:use_tb_logger": Key("bool", False, "TensorBoard"),
+    "logger:wandb": Key("map", None, "Weights & Biases; needs TensorBoard"),
+    "logger:wandb:project": Key("str", None, "project; off when absent"),
+    "logger:wandb:resume_id": Key("str", None, "run to continue"),
+    "logger:licence": Key(
+        "str", None, "licence written into released weights", model="ParagonModel"
+    ),
+    # several processes
+    "dist_params:backend": Key(
+        "str",
+        None,
+        "`nccl` on GPUs, `gloo` on CPUs when absent",
+    ),
+    "dist_params:port": Key("int", None, "port of the slurm launcher"),
+    "dist_params:timeout_minutes": Key(
+        "int", 120, "how long a process waits for another", low=1
+    ),
+}

@@ -1,0 +1,183 @@
+"""Reads option files: YAML whose numbers are numbers and whose lines are known."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .errors import wrong
+
+KeyPath = tuple[Hashable, ...]
+
+PACK_OPTIONS = (
+    Path(__file__).resolve().parents[1] / "options",  # inside a wheel
+    Path(__file__).resolve().parents[2] / "options",  # in a checkout
+)
+"""Where option files that come with the pack lie."""
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader for which `1e-4` is a number and a key given twice an error."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        if isinstance(node, yaml.MappingNode):
+            own = [self.construct_object(k, deep=True) for k, _ in node.value]
+            for index, key in enumerate(own):
+                if key != "<<" and key in own[:index]:
+                    raise yaml.constructor.ConstructorError(
+                        None,
+                        None,
+                        f"the key {key!r} is given twice",
+                        node.value[index][0].start_mark,
+                    )
+            self.flatten_mapping(node)
+        return super().construct_mapping(node, deep=deep)
+
+
+# YAML 1.1 wants a dot in a float; everybody else writes 1e-4.
+_Loader.yaml_implicit_resolvers = dict(yaml.SafeLoader.yaml_implicit_resolvers)
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d[\d_]*)(\.[\d_]*)?[eE][-+]?\d+$"),
+    list("-+0123456789"),
+)
+
+
+@dataclass
+class Options:
+    """An option file's content, and where each key was written."""
+
+    values: dict[str, Any]
+    file: Path
+    places: dict[KeyPath, str] = field(default_factory=dict)
+
+    def place(self, path: Sequence[Hashable]) -> str:
+        """Returns where `path`, or the nearest section around it, was written."""
+        for length in range(len(path), 0, -1):
+            if tuple(path[:length]) in self.places:
+                return self.places[tuple(path[:length])]
+        return str(self.file)
+
+
+def find_option_file(name: str) -> Path:
+    """Returns the option file `name`: in this folder, else among the pack's own.
+
+    Args:
+        name: A path; `options/paragonsr_s.yml` and `paragonsr_s.yml` name the pack's
+            file where the current folder has none.
+
+    Raises:
+        OptionError: when there is no such file.
+    """
+    given = Path(name).expanduser()
+    if given.is_file():
+        return given
+    if not given.is_absolute():
+        parts = given.parts[1:] if given.parts[:1] == ("options",) else given.parts
+        for folder in PACK_OPTIONS:
+            own = folder.joinpath(*parts)
+            if own.is_file():
+                return own
+    raise wrong("no_file", name=name)
+
+
+def load_options(file: str | Path) -> Options:
+    """Reads an option file.
+
+    Args:
+        file: An existing YAML file.
+
+    Returns:
+        Its values, as plain dicts and lists, and the line of every key.
+
+    Raises:
+        OptionError: when it is no YAML, gives a key twice, or is no mapping.
+    """
+    path = Path(file)
+    try:
+        text = path.read_text(encoding="utf-8")
+        loader = _Loader(text)
+        try:
+            node = loader.get_single_node()
+            values = loader.construct_document(node) if node is not None else None
+        finally:
+            loader.dispose()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f"{path}, line {mark.line + 1}" if mark else str(path)
+        problem = error.problem or error.context
+        raise wrong("not_yaml", file=str(path), problem=problem, place=place) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise wrong("not_text", file=str(path), problem=error) from error
+    if not isinstance(values, dict):
+        raise wrong("no_mapping", file=str(path), kind=repr(values))
+    options = Options(values, path)
+    _note_lines(node, (), options)
+    return options
+
+
+def _note_lines(node: Any, path: KeyPath, options: Options) -> None:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            here = (*path, key.value)
+            # A merged section is noted first, so that what overrides it wins.
+            options.places[here] = f"{options.file}, line {key.start_mark.line + 1}"
+            _note_lines(value, here, options)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            here = (*path, index)
+            options.places[here] = f"{options.file}, line {value.start_mark.line + 1}"
+            _note_lines(value, here, options)
+
+
+def force(options: Options, entries: Sequence[str]) -> None:
+    """Applies `--force_yml` entries such as `train:optim_g:lr=1e-4`, in place.
+
+    Args:
+        options: What was read.
+        entries: `key:path=value`; the value is YAML (`None` is `~`), may hold `=`, and
+            replaces what stood there. A number picks an entry of a list. Whether the
+            key is known is the checker's business.
+
+    Raises:
+        OptionError: when an entry has no `=`, or its path crosses a plain value.
+    """
+    for entry in entries:
+        name, equals, text = entry.partition("=")
+        keys = [k.strip() for k in name.split(":")]
+        if not equals or not all(keys):
+            raise wrong("force_form", entry=entry)
+        target: Any = options.values
+        path: list[Hashable] = []
+        for key in keys[:-1]:
+            path.append(_step(target, key, path, entry))
+            if isinstance(target, dict) and target.get(path[-1]) is None:
+                target[path[-1]] = {}
+            target = target[path[-1]]
+        path.append(_step(target, keys[-1], path, entry))
+        target[path[-1]] = _value(text.strip())
+        options.places[tuple(path)] = f"--force_yml {entry}"
+
+
+def _step(target: Any, key: str, path: list[Hashable], entry: str) -> Hashable:
+    if isinstance(target, dict):
+        return key
+    if isinstance(target, list) and key.isdigit() and int(key) < len(target):
+        return int(key)
+    where = ":".join(map(str, path))
+    kind = f"a list of {len(target)}" if isinstance(target, list) else repr(target)
+    raise wrong("force_path", entry=entry, where=where, kind=kind, key=key)
+
+
+def _value(text: str) -> Any:
+    if text.lower() == "none":
+        return None
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError:
+        return text  # `@x` and the like are no YAML, and are meant as they stand

@@ -1,0 +1,257 @@
+"""The training data as one endless stream of samples, the same at every run.
+
+Sample n of the stream depends on the seed and on n alone: which image (a permutation
+per epoch) and which random numbers (a seed of its own). Batches are consecutive
+samples, shared among processes. So a resumed run goes on with exactly the samples that
+would have come, in any number of workers; two processes see what one with twice the
+batch sees; and nothing is dropped at the end of an epoch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import random
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, default_collate
+
+logger = logging.getLogger("basicsr")
+
+Sample = tuple[int, int]
+"""Index of an image, seed of its random numbers."""
+
+
+@runtime_checkable
+class BatchDataset(Protocol):
+    """A data set that makes whole batches, on the device, without a loader."""
+
+    def __len__(self) -> int: ...
+
+    def batch(
+        self, indices: Sequence[int], seeds: Sequence[int], device: torch.device
+    ) -> dict[str, Any]:
+        """Returns the samples of `indices`; all that is random comes from `seeds`."""
+        ...
+
+
+class SampleStream:
+    """Says which samples each batch holds.
+
+    Args:
+        size: Images of the data set.
+        batch: Samples of one step of one process.
+        seed: The run's seed.
+        world: Number of processes.
+        rank: Which of them this is.
+        ratio: Times that an epoch goes through the images (the host's
+            `dataset_enlarge_ratio`).
+
+    Raises:
+        ValueError: for an empty data set.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        batch: int,
+        seed: int,
+        world: int = 1,
+        rank: int = 0,
+        ratio: float = 1,
+    ) -> None:
+        if size < 1:
+            raise ValueError(
+                f"Expected the training set to hold images, but got {size}. Check its "
+                "folders."
+            )
+        self.size = size
+        self.batch = batch
+        self.seed = seed
+        self.world = world
+        self.rank = rank
+        self.epoch_size = max(1, math.ceil(size * ratio))
+        self._epoch = -1
+        self._order = torch.empty(0, dtype=torch.long)
+
+    @property
+    def iterations_per_epoch(self) -> float:
+        """Steps that go once through an epoch; seldom a whole number."""
+        return self.epoch_size / (self.batch * self.world)
+
+    def epoch_of(self, iteration: int) -> int:
+        """Returns the epoch of the first sample of a step (counted from 0)."""
+        return iteration * self.batch * self.world // self.epoch_size
+
+    def sample(self, number: int) -> Sample:
+        """Returns sample `number` of the stream."""
+        epoch, place = divmod(number, self.epoch_size)
+        if epoch != self._epoch:
+            generator = torch.Generator().manual_seed(_mix(self.seed, epoch, "order"))
+            self._order = torch.randperm(self.epoch_size, generator=generator)
+            self._epoch = epoch
+        return int(self._order[place]) % self.size, _mix(self.seed, number, "sample")
+
+    def batch_of(self, iteration: int) -> list[Sample]:
+        """Returns this process's samples of a step (counted from 0)."""
+        first = (iteration * self.world + self.rank) * self.batch
+        return [self.sample(n) for n in range(first, first + self.batch)]
+
+
+def _mix(seed: int, number: int, what: str) -> int:
+    """A 63-bit number that depends on all three."""
+    digest = hashlib.blake2b(f"{seed}/{number}/{what}".encode(), digest_size=8)
+    return int.from_bytes(digest.digest(), "big") >> 1
+
+
+class preserved_rng:  # noqa: N801 (used like a function)
+    """Gives the random number generators of this process their state back."""
+
+    def __enter__(self) -> None:
+        self._states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+
+    def __exit__(self, *_: object) -> None:
+        own, numpy, torch_state = self._states
+        random.setstate(own)
+        np.random.set_state(numpy)
+        torch.set_rng_state(torch_state)
+
+
+class SeededDataset(Dataset[Any]):
+    """Reads samples of a data set, each with random numbers of its own.
+
+    It is also what a spawned worker unpickles first, so that importing this pack makes
+    the host importable there.
+
+    Args:
+        dataset: Any data set of the host's kind.
+        on_bad: `error` names an image that cannot be read and stops; `skip` names it
+            and takes the next one.
+    """
+
+    def __init__(self, dataset: Any, on_bad: str = "error") -> None:
+        self.dataset = dataset
+        self.on_bad = on_bad
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, sample: Sample) -> Any:
+        index, seed = sample
+        with preserved_rng():
+            for offset in range(len(self)):
+                random.seed(seed)
+                np.random.seed(seed % 2**32)
+                torch.manual_seed(seed)
+                try:
+                    return self.dataset[(index + offset) % len(self)]
+                except READING as error:
+                    problem = self._describe((index + offset) % len(self), error)
+                    if self.on_bad == "error":
+                        raise DataError(problem) from error
+                    logger.warning("%s It is skipped.", problem)
+        raise DataError("Expected a readable image in the training set; none is left.")
+
+    def _describe(self, index: int, error: Exception) -> str:
+        paths = getattr(self.dataset, "paths", None) or getattr(
+            self.dataset, "keys", [index] * len(self)
+        )
+        name = paths[index]
+        if isinstance(name, dict):
+            name = " and ".join(map(str, name.values()))
+        reason = " ".join(str(error).split()) or type(error).__name__
+        return (
+            f"Expected training images that can be read, but got {name}: {reason} "
+            "Replace it, or set on_bad_image: skip."
+        )
+
+
+class DataError(ValueError):
+    """An image of the data set cannot be used; names it."""
+
+
+def _reading_errors() -> tuple[type[Exception], ...]:
+    """What the host's readers raise on a bad file (cv2.error is no ValueError)."""
+    errors: list[type[Exception]] = [
+        AttributeError,
+        ValueError,
+        TypeError,
+        OSError,
+        AssertionError,
+        IndexError,
+        RuntimeError,
+    ]
+    try:
+        import cv2  # noqa: PLC0415 (without it only its own errors are missing)
+    except ImportError:
+        return tuple(errors)
+    return (*errors, cv2.error)
+
+
+READING = _reading_errors()
+
+
+class _Batches:
+    """Sampler of whole batches, from the first step that is still to come."""
+
+    def __init__(self, stream: SampleStream, start: int, stop: int) -> None:
+        self.stream, self.start, self.stop = stream, start, stop
+
+    def __iter__(self) -> Iterator[list[Sample]]:
+        return (self.stream.batch_of(i) for i in range(self.start, self.stop))
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+
+def sort_paths(dataset: Any) -> None:
+    """Puts a data set's files in an order that no file system decides."""
+    paths = getattr(dataset, "paths", None)
+    if not isinstance(paths, list) or not paths:
+        return
+    if all(isinstance(p, str) for p in paths):
+        paths.sort()
+    elif all(isinstance(p, dict) for p in paths):
+        paths.sort(key=lambda p: sorted((k, str(v)) for k, v in p.items()))
+
+
+def batches(
+    dataset: Any,
+    stream: SampleStream,
+    start: int,
+    stop: int,
+    device: torch.device,
+    options: dict[str, Any],
+) -> Iterator[dict[str, Any]]:
+    """Yields the batches of the steps `start` to `stop` (counted from 0).
+
+    Args:
+        dataset: A `BatchDataset`, or one of the host's kind.
+        stream: Says which samples.
+        start: First step.
+        stop: Step after the last.
+        device: Where a `BatchDataset` makes its batches.
+        options: The data set's section: workers, pinned memory, bad images.
+    """
+    if isinstance(dataset, BatchDataset):
+        for iteration in range(start, stop):
+            samples = stream.batch_of(iteration)
+            yield dataset.batch(
+                [i for i, _ in samples], [seed for _, seed in samples], device
+            )
+        return
+    workers = int(options.get("num_worker_per_gpu") or 0)
+    loader = DataLoader(
+        SeededDataset(dataset, options.get("on_bad_image") or "error"),
+        batch_sampler=_Batches(stream, start, stop),  # type: ignore[arg-type]
+        num_workers=workers,
+        collate_fn=default_collate,
+        pin_memory=bool(options.get("pin_memory")) and device.type == "cuda",
+        prefetch_factor=options.get("num_prefetch_queue", 2) if workers else None,
+        generator=torch.Generator().manual_seed(0),  # leaves the run's own alone
+    )
+    yield from loader

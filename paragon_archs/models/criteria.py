@@ -1,0 +1,106 @@
+"""The loss list of an option file: weights, first iterations and ramps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from basicsr.losses import build_loss
+from torch import Tensor, nn
+
+OWN_KEYS = ("weight", "name", "start_iter", "ramp_iter")
+
+
+class Criterion(nn.Module):
+    """One loss, with its weight over the iterations.
+
+    Args:
+        loss: Module called with (output, target); returns a scalar, or several parts
+            in a tuple as the host's perceptual loss does.
+        name: Name in logs, after `l_`.
+        weight: Factor.
+        start_iter: Iterations after which it begins to count.
+        ramp_iter: Iterations over which the factor then grows linearly from 0.
+    """
+
+    def __init__(
+        self,
+        loss: nn.Module,
+        name: str,
+        weight: float = 1.0,
+        start_iter: int = 0,
+        ramp_iter: int = 0,
+    ) -> None:
+        super().__init__()
+        self.loss = loss
+        self.name = name
+        self.weight = weight
+        self.start_iter = start_iter
+        self.ramp_iter = ramp_iter
+
+    def weight_at(self, current_iter: int) -> float:
+        """Returns the factor at iteration `current_iter` (from 1)."""
+        passed = current_iter - self.start_iter
+        if passed <= 0:
+            return 0.0
+        return self.weight * min(1.0, passed / max(1, self.ramp_iter))
+
+    def forward(
+        self, output: Tensor, target: Tensor, current_iter: int
+    ) -> dict[str, Tensor]:
+        """Returns the weighted parts by name; nothing where the factor is 0."""
+        factor = self.weight_at(current_iter)
+        if factor == 0:
+            return {}
+        value = self.loss(output, target)
+        if isinstance(value, tuple):
+            names = [f"l_{self.name}", f"l_{self.name}_style"]
+            parts = dict(zip(names, value, strict=False))
+            return {n: v * factor for n, v in parts.items() if v is not None}
+        return {f"l_{self.name}": value * factor}
+
+
+# The host's sections and the names under which it logs them.
+HOST_SECTIONS = {"pixel_opt": "pix", "perceptual_opt": "percep"}
+
+
+def build_criteria(train: Mapping[str, Any]) -> nn.ModuleList:
+    """Builds every loss of `train:losses` and of the host's own sections.
+
+    Args:
+        train: The section `train`.
+
+    Returns:
+        `Criterion`s, the host's first, with distinct names.
+    """
+    sections: list[dict[str, Any]] = [
+        {"name": name, **train[section]}
+        for section, name in HOST_SECTIONS.items()
+        if train.get(section)
+    ]
+    sections += [dict(section) for section in train.get("losses") or []]
+    criteria: list[Criterion] = []
+    for section in sections:
+        own = {k: section.pop(k) for k in OWN_KEYS if section.get(k) is not None}
+        own["name"] = _distinct(
+            own.get("name") or section["type"].removesuffix("Loss").lower(),
+            [c.name for c in criteria],
+        )
+        arguments = {k: v for k, v in section.items() if k not in OWN_KEYS}
+        criteria.append(Criterion(build_loss(arguments), **own))
+    return nn.ModuleList(criteria)
+
+
+def _distinct(name: str, taken: Sequence[str]) -> str:
+    number = 1
+    result = name
+    while result in taken:
+        number += 1
+        result = f"{name}{number}"
+    return result
+
+
+def total_of(losses: Mapping[str, Tensor]) -> Tensor:
+    """Returns the sum of all losses."""
+    return torch.stack([v.float().mean() for v in losses.values()]).sum()

@@ -1,0 +1,70 @@
+"""A run's folders and its log."""
+
+from __future__ import annotations
+
+import logging
+import random
+import shlex
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from basicsr.utils.logger import initialized_logger
+
+logger = logging.getLogger("basicsr")
+
+
+def make_folders(opt: dict[str, Any], keep: bool) -> None:
+    """Makes the run's folders; a former run of that name is renamed, unless `keep`."""
+    path = opt["path"]
+    folder = Path(path["experiments_root" if opt["is_train"] else "results_root"])
+    if folder.exists() and not keep:
+        archive = folder.with_name(
+            f"{folder.name}_archived_{time.strftime('%Y%m%d_%H%M%S')}"
+        )
+        folder.rename(archive)
+    for key in ("log", "visualization", "models", "training_states"):
+        if key in path:
+            Path(path[key]).mkdir(parents=True, exist_ok=True)
+
+
+def open_log(opt: dict[str, Any], option_file: Path) -> None:
+    """Sends the host's log to the terminal and into the run's folder (rank 0 only)."""
+    for handler in list(logger.handlers):  # of an earlier run in this process
+        logger.removeHandler(handler)
+        handler.close()
+    initialized_logger["basicsr"] = True  # the host shall not add its own
+    logger.propagate = False
+    form = logging.Formatter("%(asctime)s %(levelname)s: %(message)s")
+    handlers: list[logging.Handler] = [logging.StreamHandler()]
+    if opt["rank"] == 0:
+        kind = "train" if opt["is_train"] else "test"
+        stamp = time.strftime("%Y%m%d_%H%M%S")
+        folder = Path(opt["path"]["log"])
+        handlers.append(
+            logging.FileHandler(folder / f"{kind}_{opt['name']}_{stamp}.log")
+        )
+        shutil.copyfile(option_file, folder / option_file.name)
+        command = shlex.join(sys.argv)
+        (folder / "command.txt").write_text(f"{command}\n", encoding="utf-8")
+    for handler in handlers:
+        handler.setFormatter(form)
+        logger.addHandler(handler)
+    logger.setLevel(logging.INFO if opt["rank"] == 0 else logging.ERROR)
+
+
+def seed_all(opt: dict[str, Any]) -> None:
+    """Seeds this process; draws a seed, the same for all, where none is given."""
+    if opt.get("manual_seed") is None:
+        drawn = [random.randint(1, 10000)]
+        if opt["dist"]:
+            torch.distributed.broadcast_object_list(drawn)
+        opt["manual_seed"] = drawn[0]
+    seed = opt["manual_seed"] + opt["rank"]
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)

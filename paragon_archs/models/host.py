@@ -1,0 +1,109 @@
+"""Puts our repairs in place of the host's broken pieces, under our command only."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import random
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any
+
+import torch
+from basicsr.data import degradations
+from basicsr.models import realesrgan_model, realesrnet_model
+from basicsr.models.base_model import BaseModel
+from basicsr.models.sr_model import SRModel
+from basicsr.utils import DiffJPEG, USMSharp
+from torch import nn
+
+from .repairs import Repaired
+from .validation import validate
+
+
+def install() -> None:
+    """Repairs the host's model classes in this process; calling it twice is fine."""
+    for name, method in vars(Repaired).items():
+        if isinstance(method, FunctionType):
+            setattr(BaseModel, name, method)
+    SRModel.nondist_validation = validate  # type: ignore[assignment]
+    SRModel.dist_validation = validate  # type: ignore[assignment]
+    _repair_degradations()
+    _repair_real_esrgan()
+    _repair_losses()
+    _repair_wandb()
+
+
+def _repair_degradations() -> None:
+    """OpenCV 5 takes whole numbers for the JPEG quality only."""
+    own = degradations.add_jpg_compression
+    if not hasattr(own, "repaired"):
+
+        def add_jpg_compression(img: Any, quality: float = 90) -> Any:
+            return own(img, round(quality))
+
+        add_jpg_compression.repaired = True  # type: ignore[attr-defined]
+        degradations.add_jpg_compression = add_jpg_compression
+
+
+def _where_it_is(kind: Callable[..., nn.Module]) -> type[nn.Module]:
+    """The host calls `.cuda()` on these modules even where there is no GPU."""
+
+    class OnItsDevice(kind):  # type: ignore[misc, valid-type]
+        def cuda(self, device: Any = None) -> nn.Module:
+            return super().cuda(device) if torch.cuda.is_available() else self
+
+    return OnItsDevice
+
+
+def _repair_real_esrgan() -> None:
+    for module, model in (
+        (realesrnet_model, realesrnet_model.RealESRNetModel),
+        (realesrgan_model, realesrgan_model.RealESRGANModel),
+    ):
+        module.DiffJPEG = _where_it_is(DiffJPEG)
+        module.USMSharp = _where_it_is(USMSharp)
+        model._dequeue_and_enqueue = dequeue_and_enqueue
+
+
+@torch.no_grad()
+def dequeue_and_enqueue(self: Any) -> None:
+    """Mixes this batch with earlier ones, so that degradations differ within a batch.
+
+    A pool of `queue_size` pairs; once it is full, each batch takes the place of random
+    pairs, which are trained on instead. The host's own keeps it on a GPU always.
+    """
+    batch = self.lq.shape[0]
+    if not hasattr(self, "queue_lr"):
+        if self.queue_size % batch:
+            raise ValueError(
+                f"Expected queue_size to be a multiple of the batch size ({batch}), "
+                f"but got {self.queue_size}. Give queue_size: {batch * 10}."
+            )
+        self.queue_lr = self.lq.new_zeros(self.queue_size, *self.lq.shape[1:])
+        self.queue_gt = self.gt.new_zeros(self.queue_size, *self.gt.shape[1:])
+        self.queue_ptr = 0
+    if self.queue_ptr < self.queue_size:
+        place = slice(self.queue_ptr, self.queue_ptr + batch)
+        self.queue_lr[place], self.queue_gt[place] = self.lq, self.gt
+        self.queue_ptr += batch
+        return
+    chosen = random.sample(range(self.queue_size), batch)
+    old_lq, old_gt = self.queue_lr[chosen], self.queue_gt[chosen]
+    self.queue_lr[chosen], self.queue_gt[chosen] = self.lq, self.gt
+    self.lq, self.gt = old_lq, old_gt
+
+
+def _repair_losses() -> None:
+    """`criterion: l2` of the perceptual loss names a class that torch never had."""
+    nn.L2loss = nn.MSELoss  # type: ignore[attr-defined]
+
+
+def _repair_wandb() -> None:
+    """wandb moved `generate_id`."""
+    if importlib.util.find_spec("wandb") is None:
+        return
+    util = importlib.import_module("wandb.util")
+    if not hasattr(util, "generate_id"):
+        runid = importlib.import_module("wandb.sdk.lib.runid")
+        util.generate_id = runid.generate_id  # type: ignore[attr-defined]

@@ -1,0 +1,353 @@
+"""The image model: what a user expects of training today, inside BasicSR.
+
+Origin: written for this pack (MIT); the frame (feed_data, optimize_parameters, test,
+validation, save) is BasicSR's. Each piece has its own file beside this one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import math
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from basicsr.archs import build_network
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from ..checkpoint import describe, save_state_dict
+from ..utils.registry import MODEL_REGISTRY
+from .criteria import build_criteria, total_of
+from .ema import Average
+from .guard import Guard, all_finite, finite_network
+from .precision import Precision
+from .repairs import Repaired, TrainingError
+from .validation import validate
+
+logger = logging.getLogger("basicsr")
+
+
+@MODEL_REGISTRY.register()
+class ParagonModel(Repaired):
+    """Trains an image network.
+
+    A subclass overrides small pieces: `build_networks`, `init_training_settings`,
+    `feed_data`, `compute_losses`, `optimize_parameters`, `test`, `state_extras`. One
+    iteration is one step of the optimizer; with `accum_iter` N the batch that
+    `feed_data` gets is N times as large and is worked off in N parts.
+
+    Args:
+        opt: Checked options with every default filled in (see `config.keys`).
+    """
+
+    def __init__(self, opt: dict[str, Any]) -> None:
+        super().__init__(opt)
+        self.log_dict: dict[str, float] = OrderedDict()
+        self.lq: Tensor
+        self.gt: Tensor
+        self.output: Tensor
+        self.train_opt: dict[str, Any] = opt.get("train") or {}
+        self.average: Average | None = None
+        self.layout = (
+            torch.channels_last
+            if self.train_opt.get("channels_last", True)
+            else torch.contiguous_format
+        )
+        self.build_networks()
+        if self.is_train:
+            self.init_training_settings()
+
+    # Building --------------------------------------------------------------------
+
+    def build_networks(self) -> None:
+        """Builds `net_g` and loads what it starts from."""
+        self.net_g = self.build("network_g", "g")
+
+    def build(self, section: str, label: str) -> nn.Module:
+        """Builds one network out of its section, loads it, moves and wraps it."""
+        net = build_network(self.opt[section])
+        path = self.opt["path"]
+        if path.get(f"pretrain_network_{label}") is not None:
+            self.load_network(
+                net,
+                path[f"pretrain_network_{label}"],
+                path.get(f"strict_load_{label}", True),
+                path.get(f"param_key_{label}"),
+            )
+        net = net.to(self.device, memory_format=self.layout)
+        how = self.train_opt.get("compile", False) if self.is_train else False
+        if how:
+            arguments = how if isinstance(how, dict) else {}
+            if isinstance(how, str):
+                arguments = {"mode": how}
+            # In place: the names of the weights stay, which the host's EMA, its
+            # checkpoints and ours all need.
+            net.compile(**arguments)
+        count = sum(p.numel() for p in net.parameters())
+        logger.info("Network %s: %s parameters.", type(net).__name__, f"{count:,}")
+        return self.model_to_device(net)
+
+    def init_training_settings(self) -> None:
+        """Builds what only training needs: average, losses, optimizers, guard."""
+        train = self.train_opt
+        self.net_g.train()
+        if train["ema_decay"] > 0:
+            self.average = Average(
+                self.get_bare_model(self.net_g), train["ema_decay"], train["ema_warmup"]
+            )
+            self.net_g_ema = self.average.network
+        self.precision = Precision(train["precision"], self.device)
+        self.criteria = build_criteria(train).to(self.device)
+        self.setup_optimizers()
+        self.setup_schedulers()
+        self.guard = Guard(
+            train["nonfinite"]["restore_after"],
+            train["nonfinite"]["stop_after"],
+            self._weights,
+            self._take_weights,
+        )
+        self.guard.remember()
+
+    def setup_optimizers(self) -> None:
+        """Gives the trainable weights of `net_g` their optimizer."""
+        self.optimizer_g = self.optimizer_of(self.net_g, "optim_g")
+        self.optimizers.append(self.optimizer_g)
+
+    def optimizer_of(self, net: nn.Module, section: str) -> torch.optim.Optimizer:
+        """Returns the optimizer of one section, for the weights that train."""
+        arguments = dict(self.train_opt[section])
+        kind = arguments.pop("type")
+        params = [p for p in net.parameters() if p.requires_grad]
+        return self.get_optimizer(kind, params, **arguments)
+
+    # One iteration ---------------------------------------------------------------
+
+    def feed_data(self, data: Mapping[str, Any]) -> None:
+        """Takes a batch: `lq` (B, C, h, w) and, where there is one, `gt`."""
+        self.lq = self.to_device(data["lq"])
+        if "gt" in data:
+            self.gt = self.to_device(data["gt"])
+
+    def to_device(self, images: Tensor) -> Tensor:
+        """Moves images to the device, in the network's memory layout."""
+        return images.to(self.device, memory_format=self.layout, non_blocking=True)
+
+    def compute_losses(
+        self, lq: Tensor, gt: Tensor, current_iter: int
+    ) -> dict[str, Tensor]:
+        """Returns the weighted losses of one micro-batch; leaves `self.output`.
+
+        The network runs in mixed precision, the losses in float32 outside of it.
+        """
+        with self.precision.autocast():
+            output = self.net_g(lq)
+        self.output = output.float()
+        if self.output.shape != gt.shape:
+            raise ValueError(
+                f"Expected the network's output to have the shape of the HR images "
+                f"{tuple(gt.shape)}, but got {tuple(self.output.shape)}. Give "
+                "network_g and scale the same factor."
+            )
+        losses: dict[str, Tensor] = {}
+        for criterion in self.criteria:
+            losses |= criterion(self.output, gt, current_iter)
+        if not losses:
+            raise ValueError(
+                "Expected at least one loss to count, but got none at iteration "
+                f"{current_iter}. Give train:pixel_opt or train:losses, and let one "
+                "start at 0."
+            )
+        return losses
+
+    def optimize_parameters(self, current_iter: int) -> None:
+        """Does one step: forward and backward of every micro-batch, then the step."""
+        self.optimizer_g.zero_grad(set_to_none=True)
+        losses = self.backward(current_iter)
+        self.log_dict = self.gather_losses(losses)
+        if self.step(self.optimizer_g, self.net_g, self.log_dict, current_iter):
+            self.update_average()
+
+    def backward(self, current_iter: int) -> dict[str, Tensor]:
+        """Accumulates the gradient of all micro-batches; returns their mean losses."""
+        parts = self.train_opt["accum_iter"]
+        sums: dict[str, Tensor] = {}
+        for index, (lq, gt) in enumerate(
+            zip(self.lq.chunk(parts), self.gt.chunk(parts), strict=True)
+        ):
+            with self.together(self.net_g, index == parts - 1):
+                losses = self.compute_losses(lq, gt, current_iter)
+                self.precision.scaler.scale(total_of(losses) / parts).backward()
+            for name, value in losses.items():
+                part = value.detach().float().mean() / parts
+                sums[name] = sums[name] + part if name in sums else part
+        return sums
+
+    def together(
+        self, net: nn.Module, last: bool
+    ) -> contextlib.AbstractContextManager[object]:
+        """Lets processes exchange gradients only with the last micro-batch."""
+        if isinstance(net, DistributedDataParallel) and not last:
+            return net.no_sync()
+        return contextlib.nullcontext()
+
+    def gather_losses(self, losses: Mapping[str, Tensor]) -> dict[str, float]:
+        """Averages losses over processes; every process gets the same numbers."""
+        values = torch.stack([v.detach().float().mean() for v in losses.values()])
+        if self.opt["dist"]:
+            dist.all_reduce(values)
+            values /= self.opt["world_size"]
+        return OrderedDict(zip(losses, values.tolist(), strict=True))
+
+    def step(
+        self,
+        optimizer: torch.optim.Optimizer,
+        net: nn.Module,
+        losses: Mapping[str, float],
+        current_iter: int,
+    ) -> bool:
+        """Clips and steps; a non-finite loss or gradient skips the step.
+
+        Returns:
+            Whether the weights have moved.
+
+        Raises:
+            TrainingError: when too many steps in a row were not finite.
+        """
+        scaler = self.precision.scaler
+        scaler.unscale_(optimizer)
+        gradients = [p.grad for p in net.parameters() if p.grad is not None]
+        bad = [n for n, v in losses.items() if not math.isfinite(v)]
+        finite = not bad and all_finite(gradients)
+        # A scale that is too large shows as an infinite gradient: the scaler's affair.
+        too_large = scaler.is_enabled() and not bad and scaler.get_scale() > 1
+        if not finite and not too_large:
+            optimizer.zero_grad(set_to_none=True)
+            scaler.update()
+            self.guard.bad_step(current_iter, f"loss {bad[0]}" if bad else "a gradient")
+            return False
+        if finite and self.train_opt["grad_clip"] > 0:
+            nn.utils.clip_grad_norm_(net.parameters(), self.train_opt["grad_clip"])
+        scaler.step(optimizer)
+        scaler.update()
+        self.guard.good_step()
+        return finite
+
+    def update_average(self) -> None:
+        """Moves the averaged weights after a step."""
+        if self.average is not None:
+            self.average.update(self.get_bare_model(self.net_g))
+
+    # Validation ------------------------------------------------------------------
+
+    def test(self) -> None:
+        """Fills `self.output` from `self.lq` with the averaged weights, if any."""
+        net = self.average.network if self.average else self.get_bare_model(self.net_g)
+        was_training = net.training
+        net.eval()
+        with torch.inference_mode():
+            self.output = net(self.lq)
+        net.train(was_training)
+
+    def get_current_visuals(self) -> dict[str, Tensor]:
+        """Returns input, result and, where there is one, the target, on the CPU."""
+        shown = {"lq": self.lq, "result": self.output}
+        if hasattr(self, "gt"):
+            shown["gt"] = self.gt
+        return {name: value.detach().float().cpu() for name, value in shown.items()}
+
+    def validation(
+        self,
+        dataloader: Any,
+        current_iter: int,
+        tb_logger: Any,
+        save_img: bool = False,
+    ) -> None:
+        """Validates on one set; see `validation.validate`."""
+        validate(self, dataloader, current_iter, tb_logger, save_img)
+
+    # Saving ----------------------------------------------------------------------
+
+    def released(self) -> nn.Module:
+        """Returns the network whose weights are released: the average, if any."""
+        return self.average.network if self.average else self.get_bare_model(self.net_g)
+
+    def save(self, epoch: int, current_iter: int) -> None:
+        """Writes the released weights as `net_g_<iteration>.safetensors`."""
+        self.save_released("latest" if current_iter == -1 else str(current_iter))
+
+    def save_released(self, label: str) -> None:
+        """Writes the released weights under a label; only rank 0 writes.
+
+        Raises:
+            TrainingError: when they are not finite; nothing is written then.
+            OSError: when the disk is full.
+        """
+        if self.opt["rank"] != 0:
+            return
+        net = self.released()
+        if not finite_network(net):
+            raise TrainingError(
+                f"Expected finite weights, but got a non-finite one in {label!r}. "
+                "Nothing was written; lower the rate."
+            )
+        path = Path(self.opt["path"]["models"], f"net_g_{label}.safetensors")
+        save_state_dict(net.state_dict(), path, self.metadata(net))
+
+    def metadata(self, net: nn.Module) -> dict[str, str]:
+        """Returns what a released file says about itself."""
+        section = dict(self.opt["network_g"])
+        kind = section.pop("type")
+        known = describe(net)
+        known.setdefault("arguments", json.dumps(section))
+        known["type"] = kind
+        known.setdefault("scale", str(self.opt["scale"]))
+        known["iteration"] = str(self.opt.get("current_iter", 0))
+        known["weights"] = "average" if self.average else "trained"
+        licence = self.opt["logger"].get("licence")
+        if licence:
+            known["licence"] = licence
+        return known
+
+    # State -----------------------------------------------------------------------
+
+    def state_extras(self) -> dict[str, Any]:
+        """Returns the average's counter, the scaler and the guard's counters."""
+        return {
+            "average_updates": self.average.updates if self.average else 0,
+            "scaler": self.precision.scaler.state_dict(),
+            "guard": self.guard.state_dict(),
+        }
+
+    def load_state_extras(self, extras: Mapping[str, Any]) -> None:
+        """Takes back what `state_extras` gave."""
+        if not extras:
+            return
+        if self.average:
+            self.average.updates = extras["average_updates"]
+        if extras["scaler"]:
+            self.precision.scaler.load_state_dict(extras["scaler"])
+        self.guard.load_state_dict(extras["guard"])
+        self.guard.remember()
+
+    def _weights(self) -> dict[str, Any]:
+        return {
+            "networks": {n: net.state_dict() for n, net in self.networks().items()},
+            "optimizers": [o.state_dict() for o in self.optimizers],
+            "updates": self.average.updates if self.average else 0,
+        }
+
+    def _take_weights(self, weights: Mapping[str, Any]) -> None:
+        for name, net in self.networks().items():
+            net.load_state_dict(weights["networks"][name])
+        for optimizer, state in zip(
+            self.optimizers, weights["optimizers"], strict=True
+        ):
+            optimizer.load_state_dict(state)
+        if self.average:
+            self.average.updates = weights["updates"]

@@ -1,0 +1,380 @@
+"""A training run: data, model, log, checkpoints, validation, stop and resume.
+
+It takes the place of the host's `train_pipeline` and keeps its folders, file names and
+log lines.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import datetime
+import logging
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from basicsr.data import build_dataloader, build_dataset
+from basicsr.utils.logger import init_wandb_logger
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from ..config.check import has_base
+from ..config.errors import wrong
+from ..config.loading import Options
+from ..config.signatures import known_types
+from ..data.stream import SampleStream, batches, preserved_rng, sort_paths
+from ..utils.processes import any_process
+from ..utils.signals import StopRequest
+from . import host
+from .folders import make_folders, open_log
+from .repairs import TrainingError
+from .setup import build, join, together
+from .state import newest_state, prune, read_state, save_state, set_rng_state
+from .stopping import build_stopping, new_bests
+
+logger = logging.getLogger("basicsr")
+
+
+class Run:
+    """One training run.
+
+    Args:
+        arguments: The command line.
+        options: Checked options.
+    """
+
+    def __init__(self, arguments: argparse.Namespace, options: Options) -> None:
+        self.opt = options.values
+        self.options = options
+        host.install()
+        join(arguments, self.opt)
+        self.folder = Path(self.opt["path"]["training_states"])
+        state = self.find_state()
+        self.resumed = state is not None
+        if self.opt["rank"] == 0:
+            make_folders(self.opt, keep=self.resumed)
+        together(self.opt)
+        open_log(self.opt, options.file)
+        self.current_iter = int(state["iter"]) if state else 0
+        self.build_data(state)
+        self.build_model(state)
+        self.tb_logger = self.open_tensorboard()
+
+    # Setting up ------------------------------------------------------------------
+
+    def find_state(self) -> dict[str, Any] | None:
+        """Returns the training state to go on from, or None for a fresh run."""
+        path = self.opt["path"]
+        if self.opt["auto_resume"]:
+            found = newest_state(self.folder)
+            if found is not None:
+                path["resume_state"] = str(found[0])
+                return found[1]
+        elif path.get("resume_state"):
+            try:
+                return read_state(Path(path["resume_state"]))
+            except ValueError as error:
+                raise wrong(
+                    "no_state",
+                    key="path:resume_state",
+                    value=path["resume_state"],
+                    problem="is cut off, damaged or something else",
+                    place=self.options.place(("path", "resume_state")),
+                ) from error
+        return None
+
+    def build_data(self, state: dict[str, Any] | None) -> None:
+        """Builds the data sets and the stream of training samples."""
+        opt = self.opt
+        self.val_loaders: list[Any] = []
+        for section in opt["datasets"].values():
+            dataset = build_dataset(section)
+            sort_paths(dataset)
+            if len(dataset) == 0:
+                raise TrainingError(
+                    f"Expected the data set {section['name']!r} to hold images, but "
+                    "got none. Check its folders."
+                )
+            if section["phase"] == "train":
+                self.train_set, self.train_section = dataset, section
+            elif section["phase"] == "val":
+                loader = build_dataloader(dataset, section, sampler=None)
+                self.val_loaders.append(loader)
+        section = self.train_section
+        parts = opt["train"].get("accum_iter") or 1
+        gpus = 1 if opt["dist"] else max(1, opt["num_gpu"])
+        self.stream = SampleStream(
+            len(self.train_set),
+            section["batch_size_per_gpu"] * parts * gpus,
+            opt["manual_seed"],
+            opt["world_size"],
+            opt["rank"],
+            section.get("dataset_enlarge_ratio") or 1,
+        )
+        opt["iterations_per_epoch"] = self.stream.iterations_per_epoch
+        self.total_iter = int(opt["train"]["total_iter"])
+        self.check_position(state)
+        logger.info(
+            "Training: %d images, batch %d x %d processes, %.2f iterations per epoch, "
+            "%d iterations, seed %d.",
+            len(self.train_set),
+            self.stream.batch,
+            opt["world_size"],
+            self.stream.iterations_per_epoch,
+            self.total_iter,
+            opt["manual_seed"],
+        )
+
+    def position(self) -> dict[str, Any]:
+        """Returns what a state says about the place in the data."""
+        return {
+            "seed": self.opt["manual_seed"],
+            "global_batch": self.stream.batch * self.stream.world,
+            "images": len(self.train_set),
+            "stopping": self.stopping[0].state_dict() if self.stopping else None,
+        }
+
+    def check_position(self, state: dict[str, Any] | None) -> None:
+        """Takes the seed of the resumed run; warns of what makes it another one."""
+        position = (state or {}).get("position")
+        if not position:
+            return
+        self.stream.seed = self.opt["manual_seed"] = position["seed"]
+        now = {
+            "global_batch": self.stream.batch * self.stream.world,
+            "images": len(self.train_set),
+        }
+        for key, value in now.items():
+            if value != position[key]:
+                logger.warning(
+                    "Resuming with %s %s instead of %s: the samples differ from those "
+                    "of an uninterrupted run.",
+                    key,
+                    value,
+                    position[key],
+                )
+
+    def build_model(self, state: dict[str, Any] | None) -> None:
+        """Builds the model and brings it where the state left it."""
+        opt = self.opt
+        model_type = known_types("model")[opt["model_type"]]
+        if state and "networks" not in state:
+            self.take_host_weights(state)
+        self.model: Any = build(self.options)
+        self.ours = has_base(model_type, "ParagonModel")
+        names = [loader.dataset.opt["name"] for loader in self.val_loaders]
+        self.stopping = build_stopping(opt.get("val"), names)
+        if state:
+            self.model.resume_training(state)
+            if self.stopping and state.get("position", {}).get("stopping"):
+                self.stopping[0].load_state_dict(state["position"]["stopping"])
+            generators = state.get("rng", [])
+            if opt["rank"] < len(generators):
+                set_rng_state(generators[opt["rank"]])
+            logger.info("Resuming after iteration %d.", self.current_iter)
+
+    def take_host_weights(self, state: dict[str, Any]) -> None:
+        """A state of the host holds no weights: they lie beside it, in `models`."""
+        path = self.opt["path"]
+        folder = Path(path["resume_state"]).parent.parent / "models"
+        for section in self.opt:
+            if str(section).startswith("network_"):
+                label = section.removeprefix("network_")
+                file = folder / f"net_{label}_{state['iter']}.pth"
+                path[f"pretrain_{section}"] = str(file)
+                if path.get(f"param_key_{label}") == "params_ema":
+                    path[f"param_key_{label}"] = "params"
+
+    def open_tensorboard(self) -> Any:
+        """Returns TensorBoard's writer, or None; a resumed run overwrites no step."""
+        log = self.opt["logger"]
+        if self.opt["rank"] != 0 or not log["use_tb_logger"]:
+            return None
+        if (log.get("wandb") or {}).get("project"):
+            init_wandb_logger(self.opt)
+        from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 (slow)
+
+        folder = Path(self.opt["root_path"], "tb_logger", self.opt["name"])
+        purge = self.current_iter + 1 if self.resumed else None
+        return SummaryWriter(str(folder), purge_step=purge)
+
+    # Running ---------------------------------------------------------------------
+
+    def train(self) -> int:
+        """Trains to the end, to the early stop, or until asked to stop.
+
+        Returns:
+            0, or 128 plus the number of the signal that stopped it.
+        """
+        self.started, self.first_iter = time.time(), self.current_iter
+        code = 0
+        with StopRequest() as stop, self.progress() as bar:
+            if not self.finished():
+                code = self.loop(stop, bar)
+        if code == 0:
+            spent = datetime.timedelta(seconds=int(time.time() - self.started))
+            logger.info("End of training after %s; saving the latest.", spent)
+            self.model.save(epoch=-1, current_iter=-1)
+        if self.tb_logger:
+            self.tb_logger.close()
+        return code
+
+    def finished(self) -> bool:
+        """True when nothing is left to do."""
+        stopped = self.stopping is not None and self.stopping[0].done
+        return stopped or self.current_iter >= self.total_iter
+
+    def loop(self, stop: StopRequest, bar: tqdm) -> int:
+        """Runs iterations; returns the exit code."""
+        opt, model = self.opt, self.model
+        warmup = opt["train"].get("warmup_iter", -1)
+        data_clock = time.time()
+        stream = batches(
+            self.train_set,
+            self.stream,
+            self.current_iter,
+            self.total_iter,
+            model.device,
+            self.train_section,
+        )
+        for data in stream:
+            data_time = time.time() - data_clock
+            step_clock = time.time()
+            self.current_iter += 1
+            model.opt["current_iter"] = self.current_iter
+            model.update_learning_rate(self.current_iter, warmup_iter=warmup)
+            model.feed_data(data)
+            model.optimize_parameters(self.current_iter)
+            bar.update()
+            if self.current_iter % opt["logger"]["print_freq"] == 0:
+                self.log(time.time() - step_clock, data_time, bar)
+            self.validate_and_save()
+            asked = any_process(stop.number, opt["world_size"], model.device)
+            if asked:
+                self.save()
+                logger.warning(
+                    "Asked to stop (signal %d); saved iteration %d. Go on with "
+                    "--auto_resume.",
+                    asked,
+                    self.current_iter,
+                )
+                return 128 + asked
+            if self.finished():
+                break
+            data_clock = time.time()
+        return 0
+
+    def validate_and_save(self) -> None:
+        """Does what is due after this iteration; the last one is always due."""
+        val, last = self.opt.get("val"), self.current_iter >= self.total_iter
+        frequency = self.opt["logger"]["save_checkpoint_freq"]
+        if val and (self.current_iter % val["val_freq"] == 0 or last):
+            try:
+                self.validate()
+            except BaseException:
+                self.save()  # hours of training shall not go with a failed validation
+                raise
+        if self.current_iter % frequency == 0 or self.finished():
+            self.save()
+
+    def validate(self) -> None:
+        """Validates every set, keeps the best weights, feeds the early stop."""
+        val = self.opt["val"]
+        for loader in self.val_loaders:
+            with preserved_rng():
+                self.model.validation(
+                    loader, self.current_iter, self.tb_logger, val["save_img"]
+                )
+            name = loader.dataset.opt["name"]
+            if val.get("save_best") and self.ours:
+                for label in new_bests(self.model, name, self.current_iter):
+                    self.model.save_released(label)
+            if self.stopping and self.stopping[1] == name:
+                rule, _, metric = self.stopping
+                rule.update(self.model.metric_results[metric])
+                if rule.done:
+                    logger.info(
+                        "%s of %s has not improved in %d validations (best %.4f): "
+                        "stopping early at iteration %d.",
+                        metric,
+                        name,
+                        rule.waited,
+                        rule.best if rule.best is not None else float("nan"),
+                        self.current_iter,
+                    )
+
+    def save(self) -> None:
+        """Writes weights and the training state of this iteration.
+
+        Raises:
+            TrainingError: when the disk is full or a weight is not finite.
+        """
+        epoch = self.stream.epoch_of(self.current_iter)
+        try:
+            self.model.save(epoch, self.current_iter)
+            save_state(
+                self.folder, self.model, epoch, self.current_iter, self.position()
+            )
+            if self.opt["rank"] == 0:
+                keep = self.opt["logger"].get("keep_checkpoints") or 0
+                prune(self.folder, Path(self.opt["path"]["models"]), keep)
+        except OSError as error:
+            raise TrainingError(
+                f"Expected room for the checkpoint of iteration {self.current_iter}, "
+                f"but writing it failed: {error}. Free some disk space and go on with "
+                "--auto_resume."
+            ) from error
+        if self.ours:
+            self.model.guard.remember()
+
+    # Reporting -------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def progress(self) -> Iterator[tqdm]:
+        """Yields a bar with ETA; silent where stderr is no terminal."""
+        quiet = None if self.opt["rank"] == 0 else True
+        with (
+            tqdm(
+                total=self.total_iter,
+                initial=self.current_iter,
+                unit="it",
+                desc=self.opt["name"],
+                disable=quiet,
+                dynamic_ncols=True,
+            ) as bar,
+            logging_redirect_tqdm([logger])
+            if not bar.disable
+            else contextlib.nullcontext(),
+        ):
+            yield bar
+
+    def log(self, step_time: float, data_time: float, bar: tqdm) -> None:
+        """Writes the host's log line, the bar's figures and TensorBoard's scalars."""
+        if self.opt["rank"] != 0:
+            return
+        losses = self.model.get_current_log()
+        rates = self.model.get_current_learning_rate()
+        done = self.current_iter - self.first_iter
+        left = (time.time() - self.started) / done * (self.total_iter - done)
+        eta = datetime.timedelta(seconds=int(left))
+        text = " ".join(f"{name}: {value:.4e}" for name, value in losses.items())
+        logger.info(
+            "[%s..][epoch:%3d, iter:%8s, lr:(%s)] [eta: %s, time (data): %.3f (%.3f)] "
+            "%s",
+            self.opt["name"][:5],
+            self.stream.epoch_of(self.current_iter - 1),
+            f"{self.current_iter:,}",
+            "".join(f"{rate:.3e}," for rate in rates),
+            eta,
+            step_time,
+            data_time,
+            text,
+        )
+        bar.set_postfix({n: f"{v:.3e}" for n, v in losses.items()}, refresh=False)
+        if self.tb_logger:
+            for name, value in losses.items():
+                tag = f"losses/{name}" if name.startswith("l_") else name
+                self.tb_logger.add_scalar(tag, value, self.current_iter)
+            self.tb_logger.add_scalar("lr", rates[0], self.current_iter)

@@ -1,0 +1,282 @@
+"""What every model class of the host needs to train on a current machine.
+
+`Repaired` holds the methods; this pack's models inherit them, and `install` puts them
+in place of the host's own, so that its model classes train under our `basicsr` command
+as well. Nothing of the host changes by importing this pack.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from basicsr.models.base_model import BaseModel
+from torch import Tensor, nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+
+from ..checkpoint import find_architecture, read_state_dict
+from ..config.errors import wrong
+from ..utils.files import atomic_write
+from .ema import follow_buffers, follow_weights
+from .optimizers import build_optimizer
+from .schedulers import build_scheduler, step_learning_rates
+
+logger = logging.getLogger("basicsr")
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on (exit code 1)."""
+
+
+class Repaired(BaseModel):
+    """The host's BaseModel, with what breaks in it made whole."""
+
+    opt: dict[str, Any]
+    device: torch.device
+    optimizers: list[torch.optim.Optimizer]
+    schedulers: list[torch.optim.lr_scheduler.LRScheduler]
+
+    # Devices and processes -------------------------------------------------------
+
+    def model_to_device(self, net: nn.Module) -> nn.Module:
+        """Moves a network to its device and wraps it for several processes or GPUs."""
+        net = net.to(self.device)
+        if self.opt["dist"]:
+            on_gpu = self.device.type == "cuda"
+            return DistributedDataParallel(
+                net,
+                device_ids=[torch.cuda.current_device()] if on_gpu else None,
+                find_unused_parameters=self.opt.get("find_unused_parameters") or False,
+            )
+        return DataParallel(net) if self.opt["num_gpu"] > 1 else net
+
+    # Optimizers and rates --------------------------------------------------------
+
+    def get_optimizer(
+        self, optim_type: str, params: Any, lr: float, **kwargs: Any
+    ) -> torch.optim.Optimizer:
+        """Returns any optimizer of torch."""
+        return build_optimizer(optim_type, params, lr=lr, **kwargs)
+
+    def setup_schedulers(self) -> None:
+        """Gives every optimizer its schedule; without one the rate is constant."""
+        arguments = dict(self.opt["train"].get("scheduler") or {})
+        kind = arguments.pop("type", None)
+        if kind is None:
+            return
+        for optimizer in self.optimizers:
+            self.schedulers.append(
+                build_scheduler(
+                    kind,
+                    optimizer,
+                    self.opt["train"]["total_iter"],
+                    self.opt.get("iterations_per_epoch", 1),
+                    **arguments,
+                )
+            )
+
+    def update_learning_rate(self, current_iter: int, warmup_iter: int = -1) -> None:
+        """Sets the rates of iteration `current_iter` (from 1)."""
+        step_learning_rates(self.optimizers, self.schedulers, current_iter, warmup_iter)
+
+    # Average ---------------------------------------------------------------------
+
+    def model_ema(self, decay: float = 0.999) -> None:
+        """Moves the averaged network, with its buffers, towards the trained one."""
+        bare = self.get_bare_model(self.net_g)
+        follow_weights(self.net_g_ema, bare, decay)
+        follow_buffers(self.net_g_ema, bare)
+
+    # Losses ----------------------------------------------------------------------
+
+    def reduce_loss_dict(self, loss_dict: Mapping[str, Tensor]) -> dict[str, float]:
+        """Averages losses over processes; every process gets the same numbers.
+
+        Raises:
+            TrainingError: under a model of the host, when a loss is not finite: its
+                step is done by then, and the weights are lost.
+        """
+        names = list(loss_dict)
+        values = torch.stack([loss_dict[n].detach().float().mean() for n in names])
+        if self.opt["dist"]:
+            dist.all_reduce(values)
+            values /= self.opt["world_size"]
+        losses = OrderedDict(zip(names, values.tolist(), strict=True))
+        bad = [n for n, v in losses.items() if not math.isfinite(v)]
+        if bad:
+            raise TrainingError(
+                f"Expected finite losses, but got {losses[bad[0]]} for {bad[0]!r}. Go "
+                "on from the last checkpoint with a lower rate, or use model_type: "
+                "ParagonModel, which skips such steps."
+            )
+        return losses
+
+    # Weight files ----------------------------------------------------------------
+
+    def save_network(
+        self,
+        net: nn.Module | list[nn.Module],
+        net_label: str,
+        current_iter: int,
+        param_key: str | list[str] = "params",
+    ) -> None:
+        """Writes `.pth` weights as the host names them; whole, or an error."""
+        nets = net if isinstance(net, list) else [net]
+        keys = param_key if isinstance(param_key, list) else [param_key]
+        states = {
+            key: {n: v.cpu() for n, v in self.get_bare_model(one).state_dict().items()}
+            for key, one in zip(keys, nets, strict=True)
+        }
+        if self.opt["rank"] == 0:
+            name = "latest" if current_iter == -1 else current_iter
+            path = Path(self.opt["path"]["models"], f"{net_label}_{name}.pth")
+            with atomic_write(path) as temporary:
+                torch.save(states, temporary)
+
+    def load_network(
+        self,
+        net: nn.Module,
+        load_path: str,
+        strict: bool = True,
+        param_key: str | None = "params",
+    ) -> None:
+        """Loads weights out of any weight file, whatever they are wrapped in.
+
+        Args:
+            net: Network to fill.
+            load_path: `.safetensors`, `.pth`, `.pt`, `.ckpt`.
+            strict: Whether every tensor must fit; else those that do are loaded.
+            param_key: Which of several sets of weights in a `.pth` is meant.
+
+        Raises:
+            OptionError: when they are another network's.
+        """
+        bare = self.get_bare_model(net)
+        load_weights(bare, load_path, strict, param_key)
+
+    # Training states -------------------------------------------------------------
+
+    def networks(self) -> dict[str, nn.Module]:
+        """Returns every network that a resumed run must find again, by its name."""
+        found = {
+            name: self.get_bare_model(value)
+            for name, value in vars(self).items()
+            if name.startswith("net_") and isinstance(value, nn.Module)
+        }
+        return dict(sorted(found.items()))
+
+    def training_state(self) -> dict[str, Any]:
+        """Returns all that the model needs to go on exactly."""
+        return {
+            "networks": {n: net.state_dict() for n, net in self.networks().items()},
+            "optimizers": [o.state_dict() for o in self.optimizers],
+            "schedulers": [s.state_dict() for s in self.schedulers],
+            "best_metric_results": getattr(self, "best_metric_results", {}),
+            "extras": self.state_extras(),
+        }
+
+    def state_extras(self) -> dict[str, Any]:
+        """Returns what a subclass keeps beyond networks, optimizers and schedules."""
+        return {}
+
+    def load_state_extras(self, extras: Mapping[str, Any]) -> None:
+        """Takes back what `state_extras` gave."""
+
+    def save_training_state(self, epoch: int, current_iter: int) -> None:
+        """Does nothing: the pipeline writes states, with positions and RNG in them."""
+
+    def resume_training(self, resume_state: Mapping[str, Any]) -> None:
+        """Takes networks, optimizers and schedules back from a training state.
+
+        Raises:
+            ValueError: when the state belongs to another model.
+        """
+        ignored = self.opt["path"].get("ignore_resume_networks") or ()
+        names = (ignored,) if isinstance(ignored, str) else ignored
+        skip = {n.replace("network_", "net_") for n in names}
+        for name, net in self.networks().items():
+            state = resume_state.get("networks", {}).get(name)
+            if state is not None and name not in skip:
+                net.load_state_dict(state)
+        for what, own in (
+            ("optimizers", self.optimizers),
+            ("schedulers", self.schedulers),
+        ):
+            saved = resume_state[what]
+            if len(saved) != len(own):
+                raise ValueError(
+                    f"Expected a training state with {len(own)} {what}, but got "
+                    f"{len(saved)}. Resume with the options that the run began with."
+                )
+            for target, state in zip(own, saved, strict=True):
+                target.load_state_dict(state)
+        if resume_state.get("best_metric_results"):
+            self.best_metric_results = resume_state["best_metric_results"]
+        self.load_state_extras(resume_state.get("extras", {}))
+
+
+def load_weights(
+    net: nn.Module, path: str, strict: bool = True, param_key: str | None = None
+) -> None:
+    """Fills `net` out of a weight file; see `Repaired.load_network`."""
+    key = f"pretrain of {type(net).__name__}"
+    if not os.path.isfile(path):
+        raise wrong("no_weights", key=key, value=path, place="path")
+    state = read_state_dict(path)
+    state = _pick(path, param_key) or state
+    own = net.state_dict()
+    fitting = {k: v for k, v in state.items() if k in own and own[k].shape == v.shape}
+    if strict and (len(fitting) < len(state) or len(fitting) < len(own)):
+        raise wrong("other_network", **describe_misfit(net, state, key, path))
+    if not fitting:
+        raise wrong("other_network", **describe_misfit(net, state, key, path))
+    net.load_state_dict(fitting, strict=strict)
+    logger.info(
+        "Loaded %d of %d tensors of %s from %s.",
+        len(fitting),
+        len(own),
+        type(net).__name__,
+        path,
+    )
+
+
+def _pick(path: str, param_key: str | None) -> dict[str, Tensor] | None:
+    """Returns the set of weights under `param_key`, where the file has several."""
+    if param_key is None or not path.endswith(".pth"):
+        return None
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    chosen = content.get(param_key) if isinstance(content, dict) else None
+    if not isinstance(chosen, dict):
+        return None
+    return {k.removeprefix("module."): v for k, v in chosen.items()}
+
+
+def describe_misfit(
+    net: nn.Module, state: Mapping[str, Tensor], key: str, path: str
+) -> dict[str, str]:
+    """Returns the values of the sentence about weights of another network."""
+    own = net.state_dict()
+    architecture = find_architecture(state)
+    held = "tensors of an unknown network"
+    if architecture is not None:
+        reading = architecture.read(architecture.canonical(state))
+        held = f"a {architecture.name} ({reading.form} form)"
+    odd = sorted(set(own) ^ set(state)) or [
+        k for k in own if own[k].shape != state[k].shape
+    ]
+    hint = f"The first tensor that does not fit is {odd[0]!r}." if odd else ""
+    return {
+        "key": key,
+        "wanted": type(net).__name__,
+        "value": path,
+        "held": held,
+        "place": "path",
+        "hint": hint,
+    }

@@ -1,0 +1,138 @@
+"""Training states: everything that a run needs to go on exactly as if uninterrupted."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import random
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from ..utils.files import atomic_write
+from .guard import all_finite
+from .repairs import TrainingError
+
+logger = logging.getLogger("basicsr")
+
+FORMAT = 1
+
+
+def rng_state() -> dict[str, Any]:
+    """Returns the states of this process's random number generators."""
+    version, numbers, gauss = random.getstate()
+    name, keys, place, has_gauss, cached = np.random.get_state()
+    return {
+        "python": [version, list(numbers), gauss],
+        "numpy": [name, _tensor(keys), place, has_gauss, cached],
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def _tensor(keys: Any) -> torch.Tensor:
+    return torch.from_numpy(np.array(keys, dtype=np.int64))
+
+
+def set_rng_state(state: Mapping[str, Any]) -> None:
+    """Gives this process's random number generators a state back."""
+    version, numbers, gauss = state["python"]
+    random.setstate((version, tuple(numbers), gauss))
+    name, keys, *rest = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] and torch.cuda.device_count() == len(state["cuda"]):
+        torch.cuda.set_rng_state_all(state["cuda"])
+
+
+def save_state(
+    folder: Path, model: Any, epoch: int, current_iter: int, position: Mapping[str, Any]
+) -> None:
+    """Writes `<iteration>.state`, whole or not at all; only rank 0 writes.
+
+    Args:
+        folder: `experiments/NAME/training_states`.
+        model: Has `training_state`.
+        epoch: Epoch that the next step belongs to.
+        current_iter: Steps done.
+        position: What the pipeline keeps: seed, batch, processes, early stopping.
+
+    Raises:
+        TrainingError: when a weight is not finite; nothing is written then.
+        OSError: when the disk is full.
+    """
+    generators: list[Any] = [rng_state()]
+    if model.opt["dist"]:
+        generators = [None] * model.opt["world_size"]
+        dist.all_gather_object(generators, rng_state())
+    if model.opt["rank"] != 0:
+        return
+    state = {
+        "format": FORMAT,
+        "epoch": epoch,
+        "iter": current_iter,
+        "rng": generators,
+        "position": dict(position),
+        **model.training_state(),
+    }
+    for name, tensors in state["networks"].items():
+        if not all_finite(tensors.values()):
+            raise TrainingError(
+                f"Expected finite weights, but {name} holds others at iteration "
+                f"{current_iter}. No state was written; resume from the last one."
+            )
+    with atomic_write(folder / f"{current_iter}.state") as temporary:
+        torch.save(state, temporary)
+
+
+def list_states(folder: Path) -> list[Path]:
+    """Returns the states of a run, the newest first."""
+    if not folder.is_dir():
+        return []
+    states = [p for p in folder.glob("*.state") if p.stem.isdigit()]
+    return sorted(states, key=lambda p: int(p.stem), reverse=True)
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """Reads a training state onto the CPU; nothing in it is executed.
+
+    Raises:
+        ValueError: when it is cut off or no training state.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError, KeyError) as error:
+        raise ValueError(
+            f"Expected {str(path)!r} to be a whole training state, but it is cut off "
+            "or damaged. Use an older one."
+        ) from error
+    if not isinstance(state, dict) or "iter" not in state:
+        raise ValueError(
+            f"Expected {str(path)!r} to be a training state, but it holds something "
+            "else. Name a file out of training_states."
+        )
+    return state
+
+
+def newest_state(folder: Path) -> tuple[Path, dict[str, Any]] | None:
+    """Returns the newest state that is whole; damaged ones are named and passed."""
+    for path in list_states(folder):
+        try:
+            return path, read_state(path)
+        except ValueError as error:
+            logger.warning("%s It is passed over.", error)
+    return None
+
+
+def prune(folder: Path, models: Path, keep: int) -> None:
+    """Removes all but the newest `keep` checkpoints; 0 keeps all."""
+    if keep < 1:
+        return
+    for path in list_states(folder)[keep:]:
+        path.unlink()
+        for weights in models.glob(f"net_*_{path.stem}.*"):
+            weights.unlink()

@@ -1,0 +1,93 @@
+"""Best checkpoint of every metric, and the stop when one no longer improves."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from typing import Any
+
+logger = logging.getLogger("basicsr")
+
+
+class EarlyStopping:
+    """Counts validations of one metric without improvement.
+
+    Args:
+        patience: Validations without improvement before `done`.
+        better: `higher` or `lower`.
+        min_delta: Smallest change that counts.
+    """
+
+    def __init__(self, patience: int, better: str, min_delta: float = 0.0) -> None:
+        self.patience = patience
+        self.sign = 1.0 if better == "higher" else -1.0
+        self.min_delta = min_delta
+        self.best: float | None = None
+        self.waited = 0
+
+    def update(self, value: float) -> None:
+        """Takes one validation's value; NaN never is an improvement."""
+        gain = self.sign * (value - self.best) if self.best is not None else None
+        if value == value and (gain is None or gain > self.min_delta):  # noqa: PLR0124
+            self.best, self.waited = value, 0
+        else:
+            self.waited += 1
+
+    @property
+    def done(self) -> bool:
+        """True when patience is used up."""
+        return self.waited >= self.patience
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the best value and the count."""
+        return {"best": self.best, "waited": self.waited}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes both back."""
+        self.best, self.waited = state["best"], state["waited"]
+
+
+def build_stopping(
+    val: Mapping[str, Any] | None, sets: list[str]
+) -> tuple[EarlyStopping, str, str] | None:
+    """Returns the rule of `val:early_stopping`, its set and its metric; or None.
+
+    Raises:
+        ValueError: when the metric or the set does not exist.
+    """
+    section = (val or {}).get("early_stopping")
+    if not val or not section:
+        return None
+    metrics = val.get("metrics") or {}
+    if section["metric"] not in metrics:
+        raise ValueError(
+            f"Expected val:early_stopping:metric to be one of {', '.join(metrics)}, "
+            f"but got {section['metric']!r}. Name one of val:metrics."
+        )
+    chosen = section.get("dataset") or (sets[0] if sets else None)
+    if chosen not in sets:
+        raise ValueError(
+            f"Expected val:early_stopping:dataset to be one of {', '.join(sets)}, but "
+            f"got {chosen!r}. Give the name of a validation set."
+        )
+    rule = EarlyStopping(
+        section["patience"],
+        metrics[section["metric"]].get("better", "higher"),
+        section.get("min_delta") or 0.0,
+    )
+    return rule, chosen, section["metric"]
+
+
+def new_bests(model: Any, dataset: str, current_iter: int) -> list[str]:
+    """Returns labels of the metrics of `dataset` that this validation made best."""
+    results = getattr(model, "best_metric_results", {}).get(dataset, {})
+    return [
+        f"best_{_plain(dataset)}_{_plain(metric)}"
+        for metric, record in results.items()
+        if record["iter"] == current_iter
+    ]
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", name)

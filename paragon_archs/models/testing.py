@@ -1,0 +1,49 @@
+"""A test run: a trained network over the test sets of an option file."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+
+from basicsr.data import build_dataloader, build_dataset
+
+from ..config.loading import Options
+from ..data.stream import sort_paths
+from . import host
+from .folders import make_folders, open_log
+from .setup import build, join, together
+
+logger = logging.getLogger("basicsr")
+
+
+def run_tests(arguments: argparse.Namespace, options: Options) -> int:
+    """Runs every test set through the model; returns 0.
+
+    Raises:
+        OptionError: when the options do not describe a network, or its weights are
+            another's.
+    """
+    opt = options.values
+    host.install()
+    join(arguments, opt)
+    if opt["rank"] == 0:
+        make_folders(opt, keep=False)
+    together(opt)
+    open_log(opt, options.file)
+    loaders = []
+    for section in opt["datasets"].values():
+        if section["phase"] == "train":
+            continue
+        dataset = build_dataset(section)
+        sort_paths(dataset)
+        logger.info("Test set %s: %d images.", section["name"], len(dataset))
+        loaders.append(build_dataloader(dataset, section, sampler=None))
+    model = build(options)
+    for loader in loaders:
+        model.validation(
+            loader,
+            current_iter=opt["name"],
+            tb_logger=None,
+            save_img=opt["val"]["save_img"],
+        )
+    return 0

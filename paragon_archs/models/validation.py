@@ -1,0 +1,115 @@
+"""Validation shared among processes: the metric is the same number as with one."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from basicsr.metrics import calculate_metric
+from basicsr.utils import imwrite, tensor2img
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+logger = logging.getLogger("basicsr")
+
+
+def validate(
+    model: Any, dataloader: Any, current_iter: int, tb_logger: Any, save_img: bool
+) -> None:
+    """Runs one validation set through a model of the host or of this pack.
+
+    Image i is validated by process i % count; every process gets the values of all and
+    averages them in the order of the images, so the number does not depend on how many
+    there are. Leaves `model.metric_results` and updates `model.best_metric_results`.
+
+    Args:
+        model: Has `feed_data`, `test`, `get_current_visuals` and `opt`.
+        dataloader: The host's loader of a validation set (batch 1).
+        current_iter: For names and logs.
+        tb_logger: TensorBoard's writer, or None.
+        save_img: Whether to write the results.
+    """
+    opt = model.opt
+    rank, world = opt["rank"], opt["world_size"]
+    dataset: Dataset = dataloader.dataset
+    name = dataloader.dataset.opt["name"]
+    metrics = opt["val"].get("metrics") or {}
+    indices = range(rank, len(dataloader.dataset), world)
+    own: dict[int, dict[str, float]] = {}
+    progress = tqdm(
+        indices,
+        unit="image",
+        desc=f"validation {name}",
+        leave=False,
+        disable=None if opt["val"].get("pbar") and rank == 0 else True,
+    )
+    for index in progress:
+        data = torch.utils.data.default_collate([dataset[index]])
+        model.feed_data(data)
+        model.test()
+        visuals = model.get_current_visuals()
+        images: dict[str, Any] = {"img": tensor2img([visuals["result"]])}
+        if "gt" in visuals:
+            images["img2"] = tensor2img([visuals["gt"]])
+            del model.gt
+        del model.lq, model.output
+        if save_img:
+            path = _image_path(opt, name, data, current_iter)
+            imwrite(images["img"], str(path))
+        own[index] = {
+            metric: float(calculate_metric(images, arguments))
+            for metric, arguments in metrics.items()
+        }
+    if metrics:
+        _finish(model, name, _gather(own, world), current_iter, tb_logger)
+
+
+def _gather(own: dict[int, dict[str, float]], world: int) -> list[dict[str, float]]:
+    """Returns the values of every image, of every process, in the images' order."""
+    parts: list[Any] = [own]
+    if world > 1:
+        parts = [None] * world
+        dist.all_gather_object(parts, own)
+    merged = {index: values for part in parts for index, values in part.items()}
+    return [merged[index] for index in sorted(merged)]
+
+
+def _finish(
+    model: Any,
+    name: str,
+    values: list[dict[str, float]],
+    current_iter: int,
+    tb_logger: Any,
+) -> None:
+    model.metric_results = {
+        metric: sum(v[metric] for v in values) / len(values) for metric in values[0]
+    }
+    model._initialize_best_metric_results(name)
+    for metric, value in model.metric_results.items():
+        model._update_best_metric_result(name, metric, value, current_iter)
+    text = [f"Validation {name}"]
+    for metric, value in model.metric_results.items():
+        best = model.best_metric_results[name][metric]
+        text.append(
+            f"\t # {metric}: {value:.4f}\tBest: {best['val']:.4f} @ {best['iter']} iter"
+        )
+        if tb_logger:
+            tb_logger.add_scalar(f"metrics/{name}/{metric}", value, current_iter)
+    logger.info("\n".join(text))
+
+
+def _image_path(
+    opt: Mapping[str, Any], name: str, data: Mapping[str, Any], current_iter: int
+) -> Path:
+    """Where the host writes it; with several sets, each in a folder of its own."""
+    image = Path(data["lq_path"][0]).stem
+    folder = Path(opt["path"]["visualization"])
+    if not opt["is_train"]:
+        return folder / name / f"{image}_{opt['val'].get('suffix') or opt['name']}.png"
+    if sum(k.split("_")[0] == "val" for k in opt["datasets"]) > 1:
+        folder /= name
+    return folder / image / f"{image}_{current_iter}.png"
