@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class Average:
@@ -47,9 +47,9 @@ class Average:
 @torch.no_grad()
 def follow_weights(average: nn.Module, network: nn.Module, decay: float) -> None:
     """Moves the weights of `average` towards those of `network`."""
-    own = list(average.parameters())
-    other = [p.detach() for p in network.parameters()]
-    torch._foreach_lerp_(own, other, 1 - decay)
+    own: list[Tensor] = [p.detach() for p in average.parameters()]
+    other: list[Tensor] = [p.detach() for p in network.parameters()]
+    torch._foreach_lerp_(own, other, 1 - decay)  # type: ignore[attr-defined]
 
 
 @torch.no_grad()

@@ -95,7 +95,7 @@ def all_finite(tensors: Iterable[Tensor]) -> bool:
     if not floating:
         return True
     # A norm is non-finite as soon as one entry is (inf - inf cannot cancel in it).
-    norms = torch._foreach_norm(floating, float("inf"))
+    norms = [torch.linalg.vector_norm(t, float("inf")) for t in floating]
     return bool(torch.isfinite(torch.stack([n.float() for n in norms])).all())
 
 

@@ -61,8 +61,8 @@ def _repair_real_esrgan() -> None:
         (realesrnet_model, realesrnet_model.RealESRNetModel),
         (realesrgan_model, realesrgan_model.RealESRGANModel),
     ):
-        module.DiffJPEG = _where_it_is(DiffJPEG)
-        module.USMSharp = _where_it_is(USMSharp)
+        for kind in (DiffJPEG, USMSharp):
+            setattr(module, kind.__name__, _where_it_is(kind))
         model._dequeue_and_enqueue = dequeue_and_enqueue
 
 

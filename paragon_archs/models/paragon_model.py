@@ -165,7 +165,9 @@ class ParagonModel(Repaired):
             )
         return losses
 
-    def optimize_parameters(self, current_iter: int) -> None:
+    def optimize_parameters(  # type: ignore[override] (the host's base is a sketch)
+        self, current_iter: int
+    ) -> None:
         """Does one step: forward and backward of every micro-batch, then the step."""
         self.optimizer_g.zero_grad(set_to_none=True)
         losses = self.backward(current_iter)
@@ -254,7 +256,9 @@ class ParagonModel(Repaired):
             self.output = net(self.lq)
         net.train(was_training)
 
-    def get_current_visuals(self) -> dict[str, Tensor]:
+    def get_current_visuals(  # type: ignore[override] (the host's base is a sketch)
+        self,
+    ) -> dict[str, Tensor]:
         """Returns input, result and, where there is one, the target, on the CPU."""
         shown = {"lq": self.lq, "result": self.output}
         if hasattr(self, "gt"):

@@ -23,7 +23,6 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from ..config.check import has_base
 from ..config.errors import wrong
 from ..config.loading import Options
-from ..config.signatures import known_types
 from ..data.stream import SampleStream, batches, preserved_rng, sort_paths
 from ..utils.processes import any_process
 from ..utils.signals import StopRequest
@@ -159,11 +158,10 @@ class Run:
     def build_model(self, state: dict[str, Any] | None) -> None:
         """Builds the model and brings it where the state left it."""
         opt = self.opt
-        model_type = known_types("model")[opt["model_type"]]
         if state and "networks" not in state:
             self.take_host_weights(state)
         self.model: Any = build(self.options)
-        self.ours = has_base(model_type, "ParagonModel")
+        self.ours = has_base(type(self.model), "ParagonModel")
         names = [loader.dataset.opt["name"] for loader in self.val_loaders]
         self.stopping = build_stopping(opt.get("val"), names)
         if state:

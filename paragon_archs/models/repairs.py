@@ -42,6 +42,8 @@ class Repaired(BaseModel):
     device: torch.device
     optimizers: list[torch.optim.Optimizer]
     schedulers: list[torch.optim.lr_scheduler.LRScheduler]
+    net_g: nn.Module
+    net_g_ema: nn.Module
 
     # Devices and processes -------------------------------------------------------
 
@@ -59,7 +61,7 @@ class Repaired(BaseModel):
 
     # Optimizers and rates --------------------------------------------------------
 
-    def get_optimizer(
+    def get_optimizer(  # type: ignore[override] (the host's knows Adam alone)
         self, optim_type: str, params: Any, lr: float, **kwargs: Any
     ) -> torch.optim.Optimizer:
         """Returns any optimizer of torch."""
@@ -96,7 +98,9 @@ class Repaired(BaseModel):
 
     # Losses ----------------------------------------------------------------------
 
-    def reduce_loss_dict(self, loss_dict: Mapping[str, Tensor]) -> dict[str, float]:
+    def reduce_loss_dict(
+        self, loss_dict: Mapping[str, Tensor]
+    ) -> OrderedDict[str, float]:
         """Averages losses over processes; every process gets the same numbers.
 
         Raises:
@@ -266,7 +270,7 @@ def describe_misfit(
     architecture = find_architecture(state)
     held = "tensors of an unknown network"
     if architecture is not None:
-        reading = architecture.read(architecture.canonical(state))
+        reading = architecture.read(architecture.canonical(dict(state)))
         held = f"a {architecture.name} ({reading.form} form)"
     odd = sorted(set(own) ^ set(state)) or [
         k for k in own if own[k].shape != state[k].shape
