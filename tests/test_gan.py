@@ -19,7 +19,7 @@ def test_msd_judges_every_scale_and_all_of_it_learns():
         (2, 1, 3, 2),
         (2, 1, 1, 1),
     ]
-    sum(x.square().mean() for x in logits).backward()
+    torch.stack([x.square().mean() for x in logits]).sum().backward()
     for name, parameter in net.named_parameters():
         assert parameter.grad is not None, name
         assert float(parameter.grad.abs().sum()) > 0, name

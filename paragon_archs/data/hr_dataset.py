@@ -1,0 +1,211 @@
+"""Pairs from high-resolution images alone: the low-resolution side is made on the fly.
+
+Images are decoded once; crops, flips, turns and bicubic shrinking happen in batches on
+the training device (or on the CPU), so there is nothing for worker processes to do.
+What is random in a sample follows from its seed: position in the data is a number.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ..config.keys import REQUIRED, Key
+from ..utils.registry import DATASET_REGISTRY
+from .draws import uniform
+from .image_store import BAD_IMAGE, CACHES, ImageStore
+from .pairs import (
+    augment,
+    augmentation_codes,
+    shrink,
+    stack_crops,
+    to_unit,
+    upload,
+)
+from .reading import UnreadableImageError, find_images, listed_images
+
+logger = logging.getLogger("basicsr")
+
+Sample = dict[str, Any]
+
+STORE_KEYS: dict[str, Key] = {
+    "dataroot_gt": Key("str", REQUIRED, "folder of the HR images"),
+    "meta_info": Key("str", None, "file that names the images, one a line"),
+    "channels": Key(
+        "int", 3, "1 grey, 3 RGB, 4 RGB and alpha; files are converted", (1, 3, 4)
+    ),
+    "cache": Key(
+        "str",
+        "ram",
+        "decoded images stay in memory, in a mapped file, or nowhere",
+        CACHES,
+    ),
+    "cache_limit_gb": Key(
+        "float",
+        8.0,
+        "GiB that the cache may take; the rest is decoded each time",
+        low=0,
+    ),
+    "cache_dir": Key("str", None, "folder of mapped caches; the user's cache folder"),
+    "on_bad_image": Key(
+        "str", "error", "an unreadable image stops the run, or is skipped", BAD_IMAGE
+    ),
+    "quantise_lq": Key("bool", True, "round the LR side to 8 bits, as files would be"),
+    "use_hflip": Key("bool", True, "flip left and right at random"),
+}
+
+
+class StoredImages(Dataset[Sample]):
+    """What the data sets on a store share: options, batches, bad files at night."""
+
+    KEYS: dict[str, Key] = STORE_KEYS
+    least = 1  # smallest side of an image
+
+    def __init__(self, opt: dict[str, Any]) -> None:
+        self.opt = opt
+        self.options = {
+            k: opt.get(k, None if key.default is REQUIRED else key.default)
+            for k, key in self.KEYS.items()
+        }
+        self.scale = int(opt["scale"])
+        self.training = opt["phase"] == "train"
+        root = self.options["dataroot_gt"]
+        listed = self.options["meta_info"]
+        files = listed_images(root, listed) if listed else find_images(root)
+        self.store = ImageStore(
+            files,
+            channels=self.options["channels"],
+            cache=self.options["cache"] if self.training else "none",
+            limit_gb=self.options["cache_limit_gb"],
+            cache_dir=self.options["cache_dir"],
+            on_bad_image=self.options["on_bad_image"],
+            least=self.least,
+        )
+
+    def __len__(self) -> int:
+        return len(self.store)
+
+    def read(self, index: int) -> tuple[int, np.ndarray]:
+        """Returns image `index`, or the next readable one, and which it is.
+
+        A file can go bad while a run is under way (a network drive does); it is named
+        in the log, and skipped when bad images may be.
+        """
+        for step in range(len(self)):
+            chosen = (int(index) + step) % len(self)
+            try:
+                return chosen, self.store[chosen]
+            except UnreadableImageError as error:
+                if not self.store.skip:
+                    raise
+                logger.warning("Skipped: %s", error)
+        raise UnreadableImageError(
+            "Expected at least one readable image, but none is left. The log names them."
+        )
+
+    def pairs(
+        self, images: list[np.ndarray], seeds: Sequence[int], device: torch.device
+    ) -> tuple[Tensor, Tensor]:
+        """Makes `(gt, lq)`, each (B, C, H, W) in [0, 1], of one image per seed."""
+        raise NotImplementedError
+
+    def whole(self, image: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Makes `(gt, lq)` of a whole image, (1, C, H, W) in [0, 1]; for validation."""
+        raise NotImplementedError
+
+    def batch(
+        self, indices: Sequence[int], seeds: Sequence[int], device: torch.device
+    ) -> Sample:
+        """Makes a whole training batch on a device.
+
+        Args:
+            indices: Which images.
+            seeds: One for each; all that is random in a sample follows from its own.
+            device: Where the pairs are made and stay.
+
+        Returns:
+            `lq` (B, C, h, w) and `gt` (B, C, H, W), float32 in [0, 1], and the paths.
+        """
+        chosen, images = zip(*map(self.read, indices), strict=True)
+        gt, lq = self.pairs(list(images), seeds, device)
+        paths = [str(self.store.files[i]) for i in chosen]
+        return {"lq": lq, "gt": gt, "lq_path": paths, "gt_path": paths}
+
+    def __getitem__(self, index: int) -> Sample:
+        """Makes one sample on the CPU: a random one in training, else a whole image."""
+        cpu = torch.device("cpu")
+        if self.training:
+            # Whoever reads samples one by one seeds `random`, as the host does.
+            made = self.batch([index], [random.getrandbits(63)], cpu)
+            return {name: value[0] for name, value in made.items()}
+        chosen, image = self.read(index)
+        gt, lq = self.whole(image, cpu)
+        path = str(self.store.files[chosen])
+        return {"lq": lq[0], "gt": gt[0], "lq_path": path, "gt_path": path}
+
+
+@DATASET_REGISTRY.register()
+class HRImageDataset(StoredImages):
+    """Random crops of HR images, and their bicubic LR side.
+
+    In training, each sample is a crop of `gt_size`, flipped and turned; where it lies
+    follows from the seed that its index carries, so position in the data is a number.
+    In validation and test, each is a whole image cut to a multiple of the scale.
+
+    Args:
+        opt: The data set's section; see `KEYS`. `scale` and `phase` come from above.
+
+    Raises:
+        ValueError: for a missing or empty folder, unreadable images (unless skipped),
+            images smaller than the crop, or a crop that scale does not divide.
+    """
+
+    KEYS = {  # noqa: RUF012 (read only)
+        **STORE_KEYS,
+        "gt_size": Key("int", None, "side of the HR crop in pixels; training needs it"),
+        "use_rot": Key("bool", True, "flip up and down and transpose at random"),
+    }
+
+    def __init__(self, opt: dict[str, Any]) -> None:
+        scale = int(opt["scale"])
+        self.size = opt.get("gt_size")
+        if opt["phase"] == "train":
+            if not isinstance(self.size, int) or self.size < 1 or self.size % scale:
+                raise ValueError(
+                    f"Expected gt_size to be a multiple of scale ({scale}), but got "
+                    f"{self.size!r}. Take a multiple, such as {48 * scale}."
+                )
+            self.least = self.size
+        else:
+            self.least = scale
+        super().__init__(opt)
+
+    def pairs(
+        self, images: list[np.ndarray], seeds: Sequence[int], device: torch.device
+    ) -> tuple[Tensor, Tensor]:
+        assert self.size is not None
+        numbers = uniform(seeds, 5)
+        free = np.asarray(
+            [[side - self.size + 1 for side in i.shape[1:]] for i in images]
+        )
+        corners = (numbers[:, :2] * free).astype(np.int64)
+        crops = stack_crops(images, corners[:, 0], corners[:, 1], self.size)
+        codes = augmentation_codes(
+            numbers[:, 2:], self.options["use_hflip"], self.options["use_rot"]
+        )
+        # Bytes are turned before they become floats: a quarter of the traffic.
+        gt = to_unit(augment(upload(crops, device), codes))
+        return gt, shrink(gt, self.scale, self.options["quantise_lq"])
+
+    def whole(self, image: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
+        height, width = (side // self.scale * self.scale for side in image.shape[1:])
+        pixels = np.ascontiguousarray(image[None, :, :height, :width])
+        gt = to_unit(upload(pixels, device))
+        return gt, shrink(gt, self.scale, self.options["quantise_lq"])
