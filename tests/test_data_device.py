@@ -26,7 +26,6 @@ from paragon_archs.data.image_store import ImageStore
 from paragon_archs.data.pairs import augment, augmentation_codes
 from paragon_archs.data.reading import read_image
 
-
 CPU = torch.device("cpu")
 
 
@@ -321,7 +320,7 @@ def test_faces_are_squared_blurred_and_shrunk(folder):
     assert batch["lq"].shape == (2, 3, 8, 8)
     image = torch.from_numpy(np.array(data.store[0])).float() / 255
     square = image[:, 6:55]  # 61 x 49: the central 49 rows
-    wanted = host_imresize(square, 32 / 49).clamp(0, 1)
+    wanted = torch.as_tensor(host_imresize(square, 32 / 49)).clamp(0, 1)
     torch.testing.assert_close(batch["gt"][0], wanted, rtol=0, atol=1e-5)
     blurred = gaussian_blur(batch["gt"], 1.5)
     torch.testing.assert_close(
@@ -341,3 +340,18 @@ def test_faces_are_squared_blurred_and_shrunk(folder):
     assert several.unique(dim=0).shape[0] == 2  # as it is, and mirrored
     with pytest.raises(ValueError, match="multiple of scale"):
         FaceImageDataset(options(folder, face_size=30))
+
+
+def test_benchmark_measures_both_sides(tmp_path, rng, capsys):
+    from paragon_archs.cli.benchmark import main
+
+    for n in range(2):
+        write(tmp_path / f"{n}.png", rng.integers(0, 256, (40, 44, 3), dtype=np.uint8))
+    arguments = ["data", str(tmp_path), "--size", "16", "--workers", "0"]
+    assert main([*arguments, "--rounds", "1", "--batch", "8"]) == 0
+    table = capsys.readouterr().out.splitlines()
+    host, ours = (float(row.split("|")[2]) for row in table[-2:])
+    assert host > 0
+    assert ours > 0
+    assert main(["data", str(tmp_path / "none")]) == 2
+    assert "existing folder" in capsys.readouterr().err

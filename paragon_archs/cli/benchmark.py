@@ -12,6 +12,7 @@ from .common import EXIT_DONE, EXIT_USAGE
 TOPICS: dict[str, tuple[str, str]] = {
     "training": ("benchmark_training", "seconds per training step"),
     "quality": ("benchmark_quality", "PSNR, SSIM and more over test sets"),
+    "data": ("benchmark_data", "training pairs per second"),
 }
 
 

@@ -60,7 +60,7 @@ class FaceImageDataset(StoredImages):
         if self.options["face_size"] % self.scale:
             raise ValueError(
                 f"Expected face_size to be a multiple of scale ({self.scale}), but got "
-                f"{self.options['gt_size']!r}. Use 512 with scale 4."
+                f"{self.options['face_size']!r}. Use 512 with scale 4."
             )
 
     def _faces(self, images: list[np.ndarray], device: torch.device) -> Tensor:

@@ -20,7 +20,7 @@ from torch.utils.data import Dataset
 from ..config.keys import REQUIRED, Key
 from ..utils.registry import DATASET_REGISTRY
 from .draws import uniform
-from .image_store import BAD_IMAGE, CACHES, ImageStore
+from .image_store import CACHES, ImageStore
 from .pairs import (
     augment,
     augmentation_codes,
@@ -54,9 +54,6 @@ STORE_KEYS: dict[str, Key] = {
         low=0,
     ),
     "cache_dir": Key("str", None, "folder of mapped caches; the user's cache folder"),
-    "on_bad_image": Key(
-        "str", "error", "an unreadable image stops the run, or is skipped", BAD_IMAGE
-    ),
     "quantise_lq": Key("bool", True, "round the LR side to 8 bits, as files would be"),
     "use_hflip": Key("bool", True, "flip left and right at random"),
 }
@@ -70,7 +67,7 @@ class StoredImages(Dataset[Sample]):
 
     def __init__(self, opt: dict[str, Any]) -> None:
         self.opt = opt
-        self.options = {
+        self.options: dict[str, Any] = {
             k: opt.get(k, None if key.default is REQUIRED else key.default)
             for k, key in self.KEYS.items()
         }
@@ -85,7 +82,7 @@ class StoredImages(Dataset[Sample]):
             cache=self.options["cache"] if self.training else "none",
             limit_gb=self.options["cache_limit_gb"],
             cache_dir=self.options["cache_dir"],
-            on_bad_image=self.options["on_bad_image"],
+            on_bad_image=opt.get("on_bad_image") or "error",
             least=self.least,
         )
 
@@ -107,7 +104,8 @@ class StoredImages(Dataset[Sample]):
                     raise
                 logger.warning("Skipped: %s", error)
         raise UnreadableImageError(
-            "Expected at least one readable image, but none is left. The log names them."
+            "Expected at least one readable image, but none is left. The log names "
+            "them."
         )
 
     def pairs(

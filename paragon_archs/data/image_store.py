@@ -27,6 +27,9 @@ GB = 1024**3
 CACHES = ("ram", "mmap", "none")
 BAD_IMAGE = ("error", "skip")
 
+Place = tuple[int, tuple[int, ...], str]
+"""Of an image in a mapped file: its first byte, its shape, the name of its type."""
+
 
 def default_cache_dir() -> Path:
     """Returns the folder of memory-mapped caches."""
@@ -99,7 +102,7 @@ class ImageStore:
         self.files: list[Path] = []
         self._held: list[np.ndarray | None] = []  # None: decode when asked
         self._map_file: Path | None = None
-        self._places: list[tuple[int, tuple[int, ...], str]] = []
+        self._places: list[Place | None] = []
         if cache == "mmap":
             folder = Path(cache_dir) if cache_dir else default_cache_dir()
             self._open_map(list(files), folder)
@@ -214,7 +217,7 @@ class ImageStore:
 
     def _write_map(self, files: list[Path], index: Path, pixels: Path) -> None:
         limit = min(self.limit, shutil.disk_usage(index.parent).free * 9 // 10)
-        images: list[tuple[str, tuple[int, tuple[int, ...], str] | None]] = []
+        images: list[tuple[str, Place | None]] = []
         bad: list[str] = []
         offset = 0
         with atomic_write(pixels) as temporary, temporary.open("wb") as out:
