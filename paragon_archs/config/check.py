@@ -9,7 +9,7 @@ from collections.abc import Hashable, Iterable
 from typing import Any
 
 from .errors import OptionError, sentence
-from .keys import KEYS, REQUIRED, Key
+from .keys import KEYS, REQUIRED, UNREAD, Key
 from .loading import Options
 from .signatures import (
     KNOWN_TO_TRAINER,
@@ -113,6 +113,11 @@ class _Check:
             if target is None:  # the type is wrong; its keys cannot be judged
                 known["*"] = Key("any", None, "")
         level = "opt" if not path else str(path[0]) if len(path) == 1 else ""
+        if not self.ours:
+            for pattern, names in UNREAD.items():
+                if _fits(pattern.split(":") if pattern else [], path):
+                    unread = Key("any", None, "")
+                    known |= {n: unread for n in names if n not in known}
         for section, name in sorted(self.host_keys):
             if section == level and (name not in known or known[name].model):
                 kind = "map" if _lookup(SECTIONS, (*path, name)) else "any"
@@ -128,7 +133,7 @@ class _Check:
                 default = _copy(key.default_for(self.ours))
                 values[name] = self._value((*path, name), key, default)
             return
-        if self._needed(path):
+        if self._needed(path) and not (name == "scale" and not self.ours):
             full = _join((*path, name))
             place = self.options.place((*path, name))
             example = key.example or key.text or name
@@ -231,7 +236,11 @@ class _Check:
 
     def _unknown(self, path: Path, name: Any, known: dict[str, Key]) -> None:
         here = (*path, name)
-        names = [n for n in known if "*" not in n]
+        names = [
+            n
+            for n, key in known.items()
+            if "*" not in n and (not key.model or has_base(self.model, key.model))
+        ]
         hint = _nearest(str(name), names) or _elsewhere(str(name))
         self.wrong.append(
             sentence(
@@ -245,7 +254,7 @@ class _Check:
 
     def _wrong_kind(self, path: Path, key: Key, value: Any) -> None:
         kind = " or ".join(WORDS[k] for k in key.kind.split("|"))
-        quoted = isinstance(value, str) and "float" in key.kind + "int"
+        quoted = isinstance(value, str) and key.kind in ("int", "float")
         self.wrong.append(
             sentence(
                 "wrong_kind",

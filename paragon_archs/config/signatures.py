@@ -113,7 +113,12 @@ def _read_keys(target: type) -> set[tuple[str, str]]:
             entry for node in ast.walk(ast.parse(source)) for entry in _entries(node)
         }
         # The host documents some keys that its code no longer reads.
-        found |= {("opt", n) for n in re.findall(r"^\s+(\w+) \(", source, re.MULTILINE)}
+        documented = re.findall(
+            r"^\s*(\w+) \((?:str|int|float|bool|list|dict|tuple)",
+            base.__doc__ or "",
+            re.M,
+        )
+        found |= {("opt", name) for name in documented}
     return found
 
 

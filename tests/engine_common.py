@@ -1,0 +1,99 @@
+"""Small data sets and option files for the tests of the training engine."""
+
+from __future__ import annotations
+
+import copy
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from PIL import Image
+
+OPTIONS: dict[str, Any] = {
+    "name": "run",
+    "model_type": "ParagonModel",
+    "scale": 2,
+    "num_gpu": 0,
+    "manual_seed": 3,
+    "datasets": {
+        "train": {
+            "name": "few",
+            "type": "PairedImageDataset",
+            "dataroot_gt": "data/hr",
+            "dataroot_lq": "data/lr",
+            "io_backend": {"type": "disk"},
+            "gt_size": 16,
+            "use_hflip": True,
+            "use_rot": True,
+            "batch_size_per_gpu": 2,
+        },
+        "val": {
+            "name": "few",
+            "type": "PairedImageDataset",
+            "dataroot_gt": "data/hr",
+            "dataroot_lq": "data/lr",
+            "io_backend": {"type": "disk"},
+        },
+    },
+    "network_g": {"type": "ParagonSR", "num_feat": 8, "num_groups": 1, "num_blocks": 1},
+    "train": {
+        "total_iter": 4,
+        "ema_decay": 0.9,
+        "optim_g": {"type": "Adam", "lr": 1e-3},
+        "losses": [{"type": "L1Loss"}],
+    },
+    "val": {
+        "val_freq": 4,
+        "metrics": {"psnr": {"type": "calculate_psnr", "crop_border": 2}},
+    },
+    "logger": {"print_freq": 1, "save_checkpoint_freq": 4},
+}
+
+
+def write_images(folder: Path, count: int = 3, side: int = 32, scale: int = 2) -> None:
+    """Writes `hr` and `lr` folders of smooth noise, as PNG."""
+    rng = np.random.default_rng(0)
+    for index in range(count):
+        coarse = Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8))
+        high = coarse.resize((side, side), Image.Resampling.BICUBIC)
+        low = high.resize((side // scale, side // scale), Image.Resampling.BICUBIC)
+        for name, image in (("hr", high), ("lr", low)):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            image.save(folder / name / f"{index}.png")
+
+
+def changed(changes: dict[str, Any] | None = None, **sections: Any) -> dict[str, Any]:
+    """Returns the options with entries such as `{"train:grad_clip": 1}` replaced.
+
+    A value of `...` removes the entry.
+    """
+    options = copy.deepcopy(OPTIONS)
+    for path, value in {**(changes or {}), **sections}.items():
+        *above, leaf = path.split(":")
+        target = options
+        for key in above:
+            target = target.setdefault(key, {})
+        if value is ...:
+            target.pop(leaf, None)
+        else:
+            target[leaf] = value
+    return options
+
+
+def write_options(file: Path, changes: dict[str, Any] | None = None) -> Path:
+    """Writes an option file and returns its path."""
+    file.write_text(yaml.safe_dump(changed(changes), sort_keys=False))
+    return file
+
+
+def losses_of(text: str) -> dict[int, str]:
+    """Returns iteration -> everything that the log says about its losses."""
+    lines = re.findall(r"iter:\s*([\d,]+), lr:\(([^)]*)\).*?\)\] (.*)", text)
+    return {int(i.replace(",", "")): f"{lr} {losses}" for i, lr, losses in lines}
+
+
+def log_of(root: Path, name: str = "run") -> str:
+    """Returns the newest log of a run."""
+    return sorted((root / "experiments" / name).glob("train_*.log"))[-1].read_text()

@@ -1,0 +1,393 @@
+"""The option checker: every message, the host's files, overriding, lines."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import engine_common as common
+import pytest
+import torch
+from PIL import Image
+
+from paragon_archs.archs import create, variants
+from paragon_archs.checkpoint import save_model
+from paragon_archs.cli import basicsr
+from paragon_archs.cli.session import arguments_of, prepare
+from paragon_archs.config.check import check_options
+from paragon_archs.config.errors import MESSAGES
+from paragon_archs.config.loading import force, load_options
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder with a small data set."""
+    monkeypatch.chdir(tmp_path)
+    common.write_images(tmp_path / "data")
+    return tmp_path
+
+
+def train(here: Path, changes: dict[str, Any] | None = None, *flags: str) -> int:
+    common.write_options(here / "o.yml", changes)
+    return basicsr.main(["train", "-opt", "o.yml", *flags])
+
+
+# Message id -> changes of the options, flags, and what the sentence must hold.
+Wrong = tuple[dict[str, Any], list[str], list[str]]
+WRONG: dict[str, Wrong] = {
+    "force_form": ({}, ["--force_yml", "scale"], ["key:path=value", "'scale'"]),
+    "force_path": (
+        {},
+        ["--force_yml", "train:losses:1:type=L1Loss"],
+        ["'train:losses' is a list of 1", "'1'"],
+    ),
+    "unknown_key": (
+        {"train:pixl_opt": {"type": "L1Loss"}},
+        [],
+        ["'train'", "'pixl_opt'", "Did you mean pixel_opt?", "o.yml, line"],
+    ),
+    "other_model": (
+        {"model_type": "SRModel", "train:losses": ..., "train:grad_clip": 1.0},
+        [],
+        ["SRModel", "'grad_clip'", "only ParagonModel knows"],
+    ),
+    "missing_key": ({"train:total_iter": ...}, [], ["'train:total_iter'"]),
+    "wrong_kind": (
+        {"train:total_iter": "12"},
+        [],
+        ["a whole number", "'12'", "without quotes"],
+    ),
+    "wrong_choice": (
+        {"train:precision": "bf61"},
+        [],
+        ["fp32, bf16, fp16", "'bf61'", "Did you mean bf16?"],
+    ),
+    "too_small": ({"train:accum_iter": 0}, [], ["at least 1", "0"]),
+    "unknown_type": (
+        {"network_g:type": "paragonsr_z"},
+        [],
+        ["'network_g:type'", "'paragonsr_z'", "Did you mean paragonsr_"],
+    ),
+    "no_training": ({"datasets": {}}, [], ["a set for train"]),
+    "no_gpu": ({"num_gpu": 99}, [], ["num_gpu: auto"]),
+    "scale_differs": ({"network_g:scale": 3}, [], ["scale (2)", "3"]),
+    "network": (
+        {"network_g:band_kernel_size": 4},
+        [],
+        ["'network_g'", "band_kernel_size to be odd"],
+    ),
+    "no_folder": (
+        {"datasets:train:dataroot_gt": "nowhere"},
+        [],
+        ["'nowhere'", "--force_yml datasets:train:dataroot_gt=FOLDER"],
+    ),
+    "no_data_file": (
+        {"datasets:train:meta_info_file": "no.txt"},
+        [],
+        ["meta_info_file", "'no.txt'"],
+    ),
+    "empty_folder": ({"datasets:train:dataroot_gt": "empty"}, [], ["'empty'"]),
+    "unpaired": ({"datasets:val:dataroot_gt": "more"}, [], ["9.png"]),
+    "unreadable": ({"datasets:val:dataroot_gt": "bad"}, [], ["0.png"]),
+    "crop_scale": (
+        {"datasets:train:gt_size": 15},
+        [],
+        ["multiple of scale (2)", "15", "Take 16"],
+    ),
+    "too_small_image": (
+        {"datasets:train:gt_size": 64},
+        [],
+        ["gt_size (64)", "32x32"],
+    ),
+    "pair_scale": (
+        {"datasets:val:dataroot_lq": "data/hr"},
+        [],
+        ["2 times their LR", "32x32 for an LR of 32x32"],
+    ),
+    "no_weights": (
+        {"path": {"pretrain_network_g": "no.pth"}},
+        [],
+        ["path:pretrain_network_g", "'no.pth'"],
+    ),
+    "other_network": (
+        {"path": {"pretrain_network_g": "other.safetensors"}},
+        [],
+        ["weights of ParagonSR", "other.safetensors", "a ParagonSR (training form)"],
+    ),
+    "no_state": (
+        {"path": {"resume_state": "cut.state"}},
+        [],
+        ["'cut.state'", "cut off"],
+    ),
+    "launcher": ({}, ["--launcher", "pytorch"], ["torchrun", "RANK"]),
+}
+WITHOUT_OPTIONS = {"no_file", "not_yaml", "not_text", "no_mapping"}
+
+
+def test_every_message_is_tested() -> None:
+    assert set(WRONG) | WITHOUT_OPTIONS == set(MESSAGES)
+
+
+@pytest.mark.parametrize("message", WRONG)
+def test_wrong_options_give_one_sentence(
+    message: str,
+    here: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("RANK", raising=False)
+    (here / "empty" / "sub").mkdir(parents=True)
+    shutil.copytree("data/hr", "more")
+    shutil.copy("data/hr/0.png", "more/9.png")
+    shutil.copytree("data/hr", "bad")
+    Path("bad/0.png").write_bytes(b"no image")
+    save_model(create("ParagonSR", 2, num_feat=16, num_groups=1), "other.safetensors")
+    Path("cut.state").write_bytes(b"PK\x03\x04 cut off")
+    changes, flags, parts = WRONG[message]
+    assert train(here, changes, *flags) == 2
+    errors = [e for e in capfd.readouterr().err.splitlines() if e.startswith("error: ")]
+    head = MESSAGES[message].split("{")[0]
+    sentences = [e for e in errors if e.startswith(f"error: {head}")]
+    assert sentences, errors
+    for part in parts:
+        assert any(part in sentence for sentence in sentences), (part, sentences)
+    if message not in ("network", "other_network"):
+        assert not Path("experiments").exists()
+
+
+def test_files_that_are_no_option_files(
+    here: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    texts = {
+        "not_yaml": "a: [1\nb: 2\n",
+        "not_text": b"\xff\xfe\x00",
+        "no_mapping": "- 1\n",
+    }
+    for text in texts.values():
+        raw = text if isinstance(text, bytes) else text.encode()
+        Path("o.yml").write_bytes(raw)
+        assert basicsr.main(["train", "-opt", "o.yml"]) == 2
+        assert capfd.readouterr().err.startswith("error: Expected 'o.yml' to be ")
+    Path("o.yml").write_text("a: 1\nb: 2\na: 3\n")
+    assert basicsr.main(["train", "-opt", "o.yml"]) == 2
+    assert "'a' is given twice (o.yml, line 3)" in capfd.readouterr().err
+    assert basicsr.main(["train", "-opt", "none.yml"]) == 2
+    assert "'none.yml'" in capfd.readouterr().err
+
+
+def test_the_main_mistakes_at_once(
+    here: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    flags = [
+        "train:losess=3",
+        "network_g:type=paragonsr_q",
+        "scale=two",
+        "train:optim_g:lr='1e-4'",
+        "train:optim_g:momentun=1",
+    ]
+    assert train(here, None, "--force_yml", *flags) == 2
+    errors = capfd.readouterr().err.splitlines()
+    assert len(errors) == len(flags)
+    assert all(flag in " ".join(errors) for flag in flags)
+
+
+def test_numbers_lines_and_overriding(tmp_path: Path) -> None:
+    file = tmp_path / "o.yml"
+    file.write_text("a: 1e-4\nb:\n  - c: 5E3\n    d: [1_000, -1e+2]\ne: 1e\n")
+    options = load_options(file)
+    assert options.values["a"] == 1e-4
+    assert options.values["b"][0] == {"c": 5000.0, "d": [1000, -100.0]}
+    assert options.values["e"] == "1e"
+    assert options.place(("b", 0, "d")) == f"{file}, line 4"
+    force(
+        options,
+        [
+            "a=1e-5",
+            "b:0:c=-1",
+            "n:m:o=x=y=z",
+            "p=None",
+            "q=[0.9, 0.99]",
+            "e=@home",
+            "r=true",
+        ],
+    )
+    assert options.values["a"] == 1e-5
+    assert options.values["b"][0]["c"] == -1
+    assert options.values["n"] == {"m": {"o": "x=y=z"}}
+    assert options.values["p"] is None
+    assert options.values["q"] == [0.9, 0.99]
+    assert options.values["e"] == "@home"
+    assert options.values["r"] is True
+
+
+def test_overridden_seed_counts(here: Path) -> None:
+    common.write_options(here / "o.yml")
+    arguments = arguments_of(
+        "train", ["-opt", "o.yml", "--force_yml", "manual_seed=77"]
+    )
+    assert prepare(arguments, True, here).values["manual_seed"] == 77
+
+
+@pytest.mark.parametrize("name", [v for v in variants() if v.startswith("paragonsr_")])
+def test_the_packs_option_files_pass(
+    name: str, here: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """From any folder; only the data is missing, and each folder is named."""
+    assert basicsr.main(["train", "-opt", f"options/{name}.yml"]) == 2
+    errors = capfd.readouterr().err.splitlines()
+    assert errors and all("to be an existing folder" in e for e in errors)
+
+
+HOST_FILE = """
+name: host_{kind}
+model_type: {model}
+scale: 4
+num_gpu: 0
+manual_seed: 0
+datasets:
+  train:
+    name: DIV2K
+    type: PairedImageDataset
+    dataroot_gt: data4/hr
+    dataroot_lq: data4/lr
+    filename_tmpl: '{{}}'
+    io_backend:
+      type: disk
+    gt_size: 32
+    use_hflip: true
+    use_rot: true
+    num_worker_per_gpu: 0
+    batch_size_per_gpu: 2
+    dataset_enlarge_ratio: 10
+    prefetch_mode: ~
+    {extra}
+  val_1:
+    name: Set5
+    type: PairedImageDataset
+    dataroot_gt: data4/hr
+    dataroot_lq: data4/lr
+    {extra}
+    io_backend:
+      type: disk
+network_g:
+  type: {network}
+path:
+  pretrain_network_g: ~
+  strict_load_g: true
+  resume_state: ~
+train:
+  ema_decay: {ema}
+  optim_g:
+    type: {optimizer}
+    lr: !!float 2e-4
+    weight_decay: 0
+    betas: [0.9, 0.99]
+  scheduler:
+    {scheduler}
+  total_iter: 3
+  warmup_iter: -1
+  pixel_opt:
+    type: L1Loss
+    loss_weight: 1.0
+    reduction: mean
+val:
+  val_freq: !!float 2e0
+  save_img: true
+  metrics:
+    psnr:
+      type: calculate_psnr
+      crop_border: 4
+      test_y_channel: false
+      better: higher
+logger:
+  print_freq: 1
+  save_checkpoint_freq: !!float 3e0
+  use_tb_logger: false
+  wandb:
+    project: ~
+    resume_id: ~
+dist_params:
+  backend: nccl
+  port: 29500
+"""
+COSINE = """type: CosineAnnealingRestartLR
+    periods: [1, 1]
+    restart_weights: [1, 1]
+    eta_min: !!float 1e-7"""
+MULTI = """type: MultiStepLR
+    milestones: [2]
+    gamma: 0.5"""
+HOST_KINDS = {
+    "msrresnet": {"network": "MSRResNet\n  num_feat: 4\n  num_block: 1\n  upscale: 4"},
+    "edsr": {
+        "network": "EDSR\n  num_in_ch: 3\n  num_out_ch: 3\n  num_feat: 4\n"
+        "  num_block: 1\n  upscale: 4\n  res_scale: 1\n  img_range: 255.\n"
+        "  rgb_mean: [0.4488, 0.4371, 0.4040]",
+        "ema": 0,
+        "scheduler": MULTI,
+    },
+    "rcan": {
+        "network": "RCAN\n  num_in_ch: 3\n  num_out_ch: 3\n  num_feat: 8\n"
+        "  num_group: 1\n  num_block: 1\n  squeeze_factor: 4\n  upscale: 4\n"
+        "  res_scale: 1\n  img_range: 255.\n  rgb_mean: [0.4488, 0.4371, 0.4040]",
+        "scheduler": MULTI,
+    },
+    "rrdb": {
+        "network": "RRDBNet\n  num_in_ch: 3\n  num_out_ch: 3\n  num_feat: 4\n"
+        "  num_block: 1\n  num_grow_ch: 4",
+        "optimizer": "AdamW",
+    },
+    "ecbsr": {
+        "network": "ECBSR\n  num_in_ch: 1\n  num_out_ch: 1\n  num_block: 1\n"
+        "  num_channel: 4\n  with_idt: False\n  act_type: prelu\n  scale: 4",
+        "extra": "color: y",
+        "ema": 0,
+        "scheduler": MULTI,
+    },
+    "swinir": {
+        "model": "SwinIRModel",
+        "network": "SwinIR\n  upscale: 4\n  in_chans: 3\n  img_size: 8\n"
+        "  window_size: 8\n  img_range: 1.\n  depths: [2]\n  embed_dim: 8\n"
+        "  num_heads: [2]\n  mlp_ratio: 2\n  upsampler: 'pixelshuffle'\n"
+        "  resi_connection: '1conv'",
+        "scheduler": MULTI,
+    },
+}
+
+
+@pytest.mark.parametrize("kind", HOST_KINDS)
+def test_the_hosts_files_pass_and_train(kind: str, here: Path) -> None:
+    """Files written like those that BasicSR publishes, one of every network."""
+    common.write_images(here / "data4", scale=4, side=48)
+    values = {
+        "kind": kind,
+        "model": "SRModel",
+        "extra": "",
+        "ema": 0.999,
+        "optimizer": "Adam",
+        "scheduler": COSINE,
+        **HOST_KINDS[kind],
+    }
+    Path("o.yml").write_text(HOST_FILE.format(**values))
+    assert basicsr.main(["train", "-opt", "o.yml"]) == 0
+    folder = here / "experiments" / f"host_{kind}"
+    weights = torch.load(folder / "models" / "net_g_3.pth", weights_only=True)
+    assert ("params_ema" in weights) == (values["ema"] != 0)
+    assert (folder / "training_states" / "3.state").is_file()
+    assert len(list((folder / "visualization").rglob("*.png"))) == 6
+
+
+def test_keys_of_a_host_model_that_nobody_reads_are_wrong(tmp_path: Path) -> None:
+    file = common.write_options(
+        tmp_path / "o.yml",
+        {"model_type": "SRGANModel", "train:losses": ..., "train:gan_optt": {}},
+    )
+    with pytest.raises(ValueError, match="Did you mean gan_opt"):
+        check_options(load_options(file), is_train=True)
+
+
+def test_pack_option_files_are_found_from_anywhere(here: Path) -> None:
+    Image.new("RGB", (4, 4)).save("x.png")
+    with pytest.raises(ValueError, match="neither in this folder"):
+        prepare(arguments_of("train", ["-opt", "options/x.yml"]), True, here)
