@@ -13,6 +13,7 @@ import hashlib
 import logging
 import math
 import random
+import signal
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -208,6 +209,16 @@ class _Batches:
         return self.stop - self.start
 
 
+def _leave_signals_to_the_parent(_worker: int) -> None:
+    """Keeps a worker alive through Ctrl-C and a group's SIGTERM.
+
+    Both reach every process of the run; the parent still wants its last batch to save
+    in order, and ends its workers itself.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def sort_paths(dataset: Any) -> None:
     """Puts a data set's files in an order that no file system decides."""
     paths = getattr(dataset, "paths", None)
@@ -252,6 +263,7 @@ def batches(
         collate_fn=default_collate,
         pin_memory=bool(options.get("pin_memory")) and device.type == "cuda",
         prefetch_factor=options.get("num_prefetch_queue", 2) if workers else None,
+        worker_init_fn=_leave_signals_to_the_parent,
         generator=torch.Generator().manual_seed(0),  # leaves the run's own alone
     )
     yield from loader
