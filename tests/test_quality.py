@@ -246,6 +246,16 @@ def test_command_measures_resumes_and_refuses(folder, model, tmp_path, capsys):
     assert "Choose another --output" in capsys.readouterr().err
 
 
+def test_speed_is_a_column_and_a_chart(folder, model, tmp_path):
+    out = tmp_path / "out"
+    call = ["quality", "bicubic", str(model), "--hr", str(folder), "-o", str(out)]
+    assert benchmark([*call, "--crops", "0", "--speed"]) == 0
+    fast = {r["model"]: r["mp_per_s"] for r in rows_of(out / "averages.csv")}
+    assert float(fast["bicubic"]) > 0 and float(fast["mine"]) > 0
+    svg = (out / "chart_Tiny_x2.svg").read_text()
+    assert ">bicubic<" in svg and ">mine<" in svg
+
+
 def test_command_goes_on_after_a_broken_image(folder, tmp_path, capsys):
     (folder / "1.png").write_bytes(b"no image")
     out = tmp_path / "out"

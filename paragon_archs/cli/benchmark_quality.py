@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from tqdm import tqdm
 from ..evaluation import iqa
 from ..evaluation.crops import crop_sheet, hardest_window
 from ..evaluation.measures import luma, psnr, quantise, shave
+from ..evaluation.plots import Series, chart
 from ..evaluation.quality import (
     PROTOCOLS,
     Contender,
@@ -26,6 +28,7 @@ from ..evaluation.quality import (
     from_file,
     is_stored_gray,
     markdown,
+    speeds,
     write_csv,
 )
 from ..utils.files import atomic_write
@@ -33,6 +36,7 @@ from ..weights import resolve
 from .common import EXIT_DONE, CommandError, guarded, parser
 
 SIDE, ZOOM = 64, 3  # of the crops in the picture
+SPEED_SIDE, SPEED_ROUNDS = 256, 5
 BICUBIC_Y = "bicubic (Y only)"
 
 
@@ -78,6 +82,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     arguments.add_argument(
         "--crops", type=int, default=3, help="images per set in the picture (3)"
+    )
+    arguments.add_argument(
+        "--speed",
+        action="store_true",
+        help="also measure output megapixels per second, and draw them against PSNR",
     )
     arguments.add_argument("--device", default="cpu", help="cpu or cuda (cpu)")
     arguments.add_argument(
@@ -130,6 +139,12 @@ def _measure(options: argparse.Namespace) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     broken = _fill(table, sets, contenders, protocol, metrics)
     means = averages(table.rows)
+    if options.speed:
+        fast = _speeds(contenders)
+        for row in means:
+            if (row["model"], row["scale"]) in fast:
+                row["mp_per_s"] = fast[row["model"], row["scale"]]
+        _charts(folder, means)
     if means:
         columns = list(dict.fromkeys(k for row in means for k in row))
         write_csv(folder / "averages.csv", columns, means)
@@ -219,6 +234,31 @@ def _fill(
             continue
         table.save()
     return broken
+
+
+def _speeds(contenders: Sequence[Contender]) -> dict[tuple[str, int], float]:
+    fast = {}
+    for scale in sorted({c.scale for c in contenders}):
+        members = [c for c in contenders if c.scale == scale]
+        figures = speeds(members, SPEED_SIDE, SPEED_ROUNDS)
+        fast |= {(name, scale): value for name, value in figures.items()}
+    return fast
+
+
+def _charts(folder: Path, means: Sequence[dict[str, Any]]) -> None:
+    """Writes `chart_<set>_x<scale>.svg`: the first measure against the speed."""
+    for key in dict.fromkeys((row["set"], row["scale"]) for row in means):
+        rows = [r for r in means if (r["set"], r["scale"]) == key and "mp_per_s" in r]
+        column = "psnr_y" if "psnr_y" in rows[0] else "psnr_rgb"
+        picture = chart(
+            [Series("", [(r["mp_per_s"], r[column])], [r["model"]]) for r in rows],
+            f"{key[0]}, scale {key[1]}",
+            f"output megapixels per second (LR of {SPEED_SIDE} x {SPEED_SIDE})",
+            f"{column.upper().replace('_', '-')} in dB",
+            logarithmic_x=True,
+        )
+        with atomic_write(folder / f"chart_{key[0]}_x{key[1]}.svg") as temporary:
+            temporary.write_text(picture)
 
 
 def _upscale(contender: Contender, low: Tensor) -> Tensor:

@@ -6,6 +6,8 @@ import csv
 import hashlib
 import json
 import math
+import statistics
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -361,6 +363,32 @@ def averages(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return means
 
 
+def speeds(contenders: Sequence[Contender], side: int, rounds: int) -> dict[str, float]:
+    """Returns output megapixels per second of each contender, the median of rounds.
+
+    They take turns within a round, so that a busy machine slows all of them alike:
+    the ratios hold better than the figures.
+
+    Args:
+        contenders: What to measure, all on one device.
+        side: Side of the square LR image in pixels.
+        rounds: Measurements of each, after one that does not count.
+    """
+    low = torch.rand(1, 3, side, side)
+    seconds: dict[str, list[float]] = {c.name: [] for c in contenders}
+    for turn in range(rounds + 1):
+        for c in contenders:
+            begin = time.perf_counter()
+            with torch.inference_mode():
+                c.upscale(low)  # answers on the CPU, so the device has finished
+            if turn:
+                seconds[c.name].append(time.perf_counter() - begin)
+    return {
+        c.name: (side * c.scale) ** 2 / 1e6 / statistics.median(seconds[c.name])
+        for c in contenders
+    }
+
+
 def markdown(means: Sequence[dict[str, Any]], parameters: dict[str, int]) -> str:
     """Returns the averages as a Markdown table."""
     columns = list(dict.fromkeys(k for row in means for k in row))
@@ -375,7 +403,7 @@ def markdown(means: Sequence[dict[str, Any]], parameters: dict[str, int]) -> str
         cells = [row["set"], f"x{row['scale']}", row["model"]]
         cells += [f"{count:,}" if count else "-", str(row["images"])]
         for column in columns:
-            digits = 2 if column.startswith("psnr") or column.endswith("psnry") else 4
+            digits = 2 if "psnr" in column or column == "mp_per_s" else 4
             value = row.get(column)
             cells.append("-" if value is None else f"{value:.{digits}f}")
         lines.append("| " + " | ".join(cells) + " |")

@@ -1,0 +1,83 @@
+"""The recipes of the shipped weights, one row each."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that decides what comes out, apart from the images.
+
+    Attributes:
+        variant: A network of `paragon variants`.
+        scale: Upscaling factor.
+        iterations: Steps; the last `decay` share of them lowers the learning rate.
+            Before that share nothing depends on it: a run may be continued with
+            another number.
+        decay: Share of the steps in the late phase: the learning rate falls linearly
+            to zero, the loss is MSE instead of L1, crops are larger.
+        batch: Crops in a step.
+        patch: Side of a crop in low-resolution pixels.
+        late_batch: Crops in a step of the late phase.
+        late_patch: Side of a crop of the late phase.
+        lr: Learning rate of SOAP after 200 steps of warm-up.
+        ema: Decay of the average of the weights that is measured and kept.
+        luma: Weight of the error of Y beside that of R, G and B.
+        shrink: Factors at which every image takes part, 1 being the image itself.
+        seed: Of weights, crops and flips.
+        gamma: Where the layer scales start. The published 1e-5 is for deep networks;
+            small ones lose their first thousands of steps to it.
+        overrides: Arguments of the network that differ from the variant's.
+    """
+
+    variant: str
+    scale: int
+    iterations: int
+    decay: float = 0.3
+    batch: int = 16
+    patch: int = 48
+    late_batch: int = 8
+    late_patch: int = 72
+    lr: float = 3e-3
+    ema: float = 0.999
+    luma: float = 1.0
+    shrink: tuple[float, ...] = (1.0, 0.6)
+    seed: int = 0
+    gamma: float = 0.2
+    overrides: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The model's name: variant and scale."""
+        return f"{self.variant}_x{self.scale}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the recipe in plain containers, for a state file or a card."""
+        return {**asdict(self), "shrink": list(self.shrink)}
+
+
+# The base path of the published realtime network softens by `upsampler_alpha`; the
+# network only has to undo that, so ours trains without it. The gain starts at 1, not
+# at 0.05: a factor that small scales the gradients of everything before it.
+_SHARP: dict[str, Any] = {"upsampler_alpha": 0.0, "detail_gain": 1.0}
+_X4: dict[str, Any] = {"patch": 32, "late_batch": 16, "late_patch": 48}
+
+RECIPES = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe("paragonsr2_realtime", 2, 40_000, overrides=_SHARP),
+        Recipe("paragonsr2_realtime", 4, 40_000, overrides=_SHARP, **_X4),
+        Recipe("paragonsr2_stream", 2, 100_000, overrides=_SHARP),
+        Recipe("paragonsr2_stream", 4, 100_000, overrides=_SHARP, **_X4),
+        Recipe("paragonsr_nano", 4, 100_000, **_X4),
+        Recipe("paragonsr_tiny", 4, 100_000, **_X4),
+        # For a GPU; above a million weights a smaller rate and start.
+        Recipe("paragonsr2_photo", 2, 300_000, lr=1e-3, gamma=0.1, overrides=_SHARP),
+        Recipe(
+            "paragonsr2_photo", 4, 300_000, lr=1e-3, gamma=0.1, overrides=_SHARP, **_X4
+        ),
+        Recipe("paragonsr_s", 4, 300_000, lr=1e-3, gamma=0.1, **_X4),
+    )
+}

@@ -1,0 +1,227 @@
+"""The loop that makes the shipped weights, its optimizer and its command."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import os
+import signal
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from common import image, randomise
+from PIL import Image
+from torch import nn
+
+from paragon_archs import create
+from paragon_archs.checkpoint import read_state_dict
+from paragon_archs.cli.train_weights import main as train_weights
+from paragon_archs.evaluation.plots import Series, chart
+from paragon_archs.utils.resize import imresize
+from paragon_archs.weights.recipes import RECIPES, Recipe
+from paragon_archs.weights.soap import SOAP
+from paragon_archs.weights.training import Pool, Run, TrainingForm, rate
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Six pictures of edges and waves, 96 x 80."""
+    place = tmp_path / "images"
+    place.mkdir()
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        y, x = np.mgrid[:80, :96]
+        array = 120 + 60 * np.sin(x / rng.uniform(1, 6)) * np.cos(y / rng.uniform(1, 6))
+        array = array + 50 * ((x * rng.uniform(-1, 1) + y) % 23 > 11)
+        rgb = np.stack([array, array * 0.9, 250 - array], -1)
+        Image.fromarray(rgb.clip(0, 255).astype(np.uint8)).save(place / f"{seed}.png")
+    return place
+
+
+def small(**changes) -> Recipe:
+    recipe = Recipe(
+        "paragonsr2_realtime",
+        2,
+        30,
+        batch=2,
+        patch=16,
+        late_batch=2,
+        late_patch=20,
+        shrink=(1.0,),
+        overrides={"upsampler_alpha": 0.0, "detail_gain": 1.0},
+    )
+    return dataclasses.replace(recipe, **changes)
+
+
+@pytest.mark.parametrize(
+    ("variant", "scale"),
+    [("paragonsr2_realtime", 2), ("paragonsr2_stream", 3), ("paragonsr_nano", 4)],
+)
+def test_training_form_computes_the_network_and_its_gradients(variant, scale):
+    model = randomise(create(variant, scale)).double()
+    form = TrainingForm(model)
+    x = image(1, 3, 11, 14, dtype=torch.float64)
+    base = form.base(x) if form.base is not None else 0
+    inside = (..., slice(1, -1), slice(1, -1))  # `conv_out` pads the outer ring
+    wanted = (model(x) - base)[inside]
+    want = torch.autograd.grad(wanted.square().sum(), list(form.weights()))
+    merged = form(x)[inside]
+    got = torch.autograd.grad(merged.square().sum(), list(form.weights()))
+    torch.testing.assert_close(merged, wanted)
+    for a, b in zip(got, want, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-7, atol=1e-7)
+
+
+def test_training_form_refuses_other_networks():
+    with pytest.raises(ValueError, match="basicsr train"):
+        TrainingForm(nn.Conv2d(3, 3, 3))
+
+
+def test_pool_crops_match_their_pictures(folder):
+    pool = Pool(sorted(folder.iterdir()), 2, (1.0, 0.6), 12, None)
+    assert len(pool.pairs) == 12
+    low, target = pool.draw(np.random.default_rng(0), 8, 12)
+    assert low.shape == (8, 3, 12, 12) and target.shape == (8, 3, 24, 24)
+    # Whatever its flip and turn, a crop is the LR of its own target, border apart.
+    made = imresize(target, 0.5)
+    assert (made - low)[..., 2:-2, 2:-2].abs().max() < 0.01
+    with pytest.raises(ValueError, match="smaller crops"):
+        Pool(sorted(folder.iterdir()), 2, (1.0,), 50, None)
+
+
+def test_rate_warms_up_stays_and_falls():
+    recipe = small(iterations=1000, decay=0.25, lr=1.0)
+    assert rate(recipe, 0) == pytest.approx(1 / 200)
+    assert rate(recipe, 400) == rate(recipe, 750) == 1
+    assert rate(recipe, 875) == pytest.approx(0.5)
+    assert rate(recipe, 999) == pytest.approx(1 / 250)
+
+
+def test_soap_is_adam_in_a_turned_space():
+    torch.manual_seed(0)
+    # A badly conditioned least-squares problem, turned away from the axes.
+    turn = torch.linalg.qr(torch.randn(12, 12)).Q
+    x = torch.randn(256, 12) * torch.logspace(0, -2, 12) @ turn
+    y = x @ torch.randn(12, 6)
+
+    def after(make) -> float:
+        weight = nn.Parameter(torch.zeros(6, 12))
+        optimizer = make([weight])
+        loss = torch.tensor(0.0)
+        for _ in range(300):
+            optimizer.zero_grad()
+            loss = (x @ weight.T - y).square().mean()
+            loss.backward()
+            optimizer.step()
+        return loss.item()
+
+    adam = after(lambda p: torch.optim.Adam(p, lr=0.03, betas=(0.95, 0.95)))
+    assert after(lambda p: SOAP(p, lr=0.03)) < adam / 3
+
+    # Vectors have no basis: plain Adam, step by step.
+    start = torch.randn(5)
+    ends = []
+    for make in (SOAP, torch.optim.Adam):
+        p = nn.Parameter(start.clone())
+        optimizer = make([p], lr=0.01, betas=(0.9, 0.99))
+        for _ in range(10):
+            optimizer.zero_grad()
+            (p**2 * torch.arange(5)).sum().backward()
+            optimizer.step()
+        ends.append(p.detach())
+    torch.testing.assert_close(*ends)
+
+
+def test_a_run_learns_and_resumes_to_the_bit(folder, tmp_path):
+    whole = Run(small(), [folder], [folder], tmp_path / "whole", choose_every=3)
+    first = whole.measure(0.0)
+    best = whole.train(every=15)
+    assert best > first + 0.5
+    kept = read_state_dict(tmp_path / "whole" / "paragonsr2_realtime_x2.safetensors")
+    assert kept["settings"].tolist()[0] == 0  # the alpha that it was trained with
+    assert any(torch.equal(kept["conv_in.weight"], v) for v in whole.average.values())
+
+    cut = Run(small(), [folder], [folder], tmp_path / "cut", choose_every=3)
+    cut.measure(0.0)
+    for _ in range(11):
+        cut._step()
+    cut.save()
+    again = Run(small(), [folder], [folder], tmp_path / "cut", choose_every=3)
+    assert again.step == 11
+    again.train(every=15)
+    for (name, a), b in zip(whole.average.items(), again.average.values(), strict=True):
+        assert torch.equal(a, b), name
+    with (tmp_path / "cut" / "curve.csv").open() as opened:
+        assert [row["step"] for row in csv.DictReader(opened)] == ["0", "15", "30"]
+
+    # Before the late phase a run may get another length, nothing else.
+    for change in ({"iterations": 60}, {"lr": 1.0}):
+        with pytest.raises(ValueError, match=f"another {next(iter(change))}"):
+            Run(small(**change), [folder], [folder], tmp_path / "cut", choose_every=3)
+
+
+def test_sigterm_saves_and_the_command_continues(folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(RECIPES, "paragonsr2_realtime_x2", small(iterations=100_000))
+    call = ["paragonsr2_realtime_x2", "--train", str(folder), "--choose", str(folder)]
+    call += ["-o", str(tmp_path / "runs"), "--every", "10", "--choose-every", "6"]
+    state = tmp_path / "runs" / "paragonsr2_realtime_x2" / "state.pt"
+    over = threading.Event()
+
+    def stop_when_saved() -> None:
+        while not state.exists() and not over.wait(0.01):
+            pass
+        if not over.is_set():
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    watcher = threading.Thread(target=stop_when_saved)
+    watcher.start()
+    try:
+        assert train_weights(call) == 0
+    finally:
+        over.set()
+        watcher.join()
+    assert "the same command continues" in capsys.readouterr().out
+    reached = torch.load(state, weights_only=True)["step"]
+    assert 10 <= reached < 100_000
+    assert train_weights([*call, "--iterations", str(reached + 100)]) == 0
+    assert "dB" in capsys.readouterr().out
+    assert state.with_name("curve.svg").read_text().startswith("<svg")
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [(["--every", "0"], "--every"), (["--train", "nowhere"], "nowhere")],
+)
+def test_wrong_use(folder, tmp_path, capsys, extra, message):
+    call = ["paragonsr2_realtime_x2", "--train", str(folder), "--choose", str(folder)]
+    assert train_weights([*call, "-o", str(tmp_path / "runs"), *extra]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_recipes_build_and_stay_off_the_published_alpha():
+    for name, recipe in RECIPES.items():
+        model = create(recipe.variant, recipe.scale, **recipe.overrides)
+        assert model.scale == recipe.scale and name == recipe.name
+        TrainingForm(model)
+        if recipe.variant.startswith("paragonsr2"):
+            assert recipe.overrides["upsampler_alpha"] == 0
+
+
+def test_chart_is_an_svg_of_its_points():
+    svg = chart(
+        [Series("a & b", [(0.1, 30.0), (100.0, 31.0)], ["one", "two"])],
+        "title",
+        "MP/s",
+        "dB",
+        logarithmic_x=True,
+    )
+    assert svg.count("<circle") == 3  # two points and the legend's
+    assert "a &amp; b" in svg and ">one<" in svg
+    assert "<path" in chart([Series("", [(0, 1), (1, 1)], line=True)], "t", "x", "y")
+    with pytest.raises(ValueError, match="at least one point"):
+        chart([], "t", "x", "y")
+    with pytest.raises(ValueError, match="above 0"):
+        chart([Series("", [(0.0, 1.0)])], "t", "x", "y", logarithmic_x=True)
