@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 import signal
 
-import pytest
 import torch
 
-pytest.importorskip("basicsr")
-stream = pytest.importorskip("paragon_archs.data.stream")
+from paragon_archs.data import stream
 
 
 class Interrupted(torch.utils.data.Dataset):
