@@ -63,6 +63,18 @@ KEYS: dict[str, Key] = {
     "manual_seed": Key("int", None, "seed of everything; drawn and logged when absent"),
     "datasets": Key("map", REQUIRED, "`train`, `val`, `val_*`, `test`, `test_*`"),
     "network_g": Key("map", REQUIRED, "the network: `type` and its arguments"),
+    "network_d*": Key(
+        "map",
+        None,
+        "discriminators: `network_d`, `network_d2`, ...",
+        model="ParagonGANModel",
+    ),
+    "degradation": Key(
+        "map",
+        None,
+        "Real-ESRGAN's degradations of `DegradedImageDataset`'s crops",
+        model="ParagonGANModel",
+    ),
     "path": Key("map", {}, "weights and states to start from"),
     "train": Key("map", {}, "how to train"),
     "val": Key("map", None, "how to validate; without it there is no validation"),
@@ -149,6 +161,27 @@ KEYS: dict[str, Key] = {
         low=0,
         model="ParagonModel",
     ),
+    "train:net_d_iters": Key(
+        "int",
+        1,
+        "steps of the discriminators for one of the generator",
+        low=1,
+        model="ParagonGANModel",
+    ),
+    "train:net_d_init_iters": Key(
+        "int",
+        0,
+        "steps that only the discriminators do first",
+        low=0,
+        model="ParagonGANModel",
+    ),
+    "train:gan_weights": Key(
+        "map",
+        {},
+        "weight of each discriminator's opinion: `d: 1.0`, `d2: 0.5`",
+        model="ParagonGANModel",
+    ),
+    "train:gan_weights:*": Key("float", 1.0, "", model="ParagonGANModel"),
     "train:precision": Key(
         "str",
         "fp32",
@@ -197,6 +230,79 @@ KEYS: dict[str, Key] = {
         "int", 50, "non-finite steps in a row before the run stops", low=1
     ),
     "train:nonfinite": Key("map", {}, "guard against NaN and infinity"),
+    # degradation: names and defaults are those of BasicSR's Real-ESRGAN options
+    "degradation:queue_size": Key(
+        "int",
+        180,
+        "pairs that a batch is mixed with; a multiple of it",
+        model="ParagonGANModel",
+    ),
+    "degradation:resize_prob": Key(
+        "list",
+        [0.2, 0.7, 0.1],
+        "how often the first resize goes up, down, keeps",
+        model="ParagonGANModel",
+    ),
+    "degradation:resize_range": Key(
+        "list", [0.15, 1.5], "range of the first resize", model="ParagonGANModel"
+    ),
+    "degradation:gaussian_noise_prob": Key(
+        "float",
+        0.5,
+        "share of Gaussian noise; the rest is Poisson",
+        model="ParagonGANModel",
+    ),
+    "degradation:noise_range": Key(
+        "list", [1, 30], "Gaussian noise, of 255", model="ParagonGANModel"
+    ),
+    "degradation:poisson_scale_range": Key(
+        "list", [0.05, 3], "Poisson noise", model="ParagonGANModel"
+    ),
+    "degradation:gray_noise_prob": Key(
+        "float", 0.4, "share of grey noise", model="ParagonGANModel"
+    ),
+    "degradation:jpeg_range": Key(
+        "list", [30, 95], "JPEG quality", model="ParagonGANModel"
+    ),
+    "degradation:second_blur_prob": Key(
+        "float", 0.8, "share of a second blur", model="ParagonGANModel"
+    ),
+    "degradation:resize_prob2": Key(
+        "list",
+        [0.3, 0.4, 0.3],
+        "how often the second resize goes up, down, keeps",
+        model="ParagonGANModel",
+    ),
+    "degradation:resize_range2": Key(
+        "list", [0.3, 1.2], "range of the second resize", model="ParagonGANModel"
+    ),
+    "degradation:gaussian_noise_prob2": Key(
+        "float",
+        0.5,
+        "share of Gaussian noise; the rest is Poisson, second time",
+        model="ParagonGANModel",
+    ),
+    "degradation:noise_range2": Key(
+        "list", [1, 25], "Gaussian noise, of 255, second time", model="ParagonGANModel"
+    ),
+    "degradation:poisson_scale_range2": Key(
+        "list", [0.05, 2.5], "Poisson noise, second time", model="ParagonGANModel"
+    ),
+    "degradation:gray_noise_prob2": Key(
+        "float", 0.4, "share of grey noise, second time", model="ParagonGANModel"
+    ),
+    "degradation:jpeg_range2": Key(
+        "list", [30, 95], "JPEG quality, second time", model="ParagonGANModel"
+    ),
+    "degradation:loss_gt_usm": Key(
+        "bool", True, "sharpen the targets of the losses", model="ParagonGANModel"
+    ),
+    "degradation:gan_gt_usm": Key(
+        "bool",
+        False,
+        "sharpen what the discriminators see as real",
+        model="ParagonGANModel",
+    ),
     # validation
     "val:val_freq": Key("int", REQUIRED, "steps between validations", low=1),
     "val:save_img": Key("bool", False, "write the validation images"),

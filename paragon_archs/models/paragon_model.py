@@ -212,8 +212,16 @@ class ParagonModel(Repaired):
         net: nn.Module,
         losses: Mapping[str, float],
         current_iter: int,
+        guard: Guard | None = None,
     ) -> bool:
         """Clips and steps; a non-finite loss or gradient skips the step.
+
+        Args:
+            optimizer: Moves the weights of `net`.
+            net: Whose gradient is looked at and clipped.
+            losses: What the gradient comes from, by name.
+            current_iter: For messages.
+            guard: Counts bad steps; the model's own where there is none.
 
         Returns:
             Whether the weights have moved.
@@ -221,6 +229,7 @@ class ParagonModel(Repaired):
         Raises:
             TrainingError: when too many steps in a row were not finite.
         """
+        guard = guard or self.guard
         scaler = self.precision.scaler
         scaler.unscale_(optimizer)
         gradients = [p.grad for p in net.parameters() if p.grad is not None]
@@ -231,13 +240,13 @@ class ParagonModel(Repaired):
         if not finite and not too_large:
             optimizer.zero_grad(set_to_none=True)
             scaler.update()
-            self.guard.bad_step(current_iter, f"loss {bad[0]}" if bad else "a gradient")
+            guard.bad_step(current_iter, f"loss {bad[0]}" if bad else "a gradient")
             return False
         if finite and self.train_opt["grad_clip"] > 0:
             nn.utils.clip_grad_norm_(net.parameters(), self.train_opt["grad_clip"])
         scaler.step(optimizer)
         scaler.update()
-        self.guard.good_step()
+        guard.good_step()
         return finite
 
     def update_average(self) -> None:

@@ -1,0 +1,96 @@
+"""Real-ESRGAN's degradations through BasicSR's own code, on any device.
+
+Wang et al., "Real-ESRGAN: Training Real-World Blind Super-Resolution with Pure
+Synthetic Data", 2021. BasicSR keeps the pipeline inside a model class that wants a
+GPU; here it runs as a part of any model, and its pool of pairs can be saved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from basicsr.models.realesrgan_model import RealESRGANModel
+from basicsr.utils import DiffJPEG, USMSharp
+from torch import Tensor
+
+from .host import dequeue_and_enqueue
+
+
+@dataclass(frozen=True)
+class DegradedPairs:
+    """A batch: the degraded side, and the targets of the losses and of the GAN."""
+
+    lq: Tensor
+    loss_gt: Tensor
+    gan_gt: Tensor
+
+
+class Degradation:
+    """BasicSR's two-fold degradation of high-resolution crops.
+
+    Args:
+        options: The section `degradation`: the ranges and probabilities of BasicSR's
+            Real-ESRGAN options, under their names.
+        scale: Upscaling factor.
+        gt_size: Side of the crops that are trained on.
+        device: Where it runs.
+    """
+
+    is_train = True
+    _dequeue_and_enqueue = dequeue_and_enqueue
+
+    lq: Tensor
+    gt: Tensor
+    gt_usm: Tensor
+    queue_lr: Tensor
+    queue_gt: Tensor
+    queue_ptr: int
+
+    def __init__(
+        self, options: Mapping[str, Any], scale: int, gt_size: int, device: torch.device
+    ) -> None:
+        self.opt = {**options, "scale": scale, "gt_size": gt_size}
+        self.device = device
+        self.queue_size = int(options["queue_size"])
+        self.jpeger = DiffJPEG(differentiable=False).to(device)
+        self.usm_sharpener = USMSharp().to(device)
+
+    @torch.no_grad()
+    def __call__(self, data: Mapping[str, Any]) -> DegradedPairs:
+        """Degrades a batch of the host's `RealESRGANDataset` (crops and kernels)."""
+        # The host's method needs of its model what this object has.
+        RealESRGANModel.feed_data(self, data)  # type: ignore[arg-type]
+        return DegradedPairs(
+            self.lq,
+            self.gt_usm if self.opt["loss_gt_usm"] else self.gt,
+            self.gt_usm if self.opt["gan_gt_usm"] else self.gt,
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the pool of pairs, in 8 bits, which is what its images have."""
+        if not hasattr(self, "queue_lr"):
+            return {}
+        return {
+            "lr": _to_bytes(self.queue_lr),
+            "gt": _to_bytes(self.queue_gt),
+            "filled": self.queue_ptr,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes the pool back."""
+        if state:
+            self.queue_lr = _from_bytes(state["lr"], self.device)
+            self.queue_gt = _from_bytes(state["gt"], self.device)
+            self.queue_ptr = state["filled"]
+
+
+def _to_bytes(x: Tensor) -> Tensor:
+    return x.mul(255).round().to("cpu", torch.uint8)
+
+
+def _from_bytes(x: Tensor, device: torch.device) -> Tensor:
+    # As images are read: a division, whose result a product would miss by one bit.
+    return x.to(device, torch.float32) / 255
