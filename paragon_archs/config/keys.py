@@ -175,6 +175,26 @@ KEYS: dict[str, Key] = {
         low=0,
         model="ParagonGANModel",
     ),
+    "train:optim_d": Key(
+        "map",
+        REQUIRED,
+        "the discriminators': `type` (any of torch) and its arguments",
+        model="ParagonGANModel",
+        example="optim_d: {type: Adam, lr: 1e-4}",
+    ),
+    "train:gan_opt": Key(
+        "map",
+        REQUIRED,
+        "the GAN loss: `GANLoss` or `MultiScaleGANLoss` and its arguments",
+        model="ParagonGANModel",
+        example="gan_opt: {type: GANLoss, gan_type: vanilla, loss_weight: 0.1}",
+    ),
+    "train:ldl_opt": Key(
+        "map",
+        None,
+        "loss against artifacts (LDL), by the averaged network; needs `ema_decay`",
+        model="ParagonGANModel",
+    ),
     "train:gan_weights": Key(
         "map",
         {},
@@ -231,6 +251,12 @@ KEYS: dict[str, Key] = {
     ),
     "train:nonfinite": Key("map", {}, "guard against NaN and infinity"),
     # degradation: names and defaults are those of BasicSR's Real-ESRGAN options
+    "degradation:gt_size": Key(
+        "int",
+        None,
+        "side of the crops that are trained on; the data set's `gt_size` when absent",
+        model="ParagonGANModel",
+    ),
     "degradation:queue_size": Key(
         "int",
         180,

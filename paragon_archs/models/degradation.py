@@ -28,6 +28,13 @@ class DegradedPairs:
     gan_gt: Tensor
 
 
+class _Jpeg(DiffJPEG):
+    """Answers in the layout that the host's next filter takes; its own is permuted."""
+
+    def forward(self, x: Tensor, quality: Any) -> Tensor:
+        return super().forward(x, quality).contiguous()
+
+
 class Degradation:
     """BasicSR's two-fold degradation of high-resolution crops.
 
@@ -55,7 +62,7 @@ class Degradation:
         self.opt = {**options, "scale": scale, "gt_size": gt_size}
         self.device = device
         self.queue_size = int(options["queue_size"])
-        self.jpeger = DiffJPEG(differentiable=False).to(device)
+        self.jpeger = _Jpeg(differentiable=False).to(device)
         self.usm_sharpener = USMSharp().to(device)
 
     @torch.no_grad()

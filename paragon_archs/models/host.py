@@ -53,6 +53,10 @@ def _where_it_is(kind: Callable[..., nn.Module]) -> type[nn.Module]:
         def cuda(self, device: Any = None) -> nn.Module:
             return super().cuda(device) if torch.cuda.is_available() else self
 
+        def forward(self, *arguments: Any, **options: Any) -> Any:
+            # JPEG's result is permuted; the host's blur wants it in a row.
+            return super().forward(*arguments, **options).contiguous()
+
     return OnItsDevice
 
 

@@ -66,15 +66,19 @@ class ParagonGANModel(ParagonModel):
         for label in self.labels:
             yield label, getattr(self, f"net_{label}")
 
+    def _crop(self) -> int | None:
+        """Returns the side of the HR crops, where the options tell."""
+        section = self.opt["datasets"]["train"]
+        return section.get("gt_size") or section.get("face_size")
+
     @torch.no_grad()
     def _try(self, label: str) -> None:
         """Shows a discriminator one empty crop: better now than in the first step."""
-        section = self.opt["datasets"]["train"]
-        size = section.get("gt_size") or section.get("face_size")
+        size = self._crop()
         net = self.get_bare_model(getattr(self, f"net_{label}"))
         if size is None:
             return
-        channels = section.get("channels", 3)
+        channels = self.opt["datasets"]["train"].get("channels", 3)
         crop = torch.zeros(1, channels, size, size, device=self.device)
         net.eval()
         try:
@@ -91,11 +95,6 @@ class ParagonGANModel(ParagonModel):
     def init_training_settings(self) -> None:
         """Builds the generator's losses and optimizer, and the discriminators'."""
         train = self.train_opt
-        if not train.get("gan_opt"):
-            raise ValueError(
-                "Expected a loss for the discriminators, but got no train:gan_opt. Add "
-                "type: GANLoss and gan_type: vanilla."
-            )
         weights = train.get("gan_weights") or {}
         unknown = [name for name in weights if name not in self.labels]
         if unknown:
@@ -114,12 +113,14 @@ class ParagonGANModel(ParagonModel):
                 "with the averaged network, but got 0. Set it to 0.999."
             )
         if self.opt.get("degradation"):
-            section = self.opt["datasets"]["train"]
+            size = self.opt["degradation"].get("gt_size") or self._crop()
+            if size is None:
+                raise ValueError(
+                    "Expected degradation:gt_size for a data set without a gt_size, "
+                    "but got none. Give the side of the crops to train on, as 256."
+                )
             self.degradation = Degradation(
-                self.opt["degradation"],
-                self.opt["scale"],
-                section["gt_size"],
-                self.device,
+                self.opt["degradation"], self.opt["scale"], size, self.device
             )
         super().init_training_settings()
         # Counted apart: a good step of the generator says nothing about these.
