@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from common import image, randomise
@@ -116,3 +119,16 @@ def test_benchmark_training_compares_gradients(capsys):
     assert main([*command, "--batch", "1", "--size", "8", "--rounds", "1"]) == 0
     printed = capsys.readouterr().out.splitlines()
     assert float(printed[-1].rsplit(" ", 1)[1]) < 1e-9
+
+
+def test_a_reader_that_leaves_is_no_error(root):
+    command = f"{sys.executable} -m paragon_archs.cli variants | head -n 1"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout.splitlines()) == 1

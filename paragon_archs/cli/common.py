@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -29,11 +30,17 @@ def guarded(run: Callable[[], int], debug: bool = False) -> int:
         missing optional packages), 1 for a `CommandError`.
     """
     try:
-        return run()
+        code = run()
+        sys.stdout.flush()
+        return code
     except CommandError as error:
         code, message = EXIT_FAILED, str(error)
         if debug:
             raise
+    except BrokenPipeError:
+        # Whoever read our output has seen enough (`paragon variants | head`).
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_DONE
     except (ValueError, TypeError, OSError, ImportError) as error:
         code, message = EXIT_USAGE, str(error) or type(error).__name__
         if debug:
