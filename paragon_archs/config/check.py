@@ -127,6 +127,10 @@ class _Check:
     def _absent(self, path: Path, name: str, key: Key, values: dict[Any, Any]) -> None:
         if key.model and not has_base(self.model, key.model):
             return
+        if (*path, name) == ("train", "total_iter") and has_base(
+            self.model, "ParagonStagedModel"
+        ):
+            return  # its stages say how long they are
         if key.default is not REQUIRED:
             # An argument that is not given keeps the default of its signature.
             if key.text:
@@ -297,7 +301,7 @@ def _children(path: Path) -> dict[str, Key]:
     if path == ("datasets",):
         phase = Key("map", None, "")
         found |= dict.fromkeys(("train", "val", "val_*", "test", "test_*"), phase)
-    if path in (("val", "metrics"), ("train", "losses")):
+    if path in (("val", "metrics"), ("train", "losses"), ("stages",)):
         found["*"] = Key("map", None, "")
     return found
 

@@ -75,6 +75,34 @@ KEYS: dict[str, Key] = {
         "Real-ESRGAN's degradations of `DegradedImageDataset`'s crops",
         model="ParagonGANModel",
     ),
+    "stages": Key(
+        "list",
+        REQUIRED,
+        "what trains when; `train:total_iter` is then the sum of their lengths",
+        model="ParagonStagedModel",
+        example="- {name: all, iterations: 1000, lr: 1e-4, train: ['*']}",
+    ),
+    "stages:*:name": Key("str", REQUIRED, "name in logs and files"),
+    "stages:*:iterations": Key("int", None, "length in steps, or", low=1),
+    "stages:*:epochs": Key("float", None, "length in epochs", low=0),
+    "stages:*:lr": Key("float", None, "rate; that of `optim_g` when absent", low=0),
+    "stages:*:train": Key(
+        "list", None, "patterns of the parameters that train; all when absent"
+    ),
+    "stages:*:load": Key(
+        "str", None, "weight file to begin with; the stage before when absent"
+    ),
+    "stages:*:may_be_missing": Key(
+        "list", None, "patterns of what these weights may lack; it starts fresh"
+    ),
+    "stages:*:start_values": Key(
+        "map", None, "parameters that start at a number: `conv_first.mix_weight: -6`"
+    ),
+    "stages:*:start_values:*": Key("float", 0.0, ""),
+    "stages:*:network_g": Key(
+        "map", None, "arguments of the network that differ in this stage"
+    ),
+    "stages:*:network_g:*": Key("any", None, ""),
     "path": Key("map", {}, "weights and states to start from"),
     "train": Key("map", {}, "how to train"),
     "val": Key("map", None, "how to validate; without it there is no validation"),

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ..config.check import has_base
-from ..config.errors import wrong
+from ..config.errors import OptionError, wrong
 from ..config.loading import Options
 from ..data.stream import SampleStream, batches, preserved_rng, sort_paths
 from ..utils.processes import any_process
@@ -30,6 +30,7 @@ from . import host
 from .folders import make_folders, open_log
 from .repairs import TrainingError
 from .setup import build, join, together
+from .stages import read_stages
 from .state import newest_state, prune, read_state, save_state, set_rng_state
 from .stopping import build_stopping, new_bests
 
@@ -113,6 +114,12 @@ class Run:
             section.get("dataset_enlarge_ratio") or 1,
         )
         opt["iterations_per_epoch"] = self.stream.iterations_per_epoch
+        if opt.get("stages") is not None:
+            try:
+                stages = read_stages(opt["stages"], self.stream.iterations_per_epoch)
+            except ValueError as error:
+                raise OptionError(str(error)) from error
+            opt["train"]["total_iter"] = stages[-1].stop
         self.total_iter = int(opt["train"]["total_iter"])
         self.check_position(state)
         logger.info(

@@ -78,7 +78,8 @@ class Repaired(BaseModel):
                 build_scheduler(
                     kind,
                     optimizer,
-                    self.opt["train"]["total_iter"],
+                    # A stage's schedule is as long as the stage.
+                    getattr(self, "schedule_length", self.opt["train"]["total_iter"]),
                     self.opt.get("iterations_per_epoch", 1),
                     **arguments,
                 )

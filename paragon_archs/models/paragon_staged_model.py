@@ -1,0 +1,168 @@
+"""The staged model: parts of a network train one after the other."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from basicsr.archs import build_network
+from torch import Tensor, nn
+
+from ..checkpoint import read_state_dict
+from ..utils.registry import MODEL_REGISTRY
+from .paragon_model import ParagonModel
+from .stages import Stage, freeze, load_stage, read_stages
+
+logger = logging.getLogger("basicsr")
+
+
+@MODEL_REGISTRY.register()
+class ParagonStagedModel(ParagonModel):
+    """Trains an image network in the stages of the list `stages`.
+
+    Each stage begins with the released weights of the one before (or with a file),
+    and with an optimizer, a schedule, a warm-up and an average of its own. What its
+    patterns do not name is frozen: no gradient, no optimizer state, no weight decay,
+    no moving statistics. A stage may have other arguments of the network, as a
+    baseline without its later parts.
+
+    Args:
+        opt: Checked options with every default filled in (see `config.keys`).
+    """
+
+    def __init__(self, opt: dict[str, Any]) -> None:
+        self.index = 0
+        self.frozen_norms: list[nn.Module] = []
+        self.stages: list[Stage] = []
+        if opt["is_train"]:
+            epoch = opt.get("iterations_per_epoch", 1)
+            self.stages = read_stages(opt.get("stages") or [], epoch)
+        super().__init__(opt)
+
+    @property
+    def stage(self) -> Stage:
+        """The stage that trains now."""
+        return self.stages[self.index]
+
+    # Building --------------------------------------------------------------------
+
+    def build_networks(self) -> None:
+        """Checks every stage, and builds the network of the first."""
+        if not self.is_train:
+            super().build_networks()
+            return
+        self.network_options = dict(self.opt["network_g"])
+        self.rate = self.train_opt["optim_g"].get("lr")
+        for stage in self.stages:
+            with torch.device("meta"):
+                freeze(build_network(self._arguments(stage)), stage)
+            if stage.load is not None and not Path(stage.load).is_file():
+                raise ValueError(
+                    f"Expected load of stage {stage.name!r} to be a weight file, but "
+                    f"got {stage.load!r}, which does not exist. Check the path."
+                )
+        self._build_stage(None)
+
+    def _arguments(self, stage: Stage) -> dict[str, Any]:
+        return {**self.network_options, **stage.network_g}
+
+    def _build_stage(self, before: Mapping[str, Tensor] | None) -> None:
+        """Builds this stage's network out of a file or what the last stage left."""
+        stage, path = self.stage, self.opt["path"]
+        self.opt["network_g"] = self._arguments(stage)
+        self._begin_with = (before, "the stage before")
+        if stage.load is not None:
+            self._begin_with = (read_state_dict(stage.load), repr(stage.load))
+        pretrained = path.get("pretrain_network_g")
+        if self._begin_with[0] is not None:
+            path["pretrain_network_g"] = None
+        try:
+            self.net_g = self.build("network_g", "g")
+        finally:
+            path["pretrain_network_g"] = pretrained
+        bare = self.get_bare_model(self.net_g)
+        trains = sum(p.numel() for p in bare.parameters() if p.requires_grad)
+        logger.info(
+            "Stage %d of %d, %s: iterations %d to %d, %s of %s parameters train.",
+            self.index + 1,
+            len(self.stages),
+            stage.name,
+            stage.start + 1,
+            stage.stop,
+            f"{trains:,}",
+            f"{sum(p.numel() for p in bare.parameters()):,}",
+        )
+
+    def model_to_device(self, net: nn.Module) -> nn.Module:
+        """Loads and freezes before wrapping: processes share what trains, no more."""
+        if self.is_train:
+            weights, source = self._begin_with
+            if weights is not None:
+                load_stage(net, weights, self.stage, source)
+            self.frozen_norms = freeze(net, self.stage)
+        return super().model_to_device(net)
+
+    def init_training_settings(self) -> None:
+        """Builds the stage's average, losses, optimizer, schedule and guard."""
+        self.optimizers, self.schedulers = [], []
+        self.schedule_length = self.stage.length
+        if self.stage.lr is not None:
+            self.train_opt["optim_g"]["lr"] = self.stage.lr
+        elif self.rate is not None:
+            self.train_opt["optim_g"]["lr"] = self.rate
+        super().init_training_settings()
+
+    # Going on --------------------------------------------------------------------
+
+    def enter(self, index: int, before: Mapping[str, Tensor] | None) -> None:
+        """Begins a stage.
+
+        Args:
+            index: Which, from 0.
+            before: Weights that it begins with, unless it loads a file; None leaves
+                fresh ones, for a state that follows.
+        """
+        self.index = index
+        self._build_stage(before)
+        self.init_training_settings()
+
+    def update_learning_rate(self, current_iter: int, warmup_iter: int = -1) -> None:
+        """Enters the stage of iteration `current_iter` (from 1) and sets its rates."""
+        while current_iter > self.stage.stop and self.index + 1 < len(self.stages):
+            self.save_released(f"stage_{self.stage.name}")
+            released = {
+                name: value.detach().cpu().clone()
+                for name, value in self.released().state_dict().items()
+            }
+            self.enter(self.index + 1, released)
+        super().update_learning_rate(current_iter - self.stage.start, warmup_iter)
+
+    def optimize_parameters(  # type: ignore[override] (the host's base is a sketch)
+        self, current_iter: int
+    ) -> None:
+        """Does one step; frozen statistics stay, whoever called `train()` meanwhile."""
+        for norm in self.frozen_norms:
+            norm.eval()
+        super().optimize_parameters(current_iter)
+
+    # State -----------------------------------------------------------------------
+
+    def state_extras(self) -> dict[str, Any]:
+        """Adds the stage."""
+        return {**super().state_extras(), "stage": self.index}
+
+    def resume_training(self, resume_state: Mapping[str, Any]) -> None:
+        """Enters the stage of a training state and takes everything else back."""
+        index = resume_state.get("extras", {}).get("stage", 0)
+        if index >= len(self.stages):
+            raise ValueError(
+                f"Expected a training state of one of {len(self.stages)} stages, but "
+                f"got one of stage {index + 1}. Resume with the options that the run "
+                "began with."
+            )
+        if index != self.index:
+            self.enter(index, None)
+        super().resume_training(resume_state)

@@ -1,0 +1,199 @@
+"""The stages of a training run: how long each is, what trains in it, what it loads."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..archs.fusionsr_arch import TRANSFER_MIX, FusionSR, transfer_baseline
+
+MIX = "conv_first.mix_weight"  # of FusionSR, whose transfer has a start of its own
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage; `start` and `stop` are iterations done before and after it."""
+
+    name: str
+    start: int
+    stop: int
+    lr: float | None = None
+    train: tuple[str, ...] = ("*",)
+    load: str | None = None
+    may_be_missing: tuple[str, ...] = ()
+    start_values: Mapping[str, float] = field(default_factory=dict)
+    network_g: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def length(self) -> int:
+        """Iterations of the stage."""
+        return self.stop - self.start
+
+
+def read_stages(
+    sections: Sequence[Mapping[str, Any]], iterations_per_epoch: float
+) -> list[Stage]:
+    """Reads the list `stages` of an option file.
+
+    Args:
+        sections: Its entries, checked, with every default filled in.
+        iterations_per_epoch: For stages whose length is given in epochs.
+
+    Raises:
+        ValueError: for an empty list, a name that is taken, and a stage with no length
+            or two.
+    """
+    if not sections:
+        raise ValueError(
+            "Expected stages to hold at least one stage, but got none. Give name, "
+            "iterations or epochs, lr and train for each."
+        )
+    stages: list[Stage] = []
+    for section in sections:
+        name = section["name"]
+        if name in {stage.name for stage in stages}:
+            raise ValueError(
+                f"Expected the names of stages to differ, but got {name!r} twice. "
+                "Rename one of the two."
+            )
+        iterations, epochs = section.get("iterations"), section.get("epochs")
+        if (iterations is None) == (epochs is None):
+            raise ValueError(
+                f"Expected stage {name!r} to have iterations or epochs, but got "
+                f"{iterations!r} and {epochs!r}. Give exactly one of the two."
+            )
+        if iterations is None:
+            iterations = max(1, round(epochs * iterations_per_epoch))
+        start = stages[-1].stop if stages else 0
+        stages.append(
+            Stage(
+                name,
+                start,
+                start + iterations,
+                section.get("lr"),
+                tuple(section.get("train") or ("*",)),
+                section.get("load"),
+                tuple(section.get("may_be_missing") or ()),
+                dict(section.get("start_values") or {}),
+                dict(section.get("network_g") or {}),
+            )
+        )
+    return stages
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def freeze(network: nn.Module, stage: Stage) -> list[nn.Module]:
+    """Lets the parameters that the stage names train, and no other.
+
+    A normalisation whose parameters and statistics are all outside of the patterns
+    keeps its statistics too: it goes to evaluation mode.
+
+    Args:
+        network: A fresh network; what it never trains (`requires_grad` is False) stays
+            so whatever the patterns say.
+        stage: Whose patterns count.
+
+    Returns:
+        The frozen normalisations, which must be put back after every `train()`.
+
+    Raises:
+        ValueError: when a pattern matches no parameter.
+    """
+    names = [name for name, _ in network.named_parameters()]
+    statistics = [
+        f"{prefix}.running_mean" if prefix else "running_mean"
+        for prefix, module in network.named_modules()
+        if getattr(module, "running_mean", None) is not None
+    ]
+    for pattern in stage.train:
+        if not any(fnmatchcase(name, pattern) for name in (*names, *statistics)):
+            near = difflib.get_close_matches(pattern, names, n=1, cutoff=0.3)
+            raise ValueError(
+                f"Expected the patterns of stage {stage.name!r} to match parameters, "
+                f"but {pattern!r} matches none. "
+                + (f"Did you mean {near[0]!r}?" if near else "Use * for all.")
+            )
+    for name, parameter in network.named_parameters():
+        trains = parameter.requires_grad and _matches(name, stage.train)
+        parameter.requires_grad_(trains)
+    if not any(p.requires_grad for p in network.parameters()):
+        raise ValueError(
+            f"Expected stage {stage.name!r} to train at least one parameter, but its "
+            f"patterns {', '.join(stage.train)} match only what never trains. Use *."
+        )
+    frozen = []
+    for prefix, module in network.named_modules():
+        if getattr(module, "running_mean", None) is None:
+            continue
+        leaves = ("weight", "bias", "running_mean")
+        own = [f"{prefix}.{leaf}" if prefix else leaf for leaf in leaves]
+        if not any(_matches(name, stage.train) for name in own):
+            frozen.append(module.eval())
+    return frozen
+
+
+def load_stage(
+    network: nn.Module, weights: Mapping[str, Tensor], stage: Stage, source: str
+) -> None:
+    """Fills a stage's network with the weights that it begins with, in place.
+
+    Only what `may_be_missing` names may be missing, and it keeps its fresh values.
+    FusionSR knows its own case: a baseline lacks exactly the enhanced path, whose
+    `mix_weight` then starts so low that the picture stays the baseline's.
+
+    Args:
+        network: The stage's network.
+        weights: Names and tensors.
+        stage: Its patterns and start values.
+        source: Where the weights are from, for messages.
+
+    Raises:
+        ValueError: when anything else is missing, unknown or of another shape, and for
+            a start value of a parameter that does not exist.
+    """
+    own = network.state_dict()
+    starts = dict(stage.start_values)
+    missing = [n for n in own if n not in weights]
+    transfer = isinstance(network, FusionSR) and MIX in missing
+    if transfer:
+        mix = starts.pop(MIX, TRANSFER_MIX)
+        transfer_baseline(network, weights, mix)
+    else:
+        faults = [
+            *(
+                f"{n} is missing"
+                for n in missing
+                if not _matches(n, stage.may_be_missing)
+            ),
+            *(f"{n} is unknown" for n in weights if n not in own),
+            *(
+                f"{n} is {tuple(v.shape)} instead of {tuple(own[n].shape)}"
+                for n, v in weights.items()
+                if n in own and own[n].shape != v.shape
+            ),
+        ]
+        if faults:
+            raise ValueError(
+                f"Expected the weights of {source} to fit the network of stage "
+                f"{stage.name!r}, but {faults[0]} ({len(faults)} such entries). Name "
+                "what may be new in may_be_missing."
+            )
+        network.load_state_dict({**own, **weights})
+    with torch.no_grad():
+        parameters = dict(network.named_parameters())
+        for name, value in starts.items():
+            if name not in parameters:
+                raise ValueError(
+                    f"Expected start_values of stage {stage.name!r} to name "
+                    f"parameters, but got {name!r}. Correct or remove it."
+                )
+            parameters[name].fill_(value)
