@@ -62,13 +62,14 @@ def read_stages(
                 f"Expected the names of stages to differ, but got {name!r} twice. "
                 "Rename one of the two."
             )
-        iterations, epochs = section.get("iterations"), section.get("epochs")
+        iterations: Any = section.get("iterations")
+        epochs: Any = section.get("epochs")
         if (iterations is None) == (epochs is None):
             raise ValueError(
                 f"Expected stage {name!r} to have iterations or epochs, but got "
                 f"{iterations!r} and {epochs!r}. Give exactly one of the two."
             )
-        if iterations is None:
+        if epochs is not None:
             iterations = max(1, round(epochs * iterations_per_epoch))
         start = stages[-1].stop if stages else 0
         stages.append(
