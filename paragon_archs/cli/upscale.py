@@ -24,6 +24,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.add_argument("--model", required=True, help="weight file")
     arguments.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")
     arguments.add_argument(
+        "--dtype", default="auto", help="auto, fp32, fp16 or bf16 (auto)"
+    )
+    arguments.add_argument(
+        "--memory", default="auto", help="most memory to take, like 4G (auto: free)"
+    )
+    arguments.add_argument(
+        "--tta", action="store_true", help="average over the eight flips and turns"
+    )
+    arguments.add_argument(
         "--format", default="png", help="png, jpg, webp, tiff, avif, or keep (png)"
     )
     arguments.add_argument("--quality", type=int, default=95, help="1 to 100 (95)")
@@ -52,7 +61,13 @@ def _upscale(options: argparse.Namespace) -> int:
         suffix=options.suffix,
         overwrite=options.overwrite,
     )
-    upscaler = Upscaler(options.model, options.device)
+    upscaler = Upscaler(
+        options.model,
+        device=options.device,
+        dtype=options.dtype,
+        memory=options.memory,
+        tta=options.tta,
+    )
     failed = run(upscaler, jobs, write)
     if len(jobs) == 1 and not failed:
         print(f"wrote {jobs[0].output}")

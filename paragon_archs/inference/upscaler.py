@@ -2,46 +2,85 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import logging
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from spandrel import ImageModelDescriptor
 from torch import Tensor, nn
 
 from ..checkpoint import load_model
 from ..fuse import fuse_model
+from ..loaders import PARAGON_REGISTRY
+from . import memory
+from .arrays import check_array, rounded, to_array, to_tensor, transform, white
+from .oom import is_out_of_memory
 from .pictures import Picture, read_picture
+from .strips import StripEngine, UntraceableError
+from .tiles import run_tiles
 
 logger = logging.getLogger(__name__)
+
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+# Tiles for networks that cannot be followed: bytes that a pixel of theirs may take.
+_FOREIGN_BYTES = 12_000
+_HALO = 32
+# On a CPU, images whose whole run takes more than this go in strips.
+_CPU_WHOLE = 512 * 2**20
+
+Rows = Callable[[int, int, Tensor], None]
+
+
+class NotFiniteError(Exception):
+    """A network gave values that are not numbers."""
 
 
 class Upscaler:
     """Upscales pictures with one network.
 
+    Whatever the memory, the result of a network whose rows can be followed (every one
+    of this pack) is that of the whole image; others are run in overlapping tiles.
+
     Args:
         model: A weight file (this pack's or any that spandrel opens), or a descriptor
             as `paragon_archs.checkpoint.load_model` returns it.
         device: `auto` (cuda, then mps, then cpu), or a torch device.
+        dtype: `auto` (fp16 on cuda where the network allows it, else fp32), `fp32`,
+            `fp16` or `bf16`.
+        memory: `auto` (what is free), or a size like `4G`: the most that the process
+            (on a CPU) or the device may hold.
+        tta: Whether to average over the eight flips and turns.
 
     Raises:
         FileNotFoundError: when the weight file does not exist.
-        ValueError: when it holds no network from image to image.
+        ValueError: when it holds no network from image to image, or for a setting that
+            is not allowed.
     """
 
     def __init__(
         self,
         model: str | Path | ImageModelDescriptor[nn.Module],
         device: str | torch.device = "auto",
+        dtype: str = "auto",
+        memory: str = "auto",
+        tta: bool = False,
     ) -> None:
         self.device = pick_device(device)
+        self._limit = parse_memory(memory)
+        self.tta = tta
         if not isinstance(model, ImageModelDescriptor):
             model = load_model(model, self.device)
         self.descriptor = model
         self.scale = model.scale
-        self.network = fuse_model(model.model).to(self.device).eval()
+        self.dtype = pick_dtype(dtype, self.device, model)
+        self.network = fuse_model(model.model).to(self.device, self.dtype).eval()
 
     def image(self, array: np.ndarray) -> np.ndarray:
         """Upscales one picture.
@@ -54,15 +93,10 @@ class Upscaler:
             The same layout and dtype, H and W times `scale`.
 
         Raises:
-            ValueError: for another shape or dtype.
+            ValueError: for another shape or dtype, or when the network gives values
+                that are not finite.
         """
-        if array.ndim not in (2, 3) or (
-            array.ndim == 3 and not 1 <= array.shape[2] <= 4
-        ):
-            raise ValueError(
-                "Expected an image of shape (H, W) or (H, W, 1 to 4), but got "
-                f"{array.shape!r}. Put the channels last."
-            )
+        check_array(array)
         layers = array.reshape(*array.shape[:2], -1)
         colours = 3 if layers.shape[2] >= 3 else 1
         alpha = None if layers.shape[2] == colours else layers[..., colours]
@@ -88,39 +122,237 @@ class Upscaler:
         self, pixels: np.ndarray, alpha: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """Upscales (H, W, 1 or 3) values and their (H, W) opacity."""
-        colour = to_tensor(pixels, self.device)
-        if alpha is None:
-            return to_array(self._colours(colour), pixels.dtype), None
-        opacity = to_tensor(alpha[..., None], self.device)
-        if bool((opacity == 1).all()):
-            grown = self._colours(colour)
-            full = np.full(grown.shape[2:], white(pixels.dtype), pixels.dtype)
-            return to_array(grown, pixels.dtype), full
+        full = white(pixels.dtype)
+        if alpha is None or bool((alpha == full).all()):
+            grown = self._layer(pixels)
+            if alpha is None:
+                return grown, None
+            return grown, np.full(grown.shape[:2], full, pixels.dtype)
+        opacity = alpha[..., None]
+        cover = self._layer(opacity, dtype=np.dtype(np.float32))
         # Premultiplied: what stands under clear pixels must not bleed into the rest.
-        grown = self._colours(colour * opacity)
-        cover = self._colours(opacity).clamp(0, 1)
-        step = 1 / white(pixels.dtype)
-        grown = torch.where(cover >= step / 2, grown / cover.clamp_min(step / 2), grown)
-        return to_array(grown, pixels.dtype), to_array(cover, pixels.dtype)[..., 0]
+        grown = self._layer(pixels, opacity, cover)
+        return grown, rounded(cover[..., 0], pixels.dtype)
 
-    def _colours(self, x: Tensor) -> Tensor:
-        """Runs (1, 1 or 3, H, W) through a network of any channel count."""
-        wanted, given = self.descriptor.input_channels, x.shape[1]
+    def _layer(
+        self,
+        pixels: np.ndarray,
+        opacity: np.ndarray | None = None,
+        cover: np.ndarray | None = None,
+        dtype: np.dtype | None = None,
+    ) -> np.ndarray:
+        """Upscales (H, W, C) values of 1 or 3 channels.
+
+        Args:
+            pixels: The values.
+            opacity: (H, W, 1) to multiply with before.
+            cover: (H * scale, W * scale, 1) to divide by after.
+            dtype: Of the result, that of `pixels` by default.
+        """
+        height, width, channels = pixels.shape
+        s = self.scale
+        dtype = dtype or pixels.dtype
+        step = 0.5 / white(pixels.dtype)
+        shape = (height * s, width * s, channels)
+        if not self.tta:
+            out = np.empty(shape, dtype)
+
+            def take(low: int, high: int, rows: Tensor) -> None:
+                if cover is not None:
+                    share = to_tensor(cover[low * s : high * s], rows.device)
+                    whole = rows / share.clamp_min(step)
+                    rows = torch.where(share >= step, whole, rows)
+                out[low * s : high * s] = to_array(rows, dtype)
+
+            self._run(pixels, opacity, take)
+            return out
+        total = np.zeros(shape, np.float32)
+        for turn in range(8):
+            turned = np.empty(transform(total, turn).shape, np.float32)
+
+            def keep(
+                low: int, high: int, rows: Tensor, into: np.ndarray = turned
+            ) -> None:
+                into[low * s : high * s] = rows[0].permute(1, 2, 0).cpu().numpy()
+
+            self._run(
+                transform(pixels, turn),
+                None if opacity is None else transform(opacity, turn),
+                keep,
+            )
+            total += transform(turned, turn, back=True)
+        total /= 8
+        if cover is not None:
+            np.divide(total, cover, out=total, where=cover >= step)
+        return rounded(total, dtype)
+
+    def _run(self, pixels: np.ndarray, opacity: np.ndarray | None, take: Rows) -> None:
+        """Runs (H, W, 1 or 3) values through a network of any channel count."""
+        given, wanted = pixels.shape[2], self.descriptor.input_channels
+
+        def read(low: int, high: int) -> Tensor:
+            x = to_tensor(pixels[low:high], self.device)
+            if opacity is not None:
+                x = x * to_tensor(opacity[low:high], self.device)
+            return x.to(self.dtype)
+
+        size = (pixels.shape[0], pixels.shape[1])
         if wanted == given:
-            return self.forward(x)
-        if wanted == 1:  # each colour is a gray picture of its own
-            return self.forward(x.transpose(0, 1)).transpose(0, 1)
-        if wanted == 4:
-            x = torch.cat((x.expand(-1, 3, -1, -1), torch.ones_like(x[:, :1])), 1)
+            self._finite(read, size, lambda a, b, y: take(a, b, y.float()))
+        elif wanted == 1:  # each colour is a gray picture of its own
+            bands: list[Tensor] = []
+            grown = [side * self.scale for side in size]
+            for c in range(given):
+                band = torch.empty(1, 1, *grown)
+
+                def keep(a: int, b: int, y: Tensor, into: Tensor = band) -> None:
+                    into[:, :, a * self.scale : b * self.scale] = y.float().cpu()
+
+                self._finite(lambda a, b, c=c: read(a, b)[:, c : c + 1], size, keep)
+                bands.append(band)
+            take(0, size[0], torch.cat(bands, 1))
         else:
-            x = x.expand(-1, wanted, -1, -1)
-        grown = self.forward(x)[:, :3]
-        return grown.mean(1, keepdim=True) if given == 1 else grown
+
+            def widen(low: int, high: int) -> Tensor:
+                x = read(low, high)
+                x = x.expand(-1, 3, -1, -1)
+                return torch.cat((x, torch.ones_like(x[:, :1])), 1)[:, :wanted]
+
+            def narrow(low: int, high: int, y: Tensor) -> None:
+                y = y[:, :3].float()
+                take(low, high, y.mean(1, keepdim=True) if given == 1 else y)
+
+            self._finite(widen, size, narrow)
+
+    def _finite(
+        self, read: Callable[[int, int], Tensor], size: tuple[int, int], take: Rows
+    ) -> None:
+        """Runs the network; what half precision spoils is done again in float32."""
+
+        def check(low: int, high: int, rows: Tensor) -> None:
+            if not bool(torch.isfinite(rows).all()):
+                raise NotFiniteError
+            take(low, high, rows)
+
+        try:
+            self._forward(read, size, check)
+            return
+        except NotFiniteError:
+            if self.dtype == torch.float32:
+                raise ValueError(
+                    "Expected the network's result to be finite, but got values that "
+                    "are not numbers. The weights are broken; nothing is written."
+                ) from None
+        logger.warning(
+            "not finite in %s: computed again in float32", str(self.dtype).split(".")[1]
+        )
+        try:
+            self._wide._forward(lambda a, b: read(a, b).float(), size, check)
+        except NotFiniteError:
+            raise ValueError(
+                "Expected the network's result to be finite, but got values that are "
+                "not numbers in float32 too. The weights are broken; nothing is "
+                "written."
+            ) from None
+
+    @functools.cached_property
+    def _wide(self) -> Upscaler:
+        """This upscaler in float32."""
+        wide = copy.copy(self)
+        wide.__dict__.pop("_engine", None)
+        wide.dtype = torch.float32
+        # From the weights as they were: what half precision has cut stays cut.
+        network = fuse_model(self.descriptor.model)
+        wide.network = network.to(self.device, torch.float32).eval()
+        return wide
+
+    @functools.cached_property
+    def _engine(self) -> StripEngine | None:
+        """The exact engine for the network, or None where only tiles are left."""
+        name = self.descriptor.architecture.name
+        try:
+            engine = StripEngine(self.network, (self.descriptor.input_channels,))
+        except UntraceableError as error:
+            logger.info("%s: overlapping tiles for large images (%s)", name, error)
+            return None
+        pack = self.descriptor.architecture.id in PARAGON_REGISTRY
+        if not pack and not engine.agrees(self.network):
+            logger.info("%s: overlapping tiles for large images", name)
+            return None
+        logger.info("%s: exact at any size, strip by strip", name)
+        return engine
+
+    def _forward(
+        self, read: Callable[[int, int], Tensor], size: tuple[int, int], take: Rows
+    ) -> None:
+        """Runs the network over an image whose rows `read` gives."""
+        height, width = size
+        padded = self._padded(size)
+        budget = memory.budget(self._limit, self.device)
+        engine = self._engine if padded == size else None
+        if engine is not None:
+            cost = engine.peak(size)
+        else:
+            cost = float(_FOREIGN_BYTES * height * width)
+        on_cpu = self.device.type == "cpu"
+        if cost <= budget and not (on_cpu and engine and cost > _CPU_WHOLE):
+            try:
+                take(0, height, self._whole(read(0, height), padded))
+                return
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                if self.device.type == "cuda":
+                    torch.cuda.empty_cache()
+                logger.warning("out of memory: going on in parts")
+                budget /= 2
+        if engine is not None:
+            most = memory.CPU_STRIPS if on_cpu else math.inf
+            engine.run([read], size, [take], budget, most=most)
+            return
+        logger.warning(
+            "%s: run in overlapping tiles, which may differ from the whole image",
+            self.descriptor.architecture.name,
+        )
+        tile = max(64, math.isqrt(int(max(budget, 0) / _FOREIGN_BYTES)) - 2 * _HALO)
+        run_tiles(
+            lambda x: self._whole(x, self._padded((x.shape[2], x.shape[3]))),
+            read,
+            size,
+            self.scale,
+            take,
+            min(tile, 512),
+            _HALO,
+        )
+
+    def _padded(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Returns the size that the network asks for at least."""
+        wanted = self.descriptor.size_requirements
+        sides = [
+            math.ceil(max(side, wanted.minimum) / wanted.multiple_of)
+            * wanted.multiple_of
+            for side in size
+        ]
+        if wanted.square:
+            sides = [max(sides)] * 2
+        return sides[0], sides[1]
 
     @torch.inference_mode()
-    def forward(self, x: Tensor) -> Tensor:
-        """Runs the network: (B, C, H, W) in [0, 1] to (B, C, H * scale, W * scale)."""
-        return self.network(x)
+    def _whole(self, x: Tensor, padded: tuple[int, int]) -> Tensor:
+        """Runs the network on all of (B, C, H, W), padded where it has to be."""
+        height, width = x.shape[2:]
+        down, right = padded[0] - height, padded[1] - width
+        if down or right:
+            # Reflection needs more pixels than it adds; replication needs one.
+            mode = "reflect" if down < height and right < width else "replicate"
+            x = F.pad(x, (0, right, 0, down), mode=mode)
+        y = self.network(x)
+        return y[:, :, : height * self.scale, : width * self.scale]
+
+
+def parse_memory(text: str) -> int | None:
+    """Returns bytes for a size like `4G`, None for `auto`."""
+    return memory.parse_memory(text)
 
 
 def pick_device(name: str | torch.device) -> torch.device:
@@ -147,34 +379,26 @@ def pick_device(name: str | torch.device) -> torch.device:
     return device
 
 
-def white(dtype: np.dtype) -> int:
-    """Returns the value of full white: 255, 65535, or 1 for floats."""
-    return 1 if np.issubdtype(dtype, np.floating) else int(np.iinfo(dtype).max)
-
-
-def to_tensor(array: np.ndarray, device: torch.device) -> Tensor:
-    """Turns (H, W, C) values into a float32 tensor (1, C, H, W) in [0, 1].
+def pick_dtype(
+    name: str, device: torch.device, model: ImageModelDescriptor[nn.Module]
+) -> torch.dtype:
+    """Returns the dtype that `name` means for a network on a device.
 
     Raises:
-        ValueError: when the dtype is not uint8, uint16 or a float.
+        ValueError: for an unknown name, or a dtype that the network does not allow.
     """
-    if array.dtype not in (np.uint8, np.uint16) and not np.issubdtype(
-        array.dtype, np.floating
-    ):
+    if name == "auto":
+        half = device.type == "cuda" and model.supports_half
+        return torch.float16 if half else torch.float32
+    if name not in DTYPES:
         raise ValueError(
-            f"Expected uint8, uint16 or float values, but got {array.dtype}. Convert "
-            "the array first."
+            f"Expected dtype to be auto, {', '.join(DTYPES)}, but got {name!r}. Choose "
+            "one of these."
         )
-    values = array.transpose(2, 0, 1)[None].astype(np.float32)
-    return torch.from_numpy(values).to(device).div_(white(array.dtype))
-
-
-def to_array(x: Tensor, dtype: np.dtype) -> np.ndarray:
-    """Turns (1, C, H, W) in [0, 1] into (H, W, C) values, rounded to nearest."""
-    x = x[0].float().clamp(0, 1).permute(1, 2, 0)
-    if np.issubdtype(dtype, np.floating):
-        return x.cpu().numpy().astype(dtype)
-    scaled = x.mul(white(dtype)).add_(0.5)
-    if dtype == np.uint8:
-        return scaled.to(torch.uint8).cpu().numpy()
-    return scaled.to(torch.int32).cpu().numpy().astype(dtype)
+    allowed = {"fp16": model.supports_half, "bf16": model.supports_bfloat16}
+    if not allowed.get(name, True):
+        raise ValueError(
+            f"Expected a dtype that {model.architecture.name} allows, but got {name!r}."
+            " Use fp32."
+        )
+    return DTYPES[name]

@@ -1,0 +1,65 @@
+"""Between NumPy's pixels and torch's tensors."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def white(dtype: np.dtype) -> int:
+    """Returns the value of full white: 255, 65535, or 1 for floats."""
+    return 1 if np.issubdtype(dtype, np.floating) else int(np.iinfo(dtype).max)
+
+
+def check_array(array: np.ndarray) -> None:
+    """Raises ValueError unless `array` is (H, W) or (H, W, 1 to 4) of a known dtype."""
+    channels = array.shape[2] if array.ndim == 3 else 1
+    if array.ndim not in (2, 3) or channels not in range(1, 5) or not array.size:
+        raise ValueError(
+            "Expected an image of shape (H, W) or (H, W, 1 to 4), but got "
+            f"{array.shape!r}. Put the channels last."
+        )
+    floating = np.issubdtype(array.dtype, np.floating)
+    if array.dtype not in (np.uint8, np.uint16) and not floating:
+        raise ValueError(
+            f"Expected uint8, uint16 or float values, but got {array.dtype}. Convert "
+            "the array first."
+        )
+
+
+def to_tensor(array: np.ndarray, device: torch.device) -> Tensor:
+    """Turns (H, W, C) values into a float32 tensor (1, C, H, W) in [0, 1]."""
+    values = np.ascontiguousarray(array.transpose(2, 0, 1)[None]).astype(np.float32)
+    return torch.from_numpy(values).to(device).div_(white(array.dtype))
+
+
+def to_array(x: Tensor, dtype: np.dtype) -> np.ndarray:
+    """Turns (1, C, H, W) in [0, 1] into (H, W, C) values, rounded to nearest."""
+    x = x[0].float().clamp(0, 1)
+    if np.issubdtype(dtype, np.floating):
+        return x.permute(1, 2, 0).cpu().numpy().astype(dtype, copy=False)
+    scaled = x.mul_(white(dtype)).add_(0.5)
+    kept = scaled.to(torch.uint8 if dtype == np.uint8 else torch.int32)
+    return kept.permute(1, 2, 0).cpu().numpy().astype(dtype, copy=False)
+
+
+def rounded(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Turns floats in [0, 1] into `dtype`, rounded to nearest."""
+    values = values.clip(0, 1)
+    if np.issubdtype(dtype, np.floating):
+        return values.astype(dtype)
+    return (values * white(dtype) + 0.5).astype(dtype)
+
+
+def transform(array: np.ndarray, turn: int, back: bool = False) -> np.ndarray:
+    """Returns one of the eight flips and turns of (H, W, C), or takes it back."""
+    if back and turn & 4:
+        array = array.transpose(1, 0, 2)
+    if turn & 1:
+        array = array[::-1]
+    if turn & 2:
+        array = array[:, ::-1]
+    if not back and turn & 4:
+        array = array.transpose(1, 0, 2)
+    return array

@@ -1,0 +1,96 @@
+"""Memory as people state it, and how much of it is free."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import torch
+
+_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+_CGROUP = Path("/sys/fs/cgroup")
+
+# Strips of this size on a CPU run as fast as larger ones: more of it stays in caches.
+CPU_STRIPS = 192 * 2**20
+# What is left to others, and to what the estimate does not see.
+_SHARE = 0.8
+_FALLBACK = 2 * 2**30
+
+
+def parse_memory(text: str) -> int | None:
+    """Returns bytes for `4G`, `500M` or a plain number; None for `auto`.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    if text.strip().lower() == "auto":
+        return None
+    found = re.fullmatch(
+        r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE
+    )
+    if not found or not float(found[1]):
+        raise ValueError(
+            f"Expected --memory to be auto or a size like 4G or 800M, but got {text!r}."
+            " Correct the value."
+        )
+    return int(float(found[1]) * _UNITS[found[2].upper()])
+
+
+def budget(limit: int | None, device: torch.device) -> float:
+    """Returns the bytes that maps and strips may take now.
+
+    Args:
+        limit: Peak memory of the process (cpu) or on the device that the user allows;
+            None for what is free.
+        device: Where the network runs.
+    """
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(
+            device
+        )
+        free += cached
+        if limit is None:
+            return free * _SHARE
+        return min(limit - torch.cuda.memory_allocated(device), free)
+    if device.type == "mps":
+        limit = limit or int(torch.mps.recommended_max_memory() * _SHARE)
+        return limit - torch.mps.current_allocated_memory()
+    if limit is None:
+        return free_memory() * _SHARE
+    return limit - _resident() - 0.1 * limit
+
+
+def free_memory() -> float:
+    """Returns the bytes that this process may still take, containers included."""
+    free = float(_FALLBACK)
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                free = float(line.split()[1]) * 1024
+    except OSError:
+        if hasattr(os, "sysconf") and "SC_AVPHYS_PAGES" in os.sysconf_names:
+            pages = os.sysconf("SC_AVPHYS_PAGES")
+            free = float(pages * os.sysconf("SC_PAGE_SIZE"))
+    for most, used in (
+        (_CGROUP / "memory.max", _CGROUP / "memory.current"),
+        (
+            _CGROUP / "memory/memory.limit_in_bytes",
+            _CGROUP / "memory/memory.usage_in_bytes",
+        ),
+    ):
+        try:
+            free = min(free, float(most.read_text()) - float(used.read_text()))
+        except (OSError, ValueError):  # no such controller, or the limit is "max"
+            continue
+    return max(free, 0.0)
+
+
+def _resident() -> float:
+    """Returns the bytes of memory that this process holds now."""
+    try:
+        pages = Path("/proc/self/statm").read_text().split()[1]
+    except OSError:
+        return 0.5 * 2**30  # about what Python with torch takes
+    return float(pages) * os.sysconf("SC_PAGE_SIZE")

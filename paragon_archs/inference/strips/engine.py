@@ -1,0 +1,404 @@
+"""Runs a recorded network over an image, strip by strip."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..oom import is_out_of_memory
+from .graph import Node, Ref, record
+from .maps import Map, Rows, Source, Span
+from .plan import Plan, Stage, make_plan
+from .rules import Rule
+from .statistics import Mean, Moments
+
+logger = logging.getLogger(__name__)
+
+Sink = Callable[[int, int, Tensor], None]
+Read = Callable[[int, int], Tensor]
+
+# Widest margins that are tried: the narrower, the more whole maps are kept.
+_LIMITS = (None, 32, 16, 8, 4)
+_LEAST_ROWS = 8
+_SHORT = 1e9  # added to the work of a plan that does not fit
+
+
+class StripEngine:
+    """Gives a network's result on the whole image, at bounded memory.
+
+    Args:
+        network: In eval mode, on its device and in its dtype.
+        channels: Of each input map.
+        call: What is run on the inputs; the network itself by default.
+
+    Raises:
+        UntraceableError: when the network does not allow it; tiles are left then.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        channels: Sequence[int] = (3,),
+        call: Callable[..., Any] | None = None,
+    ) -> None:
+        parameter = next(network.parameters())
+        self.dtype = parameter.dtype
+        self.device = parameter.device
+        graph = record(network, channels, call)
+        self._plans = [make_plan(graph, limit) for limit in _LIMITS]
+        self._told = False
+
+    def run(
+        self,
+        reads: Sequence[Read],
+        size: tuple[int, int],
+        sinks: Sequence[Sink],
+        budget: float,
+        batch: int = 1,
+        most: float = math.inf,
+    ) -> None:
+        """Runs the network.
+
+        Args:
+            reads: One per input: from the first row and the row behind the last to
+                (B, C, rows, W), in the network's dtype and on its device.
+            size: Height and width of the inputs.
+            sinks: One per result: called with the first row, the row behind the last
+                (rows of the input) and the result's rows; rows come in any order.
+            budget: Bytes for maps and strips; at least a few rows are always taken.
+            batch: Images side by side.
+            most: Bytes that a strip may take, however large the budget is.
+        """
+        plan, rows = self._choose(size, budget, batch, most)
+        logger.info(
+            "%d x %d: %d sweep%s, strips of %d rows",
+            size[1],
+            size[0],
+            len(plan.stages),
+            "s" * (len(plan.stages) > 1),
+            min(rows),
+        )
+        _Run(self, plan, reads, size, sinks).run(rows)
+
+    def _choose(
+        self, size: tuple[int, int], budget: float, batch: int, most: float
+    ) -> tuple[Plan, list[int]]:
+        """Returns the plan, and the strips' rows per stage, of the least work."""
+        height, width = size
+        element = torch.empty((), dtype=self.dtype).element_size()
+        row = width * batch * element  # bytes of one value per pixel, one row
+        best: tuple[float, Plan, list[int]] | None = None
+        for plan in self._plans:
+            left = min(budget - plan.maps * row * height, most)
+            rows, work = [], 0.0
+            for stage in plan.stages:
+                wanted = int(left / (stage.peak * row)) - 2 * stage.margin
+                rows.append(min(max(wanted, _LEAST_ROWS), height))
+                share = min(rows[-1] + 2 * stage.margin, height) / rows[-1]
+                work += stage.peak * share + (wanted < _LEAST_ROWS) * _SHORT
+            if best is None or work < best[0]:
+                best = work, plan, rows
+        assert best is not None
+        if best[0] >= _SHORT:
+            logger.warning(
+                "%.1f GB are less than %d x %d pixels take; going on with as little "
+                "as possible",
+                budget / 2**30,
+                width,
+                height,
+            )
+        return best[1], best[2]
+
+    def agrees(self, network: nn.Module) -> bool:
+        """Whether strips give what the network gives, tried on a small noise image."""
+        plan = self._plans[0]
+        channels = [int(plan.graph.values[v].size) for v in plan.graph.inputs]
+        height, width = 61, 27
+        generator = torch.Generator().manual_seed(1)
+        inputs = [
+            torch.rand((1, c, height, width), generator=generator).to(
+                self.device, self.dtype
+            )
+            for c in channels
+        ]
+        with torch.inference_mode():
+            wanted = network(*inputs)
+        got = torch.zeros_like(wanted)
+        factor = wanted.shape[2] // height
+
+        def keep(low: int, high: int, rows: Tensor) -> None:
+            got[:, :, low * factor : high * factor] = rows
+
+        reads = [lambda a, b, x=x: x[:, :, a:b] for x in inputs]
+        _Run(self, plan, reads, (height, width), [keep]).run(
+            [_LEAST_ROWS] * len(plan.stages)
+        )
+        spread = float(wanted.max() - wanted.min()) or 1.0
+        return float((got - wanted).abs().max()) <= 1e-3 * spread
+
+    def peak(self, size: tuple[int, int], batch: int = 1) -> float:
+        """Returns about how many bytes a run over the image in one piece takes."""
+        element = torch.empty((), dtype=self.dtype).element_size()
+        whole = max(stage.peak for stage in self._plans[0].stages)
+        return (whole + self._plans[0].maps) * size[0] * size[1] * batch * element
+
+    def say_once(self, rows: int) -> None:
+        """Says that memory ran out; once per engine."""
+        if not self._told:
+            logger.warning("out of memory: going on with strips of %d rows", rows)
+            self._told = True
+
+
+class _Run:
+    """One pass of one image (or batch) through the stages."""
+
+    def __init__(
+        self,
+        engine: StripEngine,
+        plan: Plan,
+        reads: Sequence[Read],
+        size: tuple[int, int],
+        sinks: Sequence[Sink],
+    ) -> None:
+        self.engine = engine
+        self.graph = plan.graph
+        self.plan = plan
+        self.height = size[0]
+        self.maps: dict[int, Rows] = {
+            v: Source(read) for v, read in zip(self.graph.inputs, reads, strict=True)
+        }
+        self.small: dict[int, Any] = {}  # values without rows
+        self.norms: dict[int, tuple[Tensor, Tensor]] = {}
+        self.sinks: dict[int, list[Sink]] = {}
+        for v, sink in zip(self.graph.outputs, sinks, strict=True):
+            self.sinks.setdefault(v, []).append(sink)
+
+    @torch.inference_mode()
+    def run(self, rows: Sequence[int]) -> None:
+        for index, stage in enumerate(self.plan.stages):
+            self._sweep(index, stage, rows[index])
+            for v, last in self.plan.until.items():
+                if last == index:
+                    self.maps.pop(v, None)
+
+    def _sweep(self, index: int, stage: Stage, rows: int) -> None:
+        graph = self.graph
+        gathered: dict[int, Moments | Mean] = {
+            n: Moments(graph.nodes[n]) if graph.nodes[n].rule.kind == "norm" else Mean()
+            for n in stage.statistics
+        }
+        for v in stage.keeps:
+            if v not in self.sinks or self.plan.until[v] < len(self.plan.stages):
+                value = graph.values[v]
+                assert value.rows_dim is not None
+                self.maps[v] = Map(value.rows_dim, value.factor)
+        ending = [v for v in stage.sources if self.plan.until[v] == index]
+        at = 0
+        end = _strips_end(self.height, stage.window)
+        while at < end:
+            try:
+                strip = _strip(at, rows, self.height, stage)
+                values = self._compute(stage, strip)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error) or rows <= 1:
+                    raise
+                rows = max(1, rows // 2)
+                self.engine.say_once(rows)
+                if self.engine.device.type == "cuda":
+                    torch.cuda.empty_cache()
+                continue
+            self._hand_over(stage, strip, values, gathered)
+            at = strip.next
+            for v in ending:
+                self.maps[v].release(strip.done)
+        for n, statistic in gathered.items():
+            node = graph.nodes[n]
+            if isinstance(statistic, Moments):
+                self.norms[n] = statistic.finish(self.engine.dtype)
+            else:
+                self.small[node.outputs[0]] = statistic.finish(self.engine.dtype)
+        for n in stage.after:
+            if graph.nodes[n].rule.kind != "mean":
+                self._call(graph.nodes[n], self.small)
+
+    def _compute(self, stage: Stage, strip: _Strip) -> dict[int, Tensor]:
+        """Runs a strip through a stage's nodes; returns the values that are wanted."""
+        env: dict[int, Any] = {v: self.maps[v].read(strip.spans) for v in stage.sources}
+        drops: dict[int, list[int]] = {}
+        for v, n in stage.last_use.items():
+            drops.setdefault(n, []).append(v)
+        for n in stage.nodes:
+            node = self.graph.nodes[n]
+            if node.rule.kind == "norm":
+                factor, summand = self.norms[n]
+                env[node.outputs[0]] = torch.addcmul(
+                    summand, env[node.inputs[0]], factor
+                )
+            elif node.rule.kind == "window":
+                env[node.outputs[0]] = self._windows(node, env, strip)
+            else:
+                self._call(node, env)
+            for v in drops.get(n, ()):
+                env.pop(v, None)
+        wanted = [*stage.keeps]
+        wanted += [self.graph.nodes[n].inputs[0] for n in stage.statistics]
+        return {v: self._cut(v, env[v], strip) for v in wanted}
+
+    def _cut(self, v: int, x: Tensor, strip: _Strip) -> Tensor:
+        """Takes the margins off."""
+        value = self.graph.values[v]
+        assert value.rows_dim is not None
+        start = (strip.own[0][0] - strip.spans[0][0]) * value.factor
+        length = sum(b - a for a, b in strip.own) * value.factor
+        return x.narrow(value.rows_dim, start, length)
+
+    def _call(self, node: Node, env: dict[int, Any]) -> None:
+        def fill(item: Any) -> Any:
+            if isinstance(item, Ref):
+                return env[item.value] if item.value in env else self.small[item.value]
+            if isinstance(item, (list, tuple)):
+                parts = [fill(part) for part in item]
+                return tuple(parts) if isinstance(item, tuple) else parts
+            return item
+
+        result = node.call(
+            *(fill(a) for a in node.args),
+            **{k: fill(v) for k, v in node.kwargs.items()},
+        )
+        made = result if node.many else [result]
+        env.update(zip(node.outputs, made, strict=True))
+
+    def _windows(self, node: Node, env: dict[int, Any], strip: _Strip) -> Tensor:
+        """Runs window attention on whole windows that lie in shifted order.
+
+        The module shifts by itself, so rows are shifted back before; where it treats
+        the image's last windows apart and these are not here, zeros stand for them.
+        """
+        rule, v = node.rule, node.inputs[0]
+        dim = self.graph.values[v].rows_dim
+        assert dim is not None
+        x: Tensor = env[v]
+        if not rule.shift:
+            self._call(node, env)
+            return env[node.outputs[0]]
+        rows = x.shape[dim]
+        split = strip.own[0][1] - strip.own[0][0] if strip.padded[2] else 0
+        between, behind = strip.padded[:2]
+        # Where the module treats the image's last windows apart, they must be there.
+        stand_ins = rule.window if rule.masked and not strip.wraps else 0
+
+        def zeros(length: int) -> Tensor:
+            shape = [length if d == dim else n for d, n in enumerate(x.shape)]
+            return x.new_zeros(shape)
+
+        parts = [
+            x.narrow(dim, 0, split),
+            zeros(between),
+            x.narrow(dim, split, rows - split),
+            zeros(behind + stand_ins),
+        ]
+        whole = torch.cat([part for part in parts if part.shape[dim]], dim)
+        shifted = {**env, v: torch.roll(whole, rule.shift, dim)}
+        self._call(node, shifted)
+        result = torch.roll(shifted[node.outputs[0]], -rule.shift, dim)
+        if not between:
+            return result.narrow(dim, 0, rows)
+        below = result.narrow(dim, split + between, rows - split)
+        return torch.cat((result.narrow(dim, 0, split), below), dim)
+
+    def _hand_over(
+        self,
+        stage: Stage,
+        strip: _Strip,
+        values: dict[int, Tensor],
+        gathered: dict[int, Moments | Mean],
+    ) -> None:
+        for n, statistic in gathered.items():
+            node = self.graph.nodes[n]
+            x = values[node.inputs[0]]
+            if isinstance(statistic, Moments):
+                statistic.add(x)
+            else:
+                env = {node.inputs[0]: x}
+                self._call(node, env)
+                dim = self.graph.values[node.inputs[0]].rows_dim
+                assert dim is not None
+                statistic.add(env[node.outputs[0]], x.shape[dim])
+        for v in stage.keeps:
+            start = 0
+            value = self.graph.values[v]
+            assert value.rows_dim is not None
+            for a, b in strip.own:
+                length = (b - a) * value.factor
+                rows = values[v].narrow(value.rows_dim, start, length)
+                start += length
+                for sink in self.sinks.get(v, ()):
+                    sink(a, b, rows)
+                if v in self.maps:
+                    kept = self.maps[v]
+                    assert isinstance(kept, Map)
+                    kept.add((a, b), rows)
+
+
+@dataclass(frozen=True)
+class _Strip:
+    """Which rows a strip makes and which it reads.
+
+    Attributes:
+        own: Rows that it makes; two spans where shifted windows wrap around.
+        spans: Rows that it reads, margins included.
+        next: Where the next strip starts.
+        done: Rows that no later strip of the stage reads.
+        wraps: Whether it holds the windows that the top and the bottom share.
+        padded: Rows of padding behind the first span and behind the second, and
+            whether rows from the bottom stand before them.
+    """
+
+    own: list[Span]
+    spans: list[Span]
+    next: int
+    done: list[Span]
+    wraps: bool = False
+    padded: tuple[int, int, bool] = (0, 0, False)
+
+
+def _strips_end(height: int, window: Rule | None) -> int:
+    """Returns where the last strip ends: shifted windows count padded rows."""
+    if window is None or not window.shift:
+        return height
+    return height + -height % window.window
+
+
+def _strip(at: int, rows: int, height: int, stage: Stage) -> _Strip:
+    """Returns the strip that starts at `at` (counted from the shift in windows)."""
+    if stage.window is None:
+        own = (at, min(at + rows, height))
+        low, high = max(0, at - stage.margin), min(height, own[1] + stage.margin)
+        done = [(0, max(0, own[1] - stage.margin))]
+        return _Strip([own], [(low, high)], own[1], done)
+    side, shift = stage.window.window, stage.window.shift
+    rows = max(side, rows // side * side)
+    if not shift:
+        own = (at, min(at + rows, height))
+        return _Strip([own], [own], own[1], [(0, own[1])])
+    whole = height + -height % side
+    stop = min(at + rows, whole)
+    # Rows of the padded image, from the shift on; what lies behind its end is the top.
+    first, last = at + shift, stop + shift
+    low, high = min(first, height), min(last, height)
+    between = max(0, min(last, whole) - max(first, height))
+    if last <= whole:
+        padded = (between, 0, True)
+        return _Strip(
+            [(low, high)], [(low, high)], stop, [(shift, high)], False, padded
+        )
+    top: Span = (0, min(last - whole, height))
+    spans: list[Span] = [(low, high), top] if low < high else [top]
+    padded = (between, max(0, last - whole - height), low < high)
+    return _Strip(spans, spans, stop, [(0, height)], True, padded)

@@ -1,0 +1,345 @@
+"""Strips give the whole image's result, for every network and any memory."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+import torch
+from common import image, randomise
+from spandrel import ImageModelDescriptor, ModelTiling, SizeRequirements
+from spandrel.architectures.Compact import CompactArch
+from spandrel.architectures.SwinIR import SwinIRArch
+from torch import nn
+
+import paragon_archs
+from paragon_archs.checkpoint import load_model, save_model
+from paragon_archs.cli.upscale import main
+from paragon_archs.fuse import fuse_model
+from paragon_archs.inference import Upscaler
+from paragon_archs.inference.memory import budget, free_memory, parse_memory
+from paragon_archs.inference.strips import StripEngine, UntraceableError
+from paragon_archs.inference.tiles import run_tiles
+
+# Depth does not change what an operation needs: two of each kind of block are enough.
+SHORT = {
+    "paragonsr": {"num_groups": 2, "num_blocks": 2},
+    "paragonsr2": {"num_groups": 2, "num_blocks": 2},
+    "fusionsr": {"embed_dim": 36, "depth": 3},
+    "resshuffle": {"num_residuals": 3},
+    "facesr": {},
+}
+
+
+def network(variant, scale, **overrides):
+    short = SHORT[variant.split("_")[0]]
+    model = paragon_archs.create(variant, scale, **{**short, **overrides})
+    return fuse_model(randomise(model))
+
+
+def in_strips(model, x, scale, bytes_):
+    """Returns the engine's result; -1 stands where it wrote nothing."""
+    engine = StripEngine(model, (x.shape[1],))
+    b, c, h, w = x.shape
+    out = torch.full((b, c, h * scale, w * scale), torch.nan)
+
+    def keep(low, high, rows):
+        assert torch.isnan(out[:, :, low * scale : high * scale]).all()
+        out[:, :, low * scale : high * scale] = rows
+
+    engine.run([lambda a, b: x[:, :, a:b]], (h, w), [keep], bytes_, batch=b)
+    return out
+
+
+def assert_same(got, wanted):
+    error = (got - wanted).abs()
+    assert error.max() <= 1 / 255
+    assert error.median() < 1e-5
+    spread = wanted.max() - wanted.min()
+    assert error.max() <= 2e-6 * spread  # what rounding explains
+
+
+@pytest.mark.parametrize("variant", list(paragon_archs.variants()))
+def test_strips_are_exact(variant):
+    model = network(variant, 2)
+    for size, bytes_ in (((70, 45), 0), ((50, 16), 2e6), ((3, 5), 0)):
+        x = image(1, 3, *size)
+        with torch.inference_mode():
+            wanted = model(x)
+        assert_same(in_strips(model, x, 2, bytes_), wanted)
+
+
+@pytest.mark.parametrize("scale", [1, 3, 4, 8])
+@pytest.mark.parametrize("variant", ["paragonsr_nano", "paragonsr2_photo", "facesr"])
+def test_other_scales(variant, scale):
+    model = network(variant, scale)
+    x = image(2, 3, 37, 20)
+    with torch.inference_mode():
+        wanted = model(x)
+    assert_same(in_strips(model, x, scale, 0), wanted)
+
+
+@pytest.mark.parametrize("height", [15, 16, 17, 24, 31, 32, 40])
+@pytest.mark.parametrize("variant", ["paragonsr2_photo", "fusionsr"])
+def test_windows_at_every_remainder(variant, height):
+    overrides = {"num_groups": 1} if variant != "fusionsr" else {}
+    model = network(variant, 2, **overrides)
+    x = image(1, 3, height, 19)
+    with torch.inference_mode():
+        wanted = model(x)
+    assert_same(in_strips(model, x, 2, 0), wanted)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [{"base_kernel": "mks2021"}, {"export_safe": True}, {"attention_mode": None}],
+    ids=str,
+)
+def test_options_of_paragonsr2(overrides):
+    model = network("paragonsr2_photo", 2, **overrides)
+    x = image(1, 3, 41, 18)
+    with torch.inference_mode():
+        wanted = model(x)
+    assert_same(in_strips(model, x, 2, 0), wanted)
+
+
+def test_narrow_margins_and_single_sweep_agree():
+    """A deep local network: one sweep where memory allows, several where not."""
+    model = network("resshuffle", 2, num_residuals=8)
+    engine = StripEngine(model)
+    x = image(1, 3, 60, 12)
+    with torch.inference_mode():
+        wanted = model(x)
+    sweeps = set()
+    for plan in engine._plans:
+        sweeps.add(len(plan.stages))
+        engine_of_one = StripEngine.__new__(StripEngine)
+        engine_of_one.__dict__ = {**engine.__dict__, "_plans": [plan]}
+        out = torch.zeros_like(wanted)
+
+        def keep(low, high, rows, out=out):
+            out[:, :, low * 2 : high * 2] = rows
+
+        engine_of_one.run([lambda a, b: x[:, :, a:b]], (60, 12), [keep], 0)
+        assert_same(out, wanted)
+    assert len(sweeps) > 2
+
+
+class Peeking(nn.Module):
+    """Looks at the whole column through a cumulative sum."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 3, padding=1)
+
+    def forward(self, x):
+        return self.conv(x).cumsum(2)
+
+
+class Growing(Peeking):
+    """Computes differently on higher images."""
+
+    def forward(self, x):
+        return self.conv(x) * (x.shape[2] / 50)
+
+
+@pytest.mark.parametrize("kind", [Peeking, Growing])
+def test_what_cannot_be_followed_is_refused(kind):
+    with pytest.raises(UntraceableError):
+        StripEngine(kind().eval())
+
+
+def test_upscaler_gives_the_same_at_any_memory(tmp_path):
+    model = randomise(paragon_archs.create("paragonsr_nano", 2, **SHORT["paragonsr"]))
+    file = tmp_path / "m.safetensors"
+    save_model(model, file, {})
+    rng = np.random.default_rng(0)
+    array = rng.integers(0, 256, (90, 64, 4), dtype=np.uint8)
+    whole = Upscaler(file, "cpu").image(array)
+    bounded = Upscaler(file, "cpu", memory="1M").image(array)
+    assert np.abs(whole.astype(int) - bounded).max() <= 1
+    assert (whole != bounded).mean() < 0.001
+
+
+def test_little_memory_is_said(tmp_path, caplog):
+    file = tmp_path / "m.safetensors"
+    save_model(paragon_archs.create("paragonsr_nano", 2), file, {})
+    with caplog.at_level(logging.WARNING):
+        Upscaler(file, "cpu", memory="1M").image(np.zeros((40, 30, 3), np.uint8))
+    assert "as little as possible" in caplog.text
+
+
+def foreign(network, architecture, scale):
+    return ImageModelDescriptor(
+        network,
+        network.state_dict(),
+        architecture=architecture,
+        purpose="SR",
+        tags=[],
+        supports_half=True,
+        supports_bfloat16=True,
+        scale=scale,
+        input_channels=3,
+        output_channels=3,
+        size_requirements=SizeRequirements(),
+        tiling=ModelTiling.SUPPORTED,
+    )
+
+
+def test_foreign_networks_that_can_be_followed_are_exact(tmp_path):
+    from spandrel.architectures.Compact.__arch.SRVGG import SRVGGNetCompact
+
+    net = randomise(SRVGGNetCompact(num_feat=8, num_conv=3, upscale=2))
+    torch.save(net.state_dict(), tmp_path / "compact.pth")
+    assert isinstance(load_model(tmp_path / "compact.pth").architecture, CompactArch)
+    array = np.random.default_rng(0).integers(0, 256, (80, 50, 3), dtype=np.uint8)
+    whole = Upscaler(tmp_path / "compact.pth", "cpu").image(array)
+    bounded = Upscaler(tmp_path / "compact.pth", "cpu", memory="1M").image(array)
+    assert np.abs(whole.astype(int) - bounded).max() <= 1
+
+
+def test_other_foreign_networks_run_in_tiles_and_the_log_says_so(caplog):
+    from spandrel.architectures.SwinIR.__arch.SwinIR import SwinIR
+
+    net = SwinIR(
+        img_size=16,
+        embed_dim=12,
+        depths=[2],
+        num_heads=[2],
+        window_size=8,
+        mlp_ratio=2,
+        upscale=2,
+        upsampler="pixelshuffledirect",
+    )
+    upscaler = Upscaler(foreign(net.eval(), SwinIRArch(), 2), "cpu", memory="1M")
+    array = np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8)
+    with caplog.at_level(logging.WARNING):
+        out = upscaler.image(array)
+    assert out.shape == (140, 180, 3)
+    assert "tiles" in caplog.text
+
+
+@pytest.mark.parametrize("size", [(33, 70), (64, 64), (100, 41)])
+def test_tiles_of_a_local_function_have_no_seams(size):
+    conv = nn.Conv2d(3, 12, 5, padding=2)
+    net = nn.Sequential(conv, nn.PixelShuffle(2)).eval()
+    x = image(1, 3, *size)
+    with torch.inference_mode():
+        wanted = net(x)
+        got = torch.full_like(wanted, torch.nan)
+
+        def keep(low, high, rows):
+            assert torch.isnan(got[:, :, low * 2 : high * 2]).all()
+            got[:, :, low * 2 : high * 2] = rows
+
+        run_tiles(net, lambda a, b: x[:, :, a:b], size, 2, keep, tile=32, halo=8)
+    torch.testing.assert_close(got, wanted, rtol=0, atol=1e-5)
+
+
+def test_out_of_memory_halves_the_strips_and_goes_on(tmp_path):
+    """A real shortage: the process may not map more than it has, plus a little."""
+    script = textwrap.dedent(
+        """
+        import logging, resource, sys
+        import torch
+        import paragon_archs
+        from paragon_archs.inference.strips import StripEngine
+        logging.basicConfig(format="%(message)s")
+        torch.set_num_threads(1)
+        torch.manual_seed(0)
+        model = paragon_archs.create("paragonsr2_realtime", 2).eval()
+        x = torch.rand(1, 3, 900, 400)
+        wanted = model.requires_grad_(False)(x)
+        got = torch.zeros_like(wanted)
+        def keep(low, high, rows):
+            got[:, :, low * 2 : high * 2] = rows
+        engine = StripEngine(model)
+        used = int(open("/proc/self/statm").read().split()[0]) * 4096
+        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+        resource.setrlimit(resource.RLIMIT_AS, (used + 100 * 2**20, hard))
+        engine.run([lambda a, b: x[:, :, a:b]], (900, 400), [keep], 1e10)
+        resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
+        print(float((got - wanted).abs().max()))
+        """
+    )
+    if not sys.platform.startswith("linux"):
+        pytest.skip("limits on address space are Linux's")
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PYTHONPATH": ":".join(sys.path), "MALLOC_TRIM_THRESHOLD_": "0"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) <= 1e-5
+    assert done.stderr.count("out of memory") == 1
+
+
+def test_overflow_in_half_precision_is_computed_again(tmp_path, caplog):
+    model = paragon_archs.create("paragonsr_nano", 2, num_groups=1, num_blocks=1)
+    state = randomise(model).state_dict()
+    state["conv_fuse.weight"] *= 1e6
+    state["conv_fuse.bias"] *= 1e6
+    state["upsampler.0.weight"] /= 1e6
+    save_model_of(state, model, tmp_path / "m.safetensors")
+    array = np.random.default_rng(0).integers(0, 256, (12, 10, 3), dtype=np.uint8)
+    wanted = Upscaler(tmp_path / "m.safetensors", "cpu", dtype="fp32").image(array)
+    with caplog.at_level(logging.WARNING):
+        got = Upscaler(tmp_path / "m.safetensors", "cpu", dtype="fp16").image(array)
+    assert "again in float32" in caplog.text
+    assert np.abs(got.astype(int) - wanted).max() <= 2
+
+
+def save_model_of(state, model, file):
+    model.load_state_dict(state)
+    save_model(model, file, {})
+
+
+def test_weights_that_give_no_numbers_write_nothing(tmp_path, capsys):
+    model = paragon_archs.create("paragonsr_nano", 2, num_groups=1, num_blocks=1)
+    nn.init.constant_(model.get_parameter("conv_out.weight"), 3e38)
+    save_model(model, tmp_path / "m.safetensors", {})
+    from PIL import Image
+
+    Image.new("RGB", (8, 8), "white").save(tmp_path / "in.png")
+    model = tmp_path / "m.safetensors"
+    out = tmp_path / "out.png"
+    code = main([str(tmp_path / "in.png"), "-o", str(out), "--model", str(model)])
+    assert code == 1
+    assert not out.exists()
+    assert "finite" in capsys.readouterr().err
+
+
+def test_self_ensemble_is_the_mean_of_eight(tmp_path):
+    model = randomise(
+        paragon_archs.create("paragonsr_nano", 2, num_groups=1, num_blocks=1)
+    )
+    save_model(model, tmp_path / "m.safetensors", {})
+    x = image(1, 3, 9, 12)
+    array = x[0].permute(1, 2, 0).numpy()
+    got = Upscaler(tmp_path / "m.safetensors", "cpu", tta=True).image(array)
+    total = torch.zeros(1, 3, 18, 24)
+    with torch.inference_mode():
+        for flips in ([], [2], [3], [2, 3]):
+            total += model(x.flip(flips)).flip(flips)
+            turned = x.transpose(2, 3).flip(flips)
+            total += model(turned).flip(flips).transpose(2, 3)
+    wanted = (total / 8).clamp(0, 1)[0].permute(1, 2, 0).numpy()
+    np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-5)
+
+
+def test_memory_is_read_as_people_write_it():
+    assert parse_memory("auto") is None
+    assert parse_memory("4G") == 4 * 2**30
+    assert parse_memory("1.5 gib") == 1.5 * 2**30
+    assert parse_memory("800MB") == 800 * 2**20
+    for wrong in ("", "4X", "-1G", "0", "much"):
+        with pytest.raises(ValueError, match="--memory"):
+            parse_memory(wrong)
+    assert 0 < free_memory()
+    assert budget(2**40, torch.device("cpu")) > 2**39
