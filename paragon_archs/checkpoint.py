@@ -26,6 +26,7 @@ from .utils.files import atomic_write
 PICKLES = (".pth", ".pt", ".ckpt", ".tar", ".state")
 """Extensions that hold a pickle; `.pth.tar` ends in one of them too."""
 
+_COMPILED = "_orig_mod."
 _TEMPORARY = "Use a .safetensors or a .pth file."
 
 
@@ -68,7 +69,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
             f"Expected the extension of a weight file to be .safetensors or one of "
             f"{', '.join(PICKLES)}, but got {str(file)!r}. {_TEMPORARY}"
         )
-    state = canonicalize_state_dict(content) if isinstance(content, dict) else {}
+    state = unwrapped(content) if isinstance(content, dict) else {}
     tensors = {k: v for k, v in state.items() if isinstance(v, Tensor)}
     if not tensors:
         raise ValueError(
@@ -76,6 +77,18 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
             f"tensors by name. {_TEMPORARY}"
         )
     return tensors
+
+
+def unwrapped(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns names and tensors without wrappers and without a common prefix.
+
+    As spandrel does it, and without the prefix that `torch.compile` leaves.
+    """
+    state = canonicalize_state_dict(dict(content))
+    while state and all(name.startswith(_COMPILED) for name in state):
+        bare = {name.removeprefix(_COMPILED): v for name, v in state.items()}
+        state = canonicalize_state_dict(bare)
+    return state
 
 
 def _read_pickle(file: Path) -> Any:
@@ -137,7 +150,7 @@ def load_model(
         state = read_state_dict(path_or_state_dict)
     else:
         name = "the state dict"
-        state = canonicalize_state_dict(dict(path_or_state_dict))
+        state = unwrapped(path_or_state_dict)
     architecture = find_architecture(state)
     try:
         if architecture is not None:

@@ -41,6 +41,11 @@ TRANSFER_MIX = -6.0
 MAX_SCALE = 8
 
 
+def residual_stream(x: Tensor) -> Tensor:
+    """Returns `x` in float32 if it is bfloat16, whose 8 bits round at every block."""
+    return x.float() if x.dtype == torch.bfloat16 else x
+
+
 class RCAChannelAttention(nn.Module):
     """x * (0.5 + 0.5 * sigmoid(fc(mean over the image))): never below a half."""
 
@@ -199,8 +204,10 @@ class SwinBlock(nn.Module):
         return x[:, :h, :w]
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self._attend(self.norm1(x))  # (B, H, W, D)
-        return x + self.mlp(self.norm2(x))
+        dtype = self.norm1.weight.dtype
+        x = residual_stream(x)  # (B, H, W, D)
+        x = x + self._attend(self.norm1(x.to(dtype)))
+        return x + self.mlp(self.norm2(x.to(dtype)))
 
 
 @ARCH_REGISTRY.register()
@@ -276,7 +283,8 @@ class FusionSR(nn.Module):
         """Upscales (B, C, H, W) in [0, 1] to (B, C, H * scale, W * scale)."""
         shallow = self.conv_first(x)
         deep = self.body(shallow.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-        return self.upsample(self.feature_fusion(torch.cat((shallow, deep), 1)))
+        both = torch.cat((shallow, deep.to(shallow.dtype)), 1)
+        return self.upsample(self.feature_fusion(both))
 
 
 def transfer_baseline(

@@ -68,6 +68,11 @@ def widen(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
+def residual_stream(x: Tensor) -> Tensor:
+    """Returns `x` in float32 if it is bfloat16, whose 8 bits round at every block."""
+    return x.float() if x.dtype == torch.bfloat16 else x
+
+
 class SeparableFilter(nn.Module):
     """A fixed filter on each channel apart: horizontal, then vertical, zero padded."""
 
@@ -191,7 +196,7 @@ class RMSNorm2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         wide = widen(x)
         wide = wide * torch.rsqrt(wide.square().mean(1, keepdim=True) + self.eps)
-        return wide.to(x.dtype) * self.scale + self.bias
+        return wide.to(self.scale.dtype) * self.scale + self.bias
 
 
 class WindowAttention(nn.Module):
@@ -356,7 +361,7 @@ class PhotoBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.conv2(F.gelu(self.dw(self.conv1(self.norm(x)))))
-        x = self.scale(x, y)
+        x = self.scale(residual_stream(x), y)
         if self.has_attention:
             x = self.scale(x, self.attn(self.attn_norm(x)))
         return x
@@ -553,7 +558,8 @@ class ParagonSR2(nn.Module):
         features = self.conv_in(x)
         if prev_feat is not None:
             features = (1 - alpha) * features + alpha * prev_feat
-        detail = self.conv_out(self.up(self.conv_mid(self.body(features))))
+        deep = self.body(features).to(features.dtype)
+        detail = self.conv_out(self.up(self.conv_mid(deep)))
         out = self.base(x) + self.detail_gain * detail
         return (out, features) if feature_tap else out
 

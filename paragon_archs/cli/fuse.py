@@ -52,7 +52,7 @@ def _fuse(options: argparse.Namespace) -> int:
             "`paragon info` says what it is."
         )
     check_claims(source, options.variant, options.scale)
-    reading = architecture.read(architecture.canonical(state))
+    reading = architecture.inspect(state)
     if reading.form == "fused":
         raise ValueError(
             f"Expected a checkpoint in training form, but got {source!r}, which is "

@@ -31,7 +31,7 @@ def _show(file: str) -> int:
     assumed: dict[str, str] = {}
     hyperparameters: dict[str, object] = getattr(model, "hyperparameters", {})
     if architecture is not None:
-        reading = architecture.read(architecture.canonical(state))
+        reading = architecture.inspect(state)
         assumed = reading.assumed
         rows += [
             ("variant", architecture.variant(reading) or "none (free hyperparameters)"),

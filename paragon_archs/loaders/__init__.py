@@ -5,9 +5,19 @@ from __future__ import annotations
 from spandrel import MAIN_REGISTRY, ArchRegistry, ArchSupport
 
 from .base import PackArchitecture, Reading
+from .facesr import FaceSRArch
+from .fusionsr import FusionSRArch
 from .paragonsr import ParagonSRArch
+from .paragonsr2 import ParagonSR2Arch
+from .resshuffle import ResShuffleArch
 
-ARCHITECTURES: tuple[type[PackArchitecture], ...] = (ParagonSRArch,)
+ARCHITECTURES: tuple[type[PackArchitecture], ...] = (
+    ParagonSRArch,
+    ParagonSR2Arch,
+    FusionSRArch,
+    ResShuffleArch,
+    FaceSRArch,
+)
 
 PARAGON_REGISTRY = ArchRegistry()
 """The architectures of this pack alone, for those who keep their own registry."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import difflib
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,6 +37,21 @@ class Reading:
     assumed: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Traits:
+    """What a network supports.
+
+    Attributes:
+        half: Whether float16 stays finite and within 2% RMS of float32's spread.
+        bfloat16: The same of bfloat16.
+        tiling: Whether tiles with a margin give the whole image's picture.
+    """
+
+    half: bool = True
+    bfloat16: bool = True
+    tiling: ModelTiling = ModelTiling.SUPPORTED
+
+
 class PackArchitecture(Architecture[nn.Module]):
     """A spandrel architecture whose hyperparameters can be read, shown and overridden.
 
@@ -42,9 +60,8 @@ class PackArchitecture(Architecture[nn.Module]):
     """
 
     network: Callable[..., nn.Module]
-    supports_half: bool = True
-    supports_bfloat16: bool = True
-    tiling: ModelTiling = ModelTiling.SUPPORTED
+    initial: frozenset[str] = frozenset()
+    """Arguments that do not make the variant: training starts, or choices of use."""
 
     def read(self, state_dict: Mapping[str, Any]) -> Reading:
         """Reads the network's arguments off the tensors' names and shapes."""
@@ -54,13 +71,51 @@ class PackArchitecture(Architecture[nn.Module]):
         """Returns the state dict under today's names; older ones are renamed."""
         return state_dict
 
+    def traits(self, arguments: Mapping[str, Any]) -> Traits:
+        """Returns what the network with these arguments supports, as measured."""
+        return Traits()
+
     def variant(self, reading: Reading) -> str | None:
         """Returns the variant whose `VARIANTS` entry equals what was read, or None."""
         for name, arguments in variants().items():
+            shape = {k: v for k, v in arguments.items() if k not in self.initial}
             built_here = name.startswith(self.id.lower())
-            if built_here and arguments.items() <= reading.arguments.items():
+            if built_here and shape.items() <= reading.arguments.items():
                 return name
         return None
+
+    def overridden(
+        self, state_dict: StateDict, reading: Reading, overrides: Mapping[str, Any]
+    ) -> StateDict:
+        """Checks overrides against the weights; returns the weights to load.
+
+        Raises:
+            TypeError: when an override is no argument of the network.
+        """
+        for name in overrides:
+            if name not in reading.arguments:
+                near = difflib.get_close_matches(name, reading.arguments, n=2)
+                hint = f"Did you mean {' or '.join(near)}?" if near else "Leave it out."
+                raise TypeError(
+                    f"Expected overrides of {self.name} to be out of "
+                    f"{', '.join(reading.arguments)}, but got {name!r}. {hint}"
+                )
+        return state_dict
+
+    def inspect(self, state_dict: StateDict) -> Reading:
+        """Reads the arguments off a state dict of any supported layout.
+
+        Raises:
+            ValueError: when an entry that tells them is missing or misshapen.
+        """
+        try:
+            return self.read(self.canonical(state_dict))
+        except (LookupError, ValueError, TypeError, ZeroDivisionError) as error:
+            raise ValueError(
+                f"Expected the weights of {self.name} to tell its hyperparameters, but "
+                f"an entry is missing or misshapen ({error}). Check that the file is "
+                "whole and unedited."
+            ) from error
 
     def load(
         self, state_dict: StateDict, overrides: Mapping[str, Any] | None = None
@@ -71,9 +126,11 @@ class PackArchitecture(Architecture[nn.Module]):
             state_dict: Names and tensors, as spandrel hands them over.
             overrides: Arguments that replace what was read or assumed.
         """
+        reading = self.inspect(state_dict)
         state_dict = self.canonical(state_dict)
-        reading = self.read(state_dict)
+        state_dict = self.overridden(state_dict, reading, overrides or {})
         arguments = {**reading.arguments, **(overrides or {})}
+        traits = self.traits(arguments)
         model = self.network(**arguments)
         if reading.form == "fused":
             model = fuse_model(model)
@@ -84,13 +141,13 @@ class PackArchitecture(Architecture[nn.Module]):
             architecture=self,
             purpose="SR",
             tags=[*([variant] if variant else []), reading.form],
-            supports_half=self.supports_half,
-            supports_bfloat16=self.supports_bfloat16,
+            supports_half=traits.half,
+            supports_bfloat16=traits.bfloat16,
             scale=arguments["scale"],
             input_channels=arguments["in_chans"],
             output_channels=arguments["in_chans"],
-            size_requirements=SizeRequirements(),
-            tiling=self.tiling,
+            size_requirements=SizeRequirements(),  # each network pads by itself
+            tiling=traits.tiling,
         )
 
 
@@ -100,3 +157,26 @@ def ratio(part: int, whole: int, usual: float) -> float:
         return usual
     exact = part / whole
     return exact if int(whole * exact) == part else (part + 0.5) / whole
+
+
+def square_root(outer: int, inner: int) -> int:
+    """Returns r with `outer == inner * r * r`: a PixelShuffle factor.
+
+    Raises:
+        ValueError: when there is none.
+    """
+    root = math.isqrt(outer // inner)
+    if root < 1 or inner * root * root != outer:
+        raise ValueError(f"{outer} channels are no {inner} times a square")
+    return root
+
+
+def renamed(state_dict: StateDict, table: Sequence[tuple[str, str]]) -> StateDict:
+    """Returns a copy under new names: each regular expression in turn, on each name."""
+
+    def today(name: str) -> str:
+        for pattern, replacement in table:
+            name = re.sub(pattern, replacement, name)
+        return name
+
+    return {today(name): value for name, value in state_dict.items()}

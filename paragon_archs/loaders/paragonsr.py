@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +9,7 @@ from spandrel import ModelTiling
 from spandrel.util import KeyCondition, get_seq_len
 
 from ..archs.paragonsr_arch import ParagonSR
-from .base import PackArchitecture, Reading, ratio
+from .base import PackArchitecture, Reading, Traits, ratio, square_root
 
 _BLOCK = "body.0.blocks.0."
 
@@ -19,8 +18,6 @@ class ParagonSRArch(PackArchitecture):
     """ParagonSR; any counts of groups and blocks, scales 1 to 8, any channels."""
 
     network = ParagonSR
-    # Group norm over the whole image: a tile has other statistics than the picture.
-    tiling = ModelTiling.DISCOURAGED
 
     def __init__(self) -> None:
         mixer = f"{_BLOCK}transformer.spatial_mixer."
@@ -38,6 +35,10 @@ class ParagonSRArch(PackArchitecture):
             ),
         )
 
+    def traits(self, arguments: Mapping[str, Any]) -> Traits:
+        # Group norm over the whole image: a tile has other statistics than the picture.
+        return Traits(tiling=ModelTiling.DISCOURAGED)
+
     def read(self, state_dict: Mapping[str, Any]) -> Reading:
         num_feat, in_chans = state_dict["conv_in.weight"].shape[:2]
         hidden = state_dict[f"{_BLOCK}transformer.project_in_g.weight"].shape[0]
@@ -45,7 +46,7 @@ class ParagonSRArch(PackArchitecture):
         band = state_dict[f"{_BLOCK}context.dwconv_w.weight"]
         mixer = f"{_BLOCK}transformer.spatial_mixer."
         arguments = {
-            "scale": math.isqrt(state_dict["upsampler.0.weight"].shape[0] // num_feat),
+            "scale": square_root(state_dict["upsampler.0.weight"].shape[0], num_feat),
             "in_chans": in_chans,
             "num_feat": num_feat,
             "num_groups": get_seq_len(state_dict, "body"),
