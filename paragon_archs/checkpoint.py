@@ -252,10 +252,27 @@ def save_state_dict(
             f"Expected the output's extension to be .safetensors or .pth, but got "
             f"{str(file)!r}. {_TEMPORARY}"
         )
+    if file.suffix == ".pth":
+        write_pickle({"params": tensors, "metadata": dict(metadata)}, file)
+        return
+    # A tensor that shares memory with another cannot be stored; copies can.
+    copies = {k: v.clone() for k, v in tensors.items()}
     with atomic_write(file) as temporary:
-        if file.suffix == ".safetensors":
-            # A tensor that shares memory with another cannot be stored; copies can.
-            copies = {k: v.clone() for k, v in tensors.items()}
+        try:
             safetensors.torch.save_file(copies, temporary, dict(metadata))
-        else:
-            torch.save({"params": tensors, "metadata": dict(metadata)}, temporary)
+        except SafetensorError as error:  # what it raises when the disk is full
+            raise OSError(f"{str(file)!r} could not be written: {error}") from error
+
+
+def write_pickle(content: Any, path: str | Path) -> None:
+    """Writes tensors and plain containers as torch does; whole or not there.
+
+    Raises:
+        OSError: when the disk is full or the folder cannot be written.
+    """
+    with atomic_write(path) as temporary:
+        try:
+            torch.save(content, temporary)
+        except RuntimeError as error:  # what it raises when the disk is full
+            reason = str(error).split("\n")[0]
+            raise OSError(f"{str(path)!r} could not be written: {reason}") from error

@@ -18,13 +18,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _test(arguments: argparse.Namespace) -> int:
-    from ..models.testing import run_tests  # noqa: PLC0415 (starts the host)
+    from ..models.folders import close_log  # noqa: PLC0415 (starts the host)
+    from ..models.testing import run_tests  # noqa: PLC0415
 
     options = prepare(arguments, is_train=False, root=Path.cwd())
     try:
         return run_tests(arguments, options)
     finally:
         leave_processes()
+        close_log()
 
 
 if __name__ == "__main__":

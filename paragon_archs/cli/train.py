@@ -18,13 +18,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    from ..models.pipeline import Run  # noqa: PLC0415 (starts the host)
+    from ..models.folders import close_log  # noqa: PLC0415 (starts the host)
+    from ..models.pipeline import Run  # noqa: PLC0415
 
     options = prepare(arguments, is_train=True, root=Path.cwd())
     try:
         return Run(arguments, options).train()
     finally:
         leave_processes()
+        close_log()
 
 
 if __name__ == "__main__":

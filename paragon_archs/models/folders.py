@@ -32,11 +32,16 @@ def make_folders(opt: dict[str, Any], keep: bool) -> None:
             Path(path[key]).mkdir(parents=True, exist_ok=True)
 
 
-def open_log(opt: dict[str, Any], option_file: Path) -> None:
-    """Sends the host's log to the terminal and into the run's folder (rank 0 only)."""
-    for handler in list(logger.handlers):  # of an earlier run in this process
+def close_log() -> None:
+    """Ends a run's log."""
+    for handler in list(logger.handlers):
         logger.removeHandler(handler)
         handler.close()
+
+
+def open_log(opt: dict[str, Any], option_file: Path) -> None:
+    """Sends the host's log to the terminal and into the run's folder (rank 0 only)."""
+    close_log()  # of an earlier run in this process
     initialized_logger["basicsr"] = True  # the host shall not add its own
     logger.propagate = False
     form = logging.Formatter("%(asctime)s %(levelname)s: %(message)s")

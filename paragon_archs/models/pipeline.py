@@ -51,12 +51,15 @@ class Run:
         host.install()
         join(arguments, self.opt)
         self.folder = Path(self.opt["path"]["training_states"])
-        state = self.find_state()
+        damaged: list[str] = []
+        state = self.find_state(damaged)
         self.resumed = state is not None
         if self.opt["rank"] == 0:
             make_folders(self.opt, keep=self.resumed)
         together(self.opt)
         open_log(self.opt, options.file)
+        for problem in damaged:
+            logger.warning(problem)
         self.current_iter = int(state["iter"]) if state else 0
         self.build_data(state)
         self.build_model(state)
@@ -64,11 +67,14 @@ class Run:
 
     # Setting up ------------------------------------------------------------------
 
-    def find_state(self) -> dict[str, Any] | None:
-        """Returns the training state to go on from, or None for a fresh run."""
+    def find_state(self, damaged: list[str]) -> dict[str, Any] | None:
+        """Returns the training state to go on from, or None for a fresh run.
+
+        Sentences about states that are damaged are added to `damaged`.
+        """
         path = self.opt["path"]
         if self.opt["auto_resume"]:
-            found = newest_state(self.folder)
+            found = newest_state(self.folder, damaged)
             if found is not None:
                 path["resume_state"] = str(found[0])
                 return found[1]

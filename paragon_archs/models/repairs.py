@@ -21,9 +21,8 @@ from basicsr.models.base_model import BaseModel
 from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
-from ..checkpoint import find_architecture, read_state_dict
+from ..checkpoint import find_architecture, read_state_dict, write_pickle
 from ..config.errors import wrong
-from ..utils.files import atomic_write
 from .ema import follow_buffers, follow_weights
 from .optimizers import build_optimizer
 from .schedulers import build_scheduler, step_learning_rates
@@ -141,9 +140,8 @@ class Repaired(BaseModel):
         }
         if self.opt["rank"] == 0:
             name = "latest" if current_iter == -1 else current_iter
-            path = Path(self.opt["path"]["models"], f"{net_label}_{name}.pth")
-            with atomic_write(path) as temporary:
-                torch.save(states, temporary)
+            folder = Path(self.opt["path"]["models"])
+            write_pickle(states, folder / f"{net_label}_{name}.pth")
 
     def load_network(
         self,

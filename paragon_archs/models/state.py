@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import pickle
 import random
 from collections.abc import Mapping
@@ -13,11 +12,9 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from ..utils.files import atomic_write
+from ..checkpoint import write_pickle
 from .guard import all_finite
 from .repairs import TrainingError
-
-logger = logging.getLogger("basicsr")
 
 FORMAT = 1
 
@@ -85,8 +82,7 @@ def save_state(
                 f"Expected finite weights, but {name} holds others at iteration "
                 f"{current_iter}. No state was written; resume from the last one."
             )
-    with atomic_write(folder / f"{current_iter}.state") as temporary:
-        torch.save(state, temporary)
+    write_pickle(state, folder / f"{current_iter}.state")
 
 
 def list_states(folder: Path) -> list[Path]:
@@ -118,13 +114,21 @@ def read_state(path: Path) -> dict[str, Any]:
     return state
 
 
-def newest_state(folder: Path) -> tuple[Path, dict[str, Any]] | None:
-    """Returns the newest state that is whole; damaged ones are named and passed."""
+def newest_state(
+    folder: Path, passed_over: list[str] | None = None
+) -> tuple[Path, dict[str, Any]] | None:
+    """Returns the newest state that is whole, or None.
+
+    Args:
+        folder: `experiments/NAME/training_states`.
+        passed_over: Gets a sentence for every damaged state that was passed over.
+    """
     for path in list_states(folder):
         try:
             return path, read_state(path)
         except ValueError as error:
-            logger.warning("%s It is passed over.", error)
+            if passed_over is not None:
+                passed_over.append(f"{error} It is passed over.")
     return None
 
 
