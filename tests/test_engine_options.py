@@ -120,6 +120,11 @@ WRONG: dict[str, Wrong] = {
         [],
         ["'cut.state'", "cut off"],
     ),
+    "data_set": (
+        {"datasets:train:meta_info_file": "nothing.txt"},
+        [],
+        ["'few'", "it holds no images"],
+    ),
     "launcher": ({}, ["--launcher", "pytorch"], ["torchrun", "RANK"]),
 }
 WITHOUT_OPTIONS = {"no_file", "not_yaml", "not_text", "no_mapping"}
@@ -142,6 +147,7 @@ def test_wrong_options_give_one_sentence(
     shutil.copy("data/hr/0.png", "more/9.png")
     shutil.copytree("data/hr", "bad")
     Path("bad/0.png").write_bytes(b"no image")
+    Path("nothing.txt").write_text("")
     save_model(create("ParagonSR", 2, num_feat=16, num_groups=1), "other.safetensors")
     Path("cut.state").write_bytes(b"PK\x03\x04 cut off")
     changes, flags, parts = WRONG[message]
@@ -152,7 +158,7 @@ def test_wrong_options_give_one_sentence(
     assert sentences, errors
     for part in parts:
         assert any(part in sentence for sentence in sentences), (part, sentences)
-    if message not in ("network", "other_network"):
+    if message not in ("network", "other_network", "data_set"):
         assert not Path("experiments").exists()
 
 

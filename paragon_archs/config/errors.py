@@ -100,6 +100,7 @@ MESSAGES: dict[str, str] = {
         "{width}x{height} for an LR of {lr_width}x{lr_height} ({place}). Check scale "
         "and the two folders."
     ),
+    "data_set": "Expected the data set {name!r} to be usable, but: {problem}",
     # weights and states
     "no_weights": (
         "Expected {key!r} to be a weight file, but got {value!r}, which does not exist "

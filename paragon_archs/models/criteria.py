@@ -103,4 +103,4 @@ def _distinct(name: str, taken: Sequence[str]) -> str:
 
 def total_of(losses: Mapping[str, Tensor]) -> Tensor:
     """Returns the sum of all losses."""
-    return torch.stack([v.float().mean() for v in losses.values()]).sum()
+    return torch.stack([v.mean() for v in losses.values()]).sum()

@@ -147,7 +147,8 @@ class ParagonModel(Repaired):
         """
         with self.precision.autocast():
             output = self.net_g(lq)
-        self.output = output.float()
+        half = output.dtype in (torch.bfloat16, torch.float16)
+        self.output = output.float() if half else output
         if self.output.shape != gt.shape:
             raise ValueError(
                 f"Expected the network's output to have the shape of the HR images "

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from basicsr.data import build_dataloader, build_dataset
+from basicsr.data import build_dataloader
 from basicsr.utils.logger import init_wandb_logger
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
@@ -23,13 +23,13 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from ..config.check import has_base
 from ..config.errors import OptionError, wrong
 from ..config.loading import Options
-from ..data.stream import SampleStream, batches, preserved_rng, sort_paths
+from ..data.stream import SampleStream, batches, preserved_rng
 from ..utils.processes import any_process
 from ..utils.signals import StopRequest
 from . import host
 from .folders import make_folders, open_log
 from .repairs import TrainingError
-from .setup import build, join, together
+from .setup import build, build_set, join, together
 from .stages import read_stages
 from .state import newest_state, prune, read_state, save_state, set_rng_state
 from .stopping import build_stopping, new_bests
@@ -96,13 +96,7 @@ class Run:
         opt = self.opt
         self.val_loaders: list[Any] = []
         for section in opt["datasets"].values():
-            dataset = build_dataset(section)
-            sort_paths(dataset)
-            if len(dataset) == 0:
-                raise TrainingError(
-                    f"Expected the data set {section['name']!r} to hold images, but "
-                    "got none. Check its folders."
-                )
+            dataset = build_set(section)
             if section["phase"] == "train":
                 self.train_set, self.train_section = dataset, section
             elif section["phase"] == "val":
@@ -222,8 +216,13 @@ class Run:
         self.started, self.first_iter = time.time(), self.current_iter
         code = 0
         with StopRequest() as stop, self.progress() as bar:
-            if not self.finished():
-                code = self.loop(stop, bar)
+            try:
+                if not self.finished():
+                    code = self.loop(stop, bar)
+            except ValueError as error:
+                # A worker's error arrives with its traceback; the sentence is last.
+                text = str(error).strip().split("\n")[-1]
+                raise TrainingError(text.partition("Error: ")[2] or text) from error
         if code == 0:
             spent = datetime.timedelta(seconds=int(time.time() - self.started))
             logger.info("End of training after %s; saving the latest.", spent)

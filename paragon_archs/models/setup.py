@@ -6,10 +6,12 @@ import argparse
 from typing import Any
 
 import torch
+from basicsr.data import build_dataset
 from basicsr.models import build_model
 
 from ..config.errors import OptionError, wrong
 from ..config.loading import Options
+from ..data.stream import sort_paths
 from ..utils.processes import init_processes
 from .folders import seed_all
 
@@ -34,6 +36,25 @@ def together(opt: dict[str, Any]) -> None:
     """Waits for the other processes."""
     if opt["dist"]:
         torch.distributed.barrier()
+
+
+def build_set(section: dict[str, Any]) -> Any:
+    """Builds one data set, its files in an order that no file system decides.
+
+    Raises:
+        OptionError: when its files are not what its section says.
+    """
+    try:
+        dataset = build_dataset(section)
+    except OptionError:
+        raise
+    except (ValueError, OSError, AssertionError) as error:
+        # The host's messages name neither the set nor what to do.
+        raise wrong("data_set", name=section["name"], problem=error) from error
+    sort_paths(dataset)
+    if len(dataset) == 0:
+        raise wrong("data_set", name=section["name"], problem="it holds no images")
+    return dataset
 
 
 def build(options: Options) -> Any:

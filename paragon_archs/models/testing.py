@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import logging
 
-from basicsr.data import build_dataloader, build_dataset
+from basicsr.data import build_dataloader
 
 from ..config.loading import Options
-from ..data.stream import sort_paths
 from . import host
 from .folders import make_folders, open_log
-from .setup import build, join, together
+from .setup import build, build_set, join, together
 
 logger = logging.getLogger("basicsr")
 
@@ -34,8 +33,7 @@ def run_tests(arguments: argparse.Namespace, options: Options) -> int:
     for section in opt["datasets"].values():
         if section["phase"] == "train":
             continue
-        dataset = build_dataset(section)
-        sort_paths(dataset)
+        dataset = build_set(section)
         logger.info("Test set %s: %d images.", section["name"], len(dataset))
         loaders.append(build_dataloader(dataset, section, sampler=None))
     model = build(options)
