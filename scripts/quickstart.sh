@@ -15,7 +15,7 @@ if host_installs; then
 else
   echo
   echo "BasicSR cannot be installed on Python 3.13, so training is skipped: the checkpoint of a former run, which comes along, is used."
-  checkpoint=paragon_archs/weights/paragonsr_nano_x2.safetensors
+  checkpoint=paragon_archs/weights/quickstart/paragonsr_nano_x2.safetensors
 fi
 run paragon fuse "$checkpoint" --output quickstart/fused.safetensors --overwrite
 run paragon export quickstart/fused.safetensors --output quickstart/fused.onnx --overwrite
