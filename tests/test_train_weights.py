@@ -19,6 +19,7 @@ from torch import nn
 from paragon_archs import create
 from paragon_archs.checkpoint import read_state_dict
 from paragon_archs.cli.train_weights import main as train_weights
+from paragon_archs.evaluation.measures import shave
 from paragon_archs.evaluation.plots import Series, chart
 from paragon_archs.utils.resize import imresize
 from paragon_archs.weights.recipes import RECIPES, Recipe
@@ -161,6 +162,43 @@ def test_a_run_learns_and_resumes_to_the_bit(folder, tmp_path):
     for change in ({"iterations": 60}, {"lr": 1.0}):
         with pytest.raises(ValueError, match=f"another {next(iter(change))}"):
             Run(small(**change), [folder], [folder], tmp_path / "cut", choose_every=3)
+
+
+@pytest.mark.parametrize("variant", ["paragonsr2_realtime", "paragonsr_nano"])
+def test_fitted_head_is_the_best_for_its_features(folder, variant):
+    model = randomise(create(variant, 2))
+    form = TrainingForm(model)
+    pool = Pool(sorted(folder.iterdir()), 2, (1.0,), 20, form.base)
+    crops = [pool.draw(np.random.default_rng(i), 4, 20) for i in range(6)]
+
+    def error() -> float:
+        with torch.no_grad():
+            gaps = [shave(form(x) - y, 4).square().mean().item() for x, y in crops]
+        return sum(gaps) / len(gaps)
+
+    form.fit_head(crops)
+    best = error()
+    assert best < sum(y.square().mean().item() for _, y in crops) / len(crops)
+    generator = torch.Generator().manual_seed(0)
+    up = next(iter(form.up.children())).weight  # type: ignore[union-attr]
+    assert isinstance(up, nn.Parameter)
+    for _ in range(5):
+        nudge = 1e-3 * torch.randn(up.shape, generator=generator)
+        with torch.no_grad():
+            up.add_(nudge)
+        assert error() > best
+        with torch.no_grad():
+            up.sub_(nudge)
+
+
+def test_a_run_starts_from_another(folder, tmp_path):
+    first = Run(small(iterations=4), [folder], [folder], tmp_path / small().name)
+    first.measure(0.0)
+    recipe = small(scale=4, patch=8, late_patch=8, start=small().name)
+    second = Run(recipe, [folder], [folder], tmp_path / recipe.name)
+    for name, weight in first.average.items():
+        if name.startswith(("conv_in", "body", "conv_mid")):
+            assert torch.equal(second.average[name], weight), name
 
 
 def test_sigterm_saves_and_the_command_continues(folder, tmp_path, capsys, monkeypatch):

@@ -29,6 +29,8 @@ class Recipe:
         seed: Of weights, crops and flips.
         gamma: Where the layer scales start. The published 1e-5 is for deep networks;
             small ones lose their first thousands of steps to it.
+        start: The model of this table whose weights a run begins with, wherever names
+            and shapes agree; the head is then fitted by least squares. Empty for none.
         overrides: Arguments of the network that differ from the variant's.
     """
 
@@ -46,6 +48,7 @@ class Recipe:
     shrink: tuple[float, ...] = (1.0, 0.6)
     seed: int = 0
     gamma: float = 0.2
+    start: str = ""
     overrides: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -68,7 +71,15 @@ RECIPES = {
     recipe.name: recipe
     for recipe in (
         Recipe("paragonsr2_realtime", 2, 40_000, overrides=_SHARP),
-        Recipe("paragonsr2_realtime", 4, 40_000, overrides=_SHARP, **_X4),
+        Recipe(
+            "paragonsr2_realtime",
+            4,
+            6_000,
+            decay=0.5,
+            start="paragonsr2_realtime_x2",
+            overrides=_SHARP,
+            **_X4,
+        ),
         Recipe("paragonsr2_stream", 2, 100_000, overrides=_SHARP),
         Recipe("paragonsr2_stream", 4, 100_000, overrides=_SHARP, **_X4),
         Recipe("paragonsr_nano", 4, 100_000, **_X4),

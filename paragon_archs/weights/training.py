@@ -15,7 +15,7 @@ import logging
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..archs import create
-from ..checkpoint import save_model
+from ..checkpoint import read_state_dict, save_model
 from ..evaluation.measures import luma, psnr, quantise, shave
 from ..evaluation.quality import (
     EXTENSIONS,
@@ -35,6 +35,7 @@ from ..evaluation.quality import (
 )
 from ..utils.files import atomic_write
 from ..utils.resize import imresize
+from . import resolve
 from .recipes import Recipe
 from .soap import SOAP
 
@@ -181,6 +182,11 @@ class TrainingForm(nn.Module):
         """What the network adds its residual to."""
         return self.model.base if self.has_base else None
 
+    @property
+    def up(self) -> nn.Module:
+        """The convolution and the pixel shuffle of the head."""
+        return self.model.up if self.has_base else self.model.upsampler
+
     def weights(self) -> Iterator[nn.Parameter]:
         """Yields what is trained."""
         return (p for p in self.model.parameters() if p.requires_grad)
@@ -188,15 +194,53 @@ class TrainingForm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Returns what the network adds to its base path (or its whole output)."""
         m = self.model
-        shallow = m.conv_in(x)
-        if self.has_base:
-            features, up = m.conv_mid(m.body(shallow)), m.up
-        else:
-            features, up = m.conv_fuse(m.body(shallow)) + shallow, m.upsampler
-        weight, bias = merged_head(up, m.conv_out, shallow.shape[1], m.scale)
+        features = self.features(x)
+        weight, bias = merged_head(self.up, m.conv_out, features.shape[1], m.scale)
         if self.has_base:
             weight, bias = weight * m.detail_gain, bias * m.detail_gain
         return F.pixel_shuffle(F.conv2d(features, weight, bias, padding=2), m.scale)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Returns what the head sees, (B, F, H, W)."""
+        m = self.model
+        shallow = m.conv_in(x)
+        deep = m.body(shallow)
+        return m.conv_mid(deep) if self.has_base else m.conv_fuse(deep) + shallow
+
+    @torch.no_grad()
+    def fit_head(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Gives the head the least-squares answer for the features as they are.
+
+        `conv_out` then passes the first channels on, so that `up` alone is a linear
+        regression of the target's pixels on 3 x 3 features; the other channels of `up`
+        keep their random weights, which `conv_out` has to find a use for.
+
+        Args:
+            batches: (input, target) crops; some hundred thousand pixels altogether.
+        """
+        m = self.model
+        gram = moment = torch.zeros(())
+        for x, target in batches:
+            # Without the border, where padding is not what a whole image has.
+            f = shave(self.features(x), MARGIN - 1)
+            wanted = shave(F.pixel_unshuffle(target, m.scale), MARGIN)
+            columns = F.unfold(f, 3).transpose(1, 2).flatten(0, 1).double()
+            columns = F.pad(columns, (0, 1), value=1.0)  # the bias
+            goals = wanted.permute(0, 2, 3, 1).flatten(0, 2).double()
+            gram = gram + columns.mT @ columns
+            moment = moment + columns.mT @ goals
+        ridge = 1e-7 * gram.diagonal().mean() * torch.eye(len(gram)).to(gram)
+        solution = torch.linalg.solve(gram + ridge, moment).mT  # (3 s^2, 9 F + 1)
+        if self.has_base:
+            solution = solution / m.detail_gain
+        convolution: Any = next(iter(self.up.children()))
+        rows = len(solution)
+        convolution.weight[:rows] = solution[:, :-1].view_as(convolution.weight[:rows])
+        convolution.bias[:rows] = solution[:, -1]
+        m.conv_out.weight.zero_()
+        m.conv_out.bias.zero_()
+        for channel in range(m.conv_out.out_channels):
+            m.conv_out.weight[channel, channel, 1, 1] = 1
 
 
 def _loss(error: Tensor, squared: bool, luma_weight: float) -> Tensor:
@@ -271,6 +315,8 @@ class Run:
         ]
         self.form = form.to(self.device).to(memory_format=torch.channels_last)
         self.model.train()
+        if recipe.start:
+            self._start()
         self.average = {k: v.detach().clone() for k, v in self._weights()}
         self.optimizer = SOAP(form.weights())
         self.rng = np.random.default_rng(recipe.seed)
@@ -281,13 +327,33 @@ class Run:
         if (self.folder / "state.pt").is_file():
             self._load()
 
+    def _start(self) -> None:
+        """Takes over the weights of `recipe.start`, trained beside or shipped."""
+        start = self.recipe.start
+        beside = self.folder.parent / start / f"{start}.safetensors"
+        told = read_state_dict(resolve(beside if beside.is_file() else start))
+        with torch.no_grad():
+            for name, weight in self._weights():
+                if name in told and told[name].shape == weight.shape:
+                    weight.copy_(told[name])
+        rng = np.random.default_rng(self.recipe.seed)
+        crops = (self._crops(rng, 16, self.recipe.patch) for _ in range(24))
+        self.form.fit_head(crops)
+
+    def _crops(
+        self, rng: np.random.Generator, batch: int, patch: int
+    ) -> tuple[Tensor, Tensor]:
+        x, target = self.pool.draw(rng, batch, patch)
+        x = x.to(self.device, memory_format=torch.channels_last)
+        return x, target.to(self.device)
+
     def _weights(self) -> Iterator[tuple[str, Tensor]]:
         return ((k, p) for k, p in self.model.named_parameters() if p.requires_grad)
 
     def _load(self) -> None:
         state = torch.load(self.folder / "state.pt", weights_only=True)
         told, own = state["recipe"], self.recipe.as_dict()
-        wrong = sorted(k for k in own if told.get(k) != own[k])
+        wrong = sorted(k for k in own if told.get(k, "") != own[k])
         level = state["step"] <= told["iterations"] * (1 - told["decay"])
         if level and state["step"] <= own["iterations"] * (1 - own["decay"]):
             wrong = [k for k in wrong if k != "iterations"]
@@ -341,9 +407,8 @@ class Run:
         late = self.step >= recipe.iterations * (1 - recipe.decay)
         batch = recipe.late_batch if late else recipe.batch
         patch = recipe.late_patch if late else recipe.patch
-        x, target = self.pool.draw(self.rng, batch, patch)
-        x = x.to(self.device, memory_format=torch.channels_last)
-        error = self.form(x) - target.to(self.device)
+        x, target = self._crops(self.rng, batch, patch)
+        error = self.form(x) - target
         loss = _loss(shave(error, MARGIN * recipe.scale), late, recipe.luma)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
