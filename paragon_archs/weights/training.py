@@ -231,10 +231,14 @@ class TrainingForm(nn.Module):
             moment = moment + columns.mT @ goals
         ridge = 1e-7 * gram.diagonal().mean() * torch.eye(len(gram)).to(gram)
         solution = torch.linalg.solve(gram + ridge, moment).mT  # (3 s^2, 9 F + 1)
-        if self.has_base:
-            solution = solution / m.detail_gain
         convolution: Any = next(iter(self.up.children()))
         rows = len(solution)
+        if self.has_base:
+            # The gain takes the scale, so that the weights are as large as fresh ones:
+            # a step of the optimizer then means as much to them.
+            fresh = convolution.weight.std()
+            m.detail_gain.copy_(solution[:, :-1].std() / fresh)
+            solution = solution / m.detail_gain
         convolution.weight[:rows] = solution[:, :-1].view_as(convolution.weight[:rows])
         convolution.bias[:rows] = solution[:, -1]
         m.conv_out.weight.zero_()
