@@ -87,7 +87,7 @@ GAN = {
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    common.write_images(tmp_path / "data", count=4, side=48)
+    common.write_images(tmp_path / "data", count=4, side=80)
     return tmp_path
 
 
@@ -237,6 +237,7 @@ def test_what_cannot_train_is_said_before_the_first_iteration(here, capsys):
         "'train:gan_opt' to be given": {"train:gan_opt": ...},
         "out of d, d2, but got 'd3'": {"train:gan_weights": {"d3": 1.0}},
         "wants a multiple of 8": {"datasets:train:gt_size": 36},
+        "shrinks to 6": DEGRADED | {"datasets:train:crop_size": 40},
         "ema_decay over 0": {"train:ldl_opt": {"type": "L1Loss"}, "train:ema_decay": 0},
         "'train:optim_d' to be given": {"train:optim_d": ...},
     }
@@ -267,7 +268,7 @@ def test_ldl_and_the_hosts_losses_run(here):
 
 DEGRADED = {
     "datasets:train:type": "DegradedImageDataset",
-    "datasets:train:crop_size": 48,
+    "datasets:train:crop_size": 80,
     "degradation": {"queue_size": 4},
 }
 

@@ -260,3 +260,20 @@ def test_names_do_not_clash_with_the_hosts():
 
     for name in ("L1Loss", "CharbonnierLoss", "PerceptualLoss", "GANLoss"):
         assert LOSS_REGISTRY.get(name).__module__.startswith("basicsr.")
+
+
+def test_pyiqas_measures_as_validation_metrics(rng, offline):
+    pytest.importorskip("pyiqa")
+    from basicsr.metrics import calculate_metric
+
+    a, b = rng.integers(0, 256, (2, 24, 20, 3), dtype=np.uint8)
+    wanted = 10 * np.log10(
+        255**2 / np.mean((a[2:-2, 2:-2].astype(float) - b[2:-2, 2:-2]) ** 2)
+    )
+    options = {"type": "calculate_iqa", "metric": "psnr", "crop_border": 2}
+    got = calculate_metric({"img": a, "img2": b}, {**options, "better": "higher"})
+    assert got == pytest.approx(wanted, abs=1e-3)
+    grey = calculate_metric({"img": a[..., 0], "img2": b[..., 0]}, options)
+    assert 0 < grey < 20
+    with pytest.raises(ValueError, match="Leave it out of val:metrics"):
+        calculate_metric({"img": a, "img2": b}, {**options, "metric": "dists"})

@@ -19,6 +19,9 @@ from torch import Tensor
 from .host import dequeue_and_enqueue
 
 
+HALF_KERNEL = 10  # the blur mirrors as many pixels at each border
+
+
 @dataclass(frozen=True)
 class DegradedPairs:
     """A batch: the degraded side, and the targets of the losses and of the GAN."""
@@ -43,7 +46,11 @@ class Degradation:
             Real-ESRGAN options, under their names.
         scale: Upscaling factor.
         gt_size: Side of the crops that are trained on.
+        crop_size: Side of the crops that are degraded.
         device: Where it runs.
+
+    Raises:
+        ValueError: when the crops can shrink below what the blur kernels need.
     """
 
     is_train = True
@@ -57,8 +64,20 @@ class Degradation:
     queue_ptr: int
 
     def __init__(
-        self, options: Mapping[str, Any], scale: int, gt_size: int, device: torch.device
+        self,
+        options: Mapping[str, Any],
+        scale: int,
+        gt_size: int,
+        crop_size: int,
+        device: torch.device,
     ) -> None:
+        least = min(crop_size * min(1, options["resize_range"][0]), crop_size // scale)
+        if least <= HALF_KERNEL:
+            raise ValueError(
+                f"Expected crops to stay over {HALF_KERNEL} pixels while they are "
+                f"degraded, but got crop_size {crop_size}, which shrinks to {least:g}. "
+                "Raise crop_size, or the lower end of degradation:resize_range."
+            )
         self.opt = {**options, "scale": scale, "gt_size": gt_size}
         self.device = device
         self.queue_size = int(options["queue_size"])

@@ -21,6 +21,8 @@ from .paragon_model import ParagonModel
 
 logger = logging.getLogger("basicsr")
 
+HOST_CROP = 400  # of BasicSR's RealESRGANDataset, which has no key for it
+
 
 @MODEL_REGISTRY.register()
 class ParagonGANModel(ParagonModel):
@@ -119,8 +121,9 @@ class ParagonGANModel(ParagonModel):
                     "Expected degradation:gt_size for a data set without a gt_size, "
                     "but got none. Give the side of the crops to train on, as 256."
                 )
+            crop = self.opt["datasets"]["train"].get("crop_size") or HOST_CROP
             self.degradation = Degradation(
-                self.opt["degradation"], self.opt["scale"], size, self.device
+                self.opt["degradation"], self.opt["scale"], size, crop, self.device
             )
         super().init_training_settings()
         # Counted apart: a good step of the generator says nothing about these.
