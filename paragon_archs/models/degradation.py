@@ -18,7 +18,6 @@ from torch import Tensor
 
 from .host import dequeue_and_enqueue
 
-
 HALF_KERNEL = 10  # the blur mirrors as many pixels at each border
 
 
