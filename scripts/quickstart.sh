@@ -9,12 +9,12 @@ cd "$(dirname "$0")/.."
 make_environment train,onnx
 
 run paragon quickstart images --output quickstart/data --scale 2
-if host_installs; then
+if "$PY" -c 'import sys, paragon_archs; sys.exit(not paragon_archs.HAS_BASICSR)'; then
   run basicsr train -opt options/quickstart.yml
   checkpoint=experiments/quickstart/models/net_g_latest.safetensors
 else
   echo
-  echo "BasicSR cannot be installed on Python 3.13, so training is skipped: the checkpoint of a former run, which comes along, is used."
+  echo "BasicSR cannot be built on Python 3.13, so training is skipped: the checkpoint of a former run, which comes along, is used."
   checkpoint=paragon_archs/weights/quickstart/paragonsr_nano_x2.safetensors
 fi
 run paragon fuse "$checkpoint" --output quickstart/fused.safetensors --overwrite
