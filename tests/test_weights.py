@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from paragon_archs.checkpoint import load_model, read_metadata
+from paragon_archs.cli.upscale import main as upscale
 from paragon_archs.evaluation.measures import luma, psnr, quantise, shave
 from paragon_archs.evaluation.quality import crop_to_multiple, shrink_like_matlab
 from paragon_archs.utils.resize import imresize
@@ -75,3 +77,22 @@ def test_resolve_takes_names_and_paths(tmp_path):
     assert resolve(other) == other
     with pytest.raises(FileNotFoundError, match=f"Did you mean {name}"):
         resolve(name.replace("_", "-"))
+
+
+def test_upscale_uses_them_by_default_and_says_which(tmp_path, capsys):
+    source = tmp_path / "in.png"
+    Image.new("RGB", (12, 9), (200, 90, 30)).save(source)
+    for extra, name in (
+        ([], default(4)),
+        (["--scale", "2"], default(2)),
+        (["--model", default(2)], default(2)),
+    ):
+        out = tmp_path / f"{len(list(tmp_path.iterdir()))}.png"
+        assert upscale([str(source), "-o", str(out), "--device", "cpu", *extra]) == 0
+        assert (name in capsys.readouterr().out) == ("--model" not in extra)
+        scale = RECIPES[name].scale
+        with Image.open(out) as opened:
+            assert opened.size == (12 * scale, 9 * scale)
+    both = ["--model", default(2), "--scale", "2"]
+    assert upscale([str(source), "-o", str(tmp_path / "no.png"), *both]) == 2
+    assert "leave --scale out" in capsys.readouterr().err

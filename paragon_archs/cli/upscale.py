@@ -1,4 +1,4 @@
-"""`paragon upscale INPUT... -o OUT --model FILE`."""
+"""`paragon upscale INPUT... -o OUT [--model FILE]`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..weights import DEFAULTS, available, default, resolve
 from .common import EXIT_DONE, EXIT_FAILED, guarded, parser, set_up_logging
 
 
@@ -21,7 +22,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.add_argument(
         "-o", "--output", required=True, help="file (one image) or folder"
     )
-    arguments.add_argument("--model", required=True, help="weight file")
+    arguments.add_argument(
+        "--model",
+        help=f"weight file, or a shipped model: {', '.join(available())} "
+        f"(default: {', '.join(f'{m} for x{s}' for s, m in DEFAULTS.items())})",
+    )
+    arguments.add_argument(
+        "--scale", type=int, help="scale of the default model, without --model (4)"
+    )
     arguments.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")
     arguments.add_argument(
         "--dtype", default="auto", help="auto, fp32, fp16 or bf16 (auto)"
@@ -53,6 +61,15 @@ def _upscale(options: argparse.Namespace) -> int:
     )
     from ..inference.jobs import plan, run  # noqa: PLC0415
 
+    if options.model is not None and options.scale is not None:
+        raise ValueError(
+            f"Expected --scale without --model only, but got {options.model!r} and "
+            f"{options.scale}. A model tells its scale: leave --scale out."
+        )
+    model = options.model
+    if model is None:
+        model = default(4 if options.scale is None else options.scale)
+        print(f"model: {model} (shipped; --model takes another)")
     write = WriteOptions(options.quality, options.lossless, options.depth)
     jobs = plan(
         options.input,
@@ -62,7 +79,7 @@ def _upscale(options: argparse.Namespace) -> int:
         overwrite=options.overwrite,
     )
     upscaler = Upscaler(
-        options.model,
+        resolve(model),
         device=options.device,
         dtype=options.dtype,
         memory=options.memory,
