@@ -245,7 +245,10 @@ def _sdp_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def _flex_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Torch's flex attention; q, k, v and the result are (B, heads, N, D)."""
+    """Torch's flex attention; q, k, v and the result are (B, heads, N, D).
+
+    It is one fused kernel only inside `torch.compile`.
+    """
     try:
         from torch.nn.attention.flex_attention import (  # noqa: PLC0415 (new in 2.5)
             flex_attention,
@@ -253,7 +256,7 @@ def _flex_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
         attended = flex_attention(q, k, v)
     except (ImportError, RuntimeError, NotImplementedError, ValueError) as error:
-        raise RuntimeError(
+        raise ValueError(
             'Expected attention_mode="flex" where torch\'s flex attention runs, but '
             f"got {q.dtype} on {q.device} under torch {torch.__version__} "
             f'({str(error).splitlines()[0]}). Use "sdpa": it computes the same.'
