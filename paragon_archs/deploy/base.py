@@ -1,0 +1,79 @@
+"""What the deploy forms share: a network made of folded weights, used for inference."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .ops import HALVES, channels_last, fast
+
+logger = logging.getLogger(__name__)
+
+
+class Folded(nn.Module):
+    """A part whose weights are folded in float64 and kept in the network's dtype."""
+
+    def keep(self, name: str, value: Tensor, like: Tensor) -> None:
+        """Registers `value`, float64, in the dtype and on the device of `like`."""
+        self.register_buffer(name, value.to(like.device, like.dtype).contiguous())
+
+
+def exact(tensor: Tensor | None) -> Tensor:
+    """Returns a weight in float64 on the CPU, to fold with."""
+    assert tensor is not None
+    return tensor.detach().double().cpu()
+
+
+def column(values: Tensor) -> Tensor:
+    """Returns one value per channel (C) in a shape that scales (C, ...) kernels."""
+    return values.flatten().view(-1, 1, 1, 1)
+
+
+class DeployNetwork(nn.Module):
+    """A network in deploy form; a subclass writes `run`.
+
+    Attributes:
+        scale: Upscaling factor.
+        hyperparameters: Those of the network that it was made from.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.hyperparameters: dict[str, Any] = dict(vars(model)["hyperparameters"])
+        self.scale: int = self.hyperparameters["scale"]
+
+    def run(self, x: Tensor) -> Tensor:
+        """Upscales (B, C, H, W); B is 1 where `fast`."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Upscales (B, C, H, W) in [0, 1] to (B, C, H * scale, W * scale).
+
+        A result in half precision that is not finite is computed again in float32.
+        """
+        if fast(x):
+            images = [self.run(channels_last(image)) for image in x.split(1)]
+            return images[0] if len(images) == 1 else torch.cat(images)
+        y = self.run(x)
+        return y if self.trusted(y) else self.widened()(x.float()).to(x.dtype)
+
+    def trusted(self, y: Tensor) -> bool:
+        """Whether a result needs no second run in float32; says so if it does."""
+        if y.dtype not in HALVES or torch.compiler.is_compiling():
+            return True
+        if bool(torch.isfinite(y).all()):
+            return True
+        logger.warning(
+            "%s gave values that are not finite in %s; computed again in float32.",
+            type(self).__name__,
+            y.dtype,
+        )
+        return False
+
+    def widened(self) -> DeployNetwork:
+        """Returns a float32 copy."""
+        return copy.deepcopy(self).float()

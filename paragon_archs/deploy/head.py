@@ -1,0 +1,222 @@
+"""The merged head: conv_out(PixelShuffle(conv_up(x))) as one small convolution.
+
+Nothing non-linear stands between the two convolutions, so their composition is one
+linear map at low resolution. Seen from one low-resolution pixel its kernel is 5x5. Cut
+into cells that lie one high-resolution pixel up and to the left, every cell of a scale
+of 2 or more reads 4x4 pixels only: 16 taps instead of 25, for one more row and column
+of cells, which are cropped.
+
+`conv_out` pads the high-resolution image with zeros, while the merged kernel sees
+`conv_up` evaluated outside. That touches the outermost ring of one high-resolution
+pixel, depends on the outermost low-resolution rows and columns alone, and is
+subtracted exactly.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .ops import channels_last, conv, fast
+
+
+class MergedHead(nn.Module):
+    """`gain * conv_out(PixelShuffle(conv_up(x)))`, border included.
+
+    Args:
+        conv_up: 3x3, zero padded, F -> M * scale^2.
+        conv_out: 3x3, zero padded, M -> C.
+        scale: Upscaling factor.
+        gain: Factor on the result, folded in.
+    """
+
+    weight: Tensor  # (C * s * s, F, taps, taps)
+    bias: Tensor  # (C * s * s)
+
+    def __init__(
+        self, conv_up: nn.Conv2d, conv_out: nn.Conv2d, scale: int, gain: float = 1.0
+    ) -> None:
+        super().__init__()
+        self.scale = s = scale
+        self.offset = 0 if s == 1 else 1
+        like = conv_up.weight
+        up = conv_up.weight.detach().double().cpu()
+        f = up.shape[1]
+        up = up.view(-1, s, s, f, 3, 3)  # (M, row, column, F, 3, 3)
+        up_bias = _bias(conv_up).view(-1, s, s)
+        out = conv_out.weight.detach().double().cpu() * gain
+        self.channels = c = out.shape[0]
+
+        n = 5 if s == 1 else 4
+        weight = torch.zeros(c, s, s, f, n, n, dtype=torch.float64)
+        bias = (_bias(conv_out) * gain).view(c, 1, 1).repeat(1, s, s)
+        for i, di, row, sub_row in self._taps():
+            for j, dj, column, sub_column in self._taps():
+                tap = out[:, :, di, dj]  # (C, M)
+                kernel = up[:, sub_row, sub_column]  # (M, F, 3, 3)
+                weight[:, i, j, :, row : row + 3, column : column + 3] += torch.einsum(
+                    "cm,mfhw->cfhw", tap, kernel
+                )
+                bias[:, i, j] += tap @ up_bias[:, sub_row, sub_column]
+        self._keep("weight", weight.reshape(-1, f, n, n), like)
+        self._keep("bias", bias.flatten(), like)
+
+        # What conv_out would read outside: first index 0 above or left, 1 below or
+        # right; the sub-pixel that lies there, and the one row or column of conv_up's
+        # kernel that still touches the image.
+        sides = ((0, s - 1, 2), (2, 0, 0))
+        rows = torch.zeros(2, c, s, f, n, dtype=torch.float64)
+        columns = torch.zeros_like(rows)
+        row_bias = torch.zeros(2, c, s, dtype=torch.float64)
+        column_bias = torch.zeros_like(row_bias)
+        corners = torch.zeros(2, 2, c, f, dtype=torch.float64)
+        corner_bias = torch.zeros(2, 2, c, dtype=torch.float64)
+        for side, (d, sub, k) in enumerate(sides):
+            for i, di, at, along in self._taps():
+                rows[side, :, i, :, at : at + 3] += torch.einsum(
+                    "cm,mfw->cfw", out[:, :, d, di], up[:, sub, along, :, k]
+                )
+                row_bias[side, :, i] += out[:, :, d, di] @ up_bias[:, sub, along]
+                columns[side, :, i, :, at : at + 3] += torch.einsum(
+                    "cm,mfh->cfh", out[:, :, di, d], up[:, along, sub, :, :, k]
+                )
+                column_bias[side, :, i] += out[:, :, di, d] @ up_bias[:, along, sub]
+            for other, (e, sub_e, k_e) in enumerate(sides):
+                corners[side, other] = out[:, :, d, e] @ up[:, sub, sub_e, :, k, k_e]
+                corner_bias[side, other] = out[:, :, d, e] @ up_bias[:, sub, sub_e]
+        self._keep("rows", rows.view(2 * c * s, f, n), like)
+        self._keep("row_bias", row_bias.flatten(), like)
+        self._keep("columns", columns.view(2 * c * s, f, n), like)
+        self._keep("column_bias", column_bias.flatten(), like)
+        self._keep("corners", corners.view(4 * c, f), like)
+        self._keep("corner_bias", corner_bias.flatten(), like)
+
+    def _keep(self, name: str, value: Tensor, like: Tensor) -> None:
+        self.register_buffer(name, value.to(like.device, like.dtype).contiguous())
+
+    def _taps(self) -> list[tuple[int, int, int, int]]:
+        """Returns, along one side, (sub-pixel of a cell, tap of conv_out, first of the
+        three taps in the merged kernel, sub-pixel of conv_up that is read)."""
+        s = self.scale
+        return [
+            (i, d, (i - self.offset + d - 1) // s + 1, (i - self.offset + d - 1) % s)
+            for i in range(s)
+            for d in range(3)
+        ]
+
+    def forward(self, x: Tensor, base: Tensor | None = None) -> Tensor:
+        """Computes (B, C, H * s, W * s) from `x` (B, F, H, W).
+
+        Args:
+            x: Features.
+            base: Cells to add before they are shuffled, (B, C * s * s, H', W').
+        """
+        _, _, h, w = x.shape
+        cells = conv(x, self.weight, self.bias, 2, add=base)
+        out = self._shuffle(cells)
+        s, o = self.scale, self.offset
+        rows, columns, corners = self._ring(x)
+        if torch.compiler.is_compiling() and s > 1:
+            return _framed(out, rows, columns, corners)
+        out = out[:, :, o : o + s * h, o : o + s * w]
+        if torch.compiler.is_compiling():
+            return out - _map(rows, columns, corners, h, w)
+        out = out.contiguous()
+        out[:, :, 0] -= rows[:, 0]
+        out[:, :, -1] -= rows[:, 1]
+        out[:, :, :, 0] -= columns[:, 0]
+        out[:, :, :, -1] -= columns[:, 1]
+        # Each corner was taken off with its row and once more with its column.
+        for down in (0, 1):
+            for across in (0, 1):
+                out[:, :, -down, -across] += corners[:, down, across]
+        return out
+
+    def _shuffle(self, cells: Tensor) -> Tensor:
+        s = self.scale
+        if s == 1 or not fast(cells):
+            return F.pixel_shuffle(cells, s)
+        # Channels-last cells hold runs of s neighbours: moved as one wide element each.
+        b, _, h, w = cells.shape
+        lanes, wide = {0: (4, torch.complex128), 2: (2, torch.float64)}.get(
+            s % 4, (1, torch.float32)
+        )
+        runs = channels_last(cells).permute(0, 2, 3, 1).contiguous().view(wide)
+        runs = runs.view(b, h, w, self.channels, s, s // lanes)
+        runs = runs.permute(0, 3, 1, 4, 2, 5).contiguous()
+        return runs.view(torch.float32).view(b, self.channels, h * s, w * s)
+
+    def _ring(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns what to take off the outermost ring.
+
+        Rows (B, 2, C, W * s), columns (B, 2, C, H * s), and what is in both
+        (B, 2, 2, C).
+        """
+        b, f, h, w = x.shape
+        c, s, o = self.channels, self.scale, self.offset
+
+        def line(ends: Tensor, weight: Tensor, bias: Tensor, length: int) -> Tensor:
+            # (B, 2, F, L) -> (B, 2 * C * s, cells) -> (B, 2, C, cells * s)
+            y = F.conv1d(ends.flatten(1, 2), weight, bias, padding=2, groups=2)
+            y = y.view(b, 2, c, s, -1).transpose(3, 4).reshape(b, 2, c, -1)
+            return y[..., o : o + s * length]
+
+        ends = torch.stack((x[:, :, 0], x[:, :, -1]), 1)
+        rows = line(ends, self.rows, self.row_bias, w)
+        sides = torch.stack((x[:, :, :, 0], x[:, :, :, -1]), 1)
+        columns = line(sides, self.columns, self.column_bias, h)
+        tips = torch.stack((ends[..., 0], ends[..., -1]), 2)  # (B, 2, 2, F)
+        corners = torch.einsum(
+            "buvf,uvcf->buvc", tips, self.corners.view(2, 2, c, f)
+        ) + self.corner_bias.view(2, 2, c)
+        return rows, columns, corners
+
+
+def _framed(out: Tensor, rows: Tensor, columns: Tensor, corners: Tensor) -> Tensor:
+    """Puts the corrected ring around the inner pixels, without writing in place.
+
+    `out` is what the cells hold, at least one pixel more on every side.
+    """
+    height, width = columns.shape[-1], rows.shape[-1]
+    left = out[:, :, 2:height, 1:2] - columns[:, 0, :, 1:-1, None]
+    right = out[:, :, 2:height, width : width + 1] - columns[:, 1, :, 1:-1, None]
+    inner = torch.cat((left, out[:, :, 2:height, 2:width], right), 3)
+    lines = []
+    for side, at in ((0, 1), (1, height)):
+        line = out[:, :, at : at + 1, 1 : width + 1] - rows[:, side, :, None]
+        tips = corners[:, side, :, :, None, None]  # (B, 2, C, 1, 1)
+        ends = columns[:, :, :, -side, None, None] - tips
+        lines.append(
+            torch.cat(
+                (
+                    line[..., :1] - ends[:, 0],
+                    line[..., 1:-1],
+                    line[..., -1:] - ends[:, 1],
+                ),
+                3,
+            )
+        )
+    return torch.cat((lines[0], inner, lines[1]), 2)
+
+
+def _map(rows: Tensor, columns: Tensor, corners: Tensor, h: int, w: int) -> Tensor:
+    """Returns the ring's correction as an image; for scale 1, where a side may be one
+    pixel and then belongs to both ends."""
+    total = F.pad(rows[:, 0, :, None], (0, 0, 0, h - 1))
+    total = total + F.pad(rows[:, 1, :, None], (0, 0, h - 1, 0))
+    total = total + F.pad(columns[:, 0, :, :, None], (0, w - 1, 0, 0))
+    total = total + F.pad(columns[:, 1, :, :, None], (w - 1, 0, 0, 0))
+    for down in (0, 1):
+        for across in (0, 1):
+            tip = corners[:, down, across, :, None, None]
+            pads = [across * (w - 1), (1 - across) * (w - 1)]
+            pads += [down * (h - 1), (1 - down) * (h - 1)]
+            total = total - F.pad(tip, pads)
+    return total
+
+
+def _bias(layer: nn.Conv2d) -> Tensor:
+    if layer.bias is None:
+        return torch.zeros(layer.out_channels, dtype=torch.float64)
+    return layer.bias.detach().double().cpu()

@@ -1,0 +1,251 @@
+"""The few operators that deploy forms are made of, each in two ways.
+
+Plain torch operators are the meaning: they run on every device and in every dtype, and
+are what exporters and compilers see. On a CPU in float32 the same steps go straight to
+oneDNN, on channels-last tensors, with the activation or the residual fused: torch's own
+dispatch hands 1x1 convolutions of one thread to a matrix library that is slower on many
+processors, and walks over memory once more for every activation.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+HALVES = (torch.float16, torch.bfloat16)
+HALF_MAX = 65504.0  # largest float16
+
+
+@functools.cache
+def _fused_operators_work() -> bool:
+    """Whether this torch has its compiler's oneDNN operators, and they are right.
+
+    They are not part of torch's public interface: a build that lacks or changes them
+    gets the plain operators.
+    """
+    try:
+        x = torch.linspace(-2, 2, 64).view(1, 4, 4, 4)
+        x = x.contiguous(memory_format=torch.channels_last)
+        weight, bias = torch.linspace(-1, 1, 24).view(6, 4, 1, 1), torch.ones(6)
+        kernel = torch.linspace(-1, 1, 36).view(4, 1, 3, 3)
+        other = _dnn_pointwise(x, weight, bias, "none", None, None)
+        pairs = (
+            (other, F.conv2d(x, weight, bias)),
+            (
+                _dnn_pointwise(x, weight, bias, "none", other, None),
+                other + other,
+            ),
+            (
+                _dnn_pointwise(x, weight, bias, "none", None, other),
+                other * other,
+            ),
+            (
+                _dnn_conv(x, kernel, None, (1, 1), 1, 4, "gelu"),
+                F.gelu(F.conv2d(x, kernel, padding=1, groups=4)),
+            ),
+        )
+    except (AttributeError, RuntimeError, TypeError):
+        return False
+    return all(torch.allclose(a, b, rtol=1e-4, atol=1e-4) for a, b in pairs)
+
+
+def fast(x: Tensor) -> bool:
+    """Whether `x` takes the fused way: float32, on a CPU, neither traced nor trained."""
+    return (
+        x.dtype == torch.float32
+        and x.device.type == "cpu"
+        and not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()
+        and not (torch.is_grad_enabled() and x.requires_grad)
+        and torch.backends.mkldnn.is_available()
+        and torch.backends.mkldnn.enabled
+        and _fused_operators_work()
+    )
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """Returns `x` (B, C, H, W) with dense channels-last strides, whatever its size.
+
+    A tensor of one row, column or channel counts as both layouts; its strides are then
+    set by hand, because the views below need the real ones.
+    """
+    b, c, h, w = x.shape
+    if x.stride() == (h * w * c, 1, w * c, c):
+        return x
+    rows = torch.empty((b, h, w, c), dtype=x.dtype, device=x.device)
+    return rows.permute(0, 3, 1, 2).copy_(x)
+
+
+def rows_of(x: Tensor) -> Tensor:
+    """Returns a channels-last (B, C, H, W) as its pixels (B * H * W, C), no copy."""
+    return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
+
+
+def image_of(rows: Tensor, like: Tensor) -> Tensor:
+    """Returns pixels (B * H * W, C) as channels-last (B, C, H, W), H and W of `like`."""
+    b, _, h, w = like.shape
+    return rows.view(b, h, w, -1).permute(0, 3, 1, 2)
+
+
+def _activate(x: Tensor, activation: str) -> Tensor:
+    if activation == "gelu":
+        return F.gelu(x)
+    return F.relu(x) if activation == "relu" else x
+
+
+def pointwise(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    activation: str = "none",
+    add: Tensor | None = None,
+    mul: Tensor | None = None,
+) -> Tensor:
+    """A 1x1 convolution, then an activation or a sum or a product.
+
+    Args:
+        x: (B, C, H, W); channels-last where `fast`.
+        weight: (N, C, 1, 1).
+        bias: (N).
+        activation: `none`, `gelu` or `relu`.
+        add: (B, N, H, W) to add.
+        mul: (B, N, H, W) to multiply with.
+    """
+    if fast(x):
+        return _dnn_pointwise(x, weight, bias, activation, add, mul)
+    y = _activate(F.conv2d(x, weight, bias), activation)
+    if add is not None:
+        y = y + add
+    return y if mul is None else y * mul
+
+
+def _dnn_pointwise(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    activation: str,
+    add: Tensor | None,
+    mul: Tensor | None,
+) -> Tensor:
+    other = add if add is not None else mul
+    rows, matrix = rows_of(x), weight.flatten(1)
+    if other is None:
+        y = linear(rows, matrix, bias, activation)
+    else:
+        y = torch.ops.mkldnn._linear_pointwise.binary(
+            rows, rows_of(other), matrix, bias, "add" if mul is None else "mul"
+        )
+    return image_of(y, x)
+
+
+def linear(
+    rows: Tensor, weight: Tensor, bias: Tensor | None, activation: str = "none"
+) -> Tensor:
+    """`rows` (M, C) times `weight` (N, C) transposed, in oneDNN; only where `fast`."""
+    algorithm = "none" if activation == "gelu" else ""
+    return torch.ops.mkldnn._linear_pointwise(
+        rows, weight, bias, activation, [], algorithm
+    )
+
+
+def conv(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    padding: int | tuple[int, int],
+    groups: int = 1,
+    dilation: int = 1,
+    activation: str = "none",
+    add: Tensor | None = None,
+) -> Tensor:
+    """A convolution, then an activation or a sum; zero padded.
+
+    Args:
+        x: (B, C, H, W); channels-last where `fast`.
+        weight: (N, C / groups, h, w).
+        bias: (N).
+        padding: Pixels on each side, or (rows, columns).
+        groups: Groups of channels.
+        dilation: Distance of the taps.
+        activation: `none`, `gelu` or `relu`.
+        add: (B, N, H', W') to add.
+    """
+    pads = padding if isinstance(padding, tuple) else (padding, padding)
+    if fast(x):
+        return _dnn_conv(x, weight, bias, pads, dilation, groups, activation, add)
+    y = F.conv2d(x, weight, bias, 1, pads, dilation, groups)
+    y = _activate(y, activation)
+    return y if add is None else y + add
+
+
+def _dnn_conv(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    padding: tuple[int, int],
+    dilation: int,
+    groups: int,
+    activation: str,
+    add: Tensor | None = None,
+) -> Tensor:
+    place = (list(padding), [1, 1], [dilation, dilation], groups)
+    if add is not None:
+        y = torch.ops.mkldnn._convolution_pointwise.binary(
+            x, add, weight, bias, *place, "add", 1.0, None, [], None
+        )
+    else:
+        algorithm = "none" if activation == "gelu" else ""
+        y = torch.ops.mkldnn._convolution_pointwise(
+            x, weight, bias, *place, activation, [], algorithm
+        )
+    return channels_last(y)
+
+
+def product(x: Tensor, y: Tensor) -> Tensor:
+    """x * y in at least float32, clamped to float16's range."""
+    if x.dtype in HALVES:
+        wide = x.float() * y.float()
+        return wide.clamp(-HALF_MAX, HALF_MAX).to(x.dtype)
+    return (x * y).clamp_(-HALF_MAX, HALF_MAX)
+
+
+def mish(x: Tensor) -> Tensor:
+    """x * tanh(softplus(x)); `x` is spent where `fast`.
+
+    With v = sigmoid(-x), tanh(softplus(x)) = (1 - v^2) / (1 + v^2): one fast
+    transcendental and three cheap passes, where torch's mish takes three slow ones.
+    """
+    if not fast(x):
+        return F.mish(x)
+    v = x.neg().sigmoid_()
+    v.mul_(v).add_(1)  # 1 + v^2; x (1 - v^2) / (1 + v^2) = 2 x / (1 + v^2) - x
+    return torch.addcdiv(x.neg(), x, v, value=2, out=x)
+
+
+def mish_of_negative(x: Tensor) -> Tensor:
+    """mish(-x); `x` is spent. Only where `fast`: one pass less than `mish`."""
+    v = x.sigmoid()
+    v.mul_(v).add_(1)
+    return torch.addcdiv(x, x, v, value=-2, out=x)
+
+
+def moments(x: Tensor, eps: float) -> tuple[float, float]:
+    """Returns mean and 1 / sqrt(variance + eps) of a whole channels-last image.
+
+    Sums run over each row in float32 and over the rows in float64. Where the mean is
+    far larger than the spread the difference of squares would lose digits: it is then
+    taken out first.
+    """
+    rows = x.permute(0, 2, 3, 1).reshape(x.shape[2], -1)
+    count = rows.numel()
+    mean = float(rows.sum(1, dtype=torch.float32).double().sum()) / count
+    norms = torch.linalg.vector_norm(rows, dim=1).double()
+    square = float(norms.square().sum()) / count
+    variance = square - mean * mean
+    if variance < 0.05 * square:
+        norms = torch.linalg.vector_norm(rows - mean, dim=1).double()
+        variance = float(norms.square().sum()) / count
+    return mean, (variance + eps) ** -0.5
