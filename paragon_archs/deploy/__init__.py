@@ -11,11 +11,15 @@ from torch import nn
 from ..fuse import fuse_model
 from .base import DeployNetwork
 from .paragonsr import ParagonDeploy
+from .paragonsr2 import ParagonDeploy2
 
 if TYPE_CHECKING:
     from spandrel import ImageModelDescriptor
 
-FORMS: dict[str, Callable[[Any], nn.Module]] = {"ParagonSR": ParagonDeploy}
+FORMS: dict[str, Callable[[Any], nn.Module]] = {
+    "ParagonSR": ParagonDeploy,
+    "ParagonSR2": ParagonDeploy2,
+}
 """Class of a network -> its deploy form."""
 
 

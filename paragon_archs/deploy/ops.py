@@ -249,3 +249,12 @@ def moments(x: Tensor, eps: float) -> tuple[float, float]:
         norms = torch.linalg.vector_norm(rows - mean, dim=1).double()
         variance = float(norms.square().sum()) / count
     return mean, (variance + eps) ** -0.5
+
+
+STRIP = 300_000
+"""Values of the widest tensor of a strip: big enough to hide the cost of a call."""
+
+
+def strip(row: int) -> int:
+    """Returns how many rows make a strip, `row` values being one."""
+    return max(4, STRIP // row)

@@ -24,6 +24,7 @@ from .ops import (
     moments,
     pointwise,
     rows_of,
+    strip,
 )
 
 EPS = 1e-5
@@ -140,11 +141,24 @@ class ParagonDeployBlock(Folded):
             start = at.stop
         x = image_of(y, x)
         mean, scale = moments(x, EPS)
-        gate = pointwise(x, *self._normed("gate", mean, scale))
-        gate = conv(gate, -self.mixer, -self.mixer_bias, 1, gate.shape[1])
-        gate = mish_of_negative(gate)
-        y = pointwise(x, *self._normed("inner", mean, scale), mul=gate)
-        return pointwise(y, self.out, self.out_bias, add=x)
+        gate_in = self._normed("gate", mean, scale)
+        inner_in = self._normed("inner", mean, scale)
+        mixer, mixer_bias = -self.mixer, -self.mixer_bias
+        out = torch.empty_like(x)
+        # Strips of rows that stay in the cache from the first step to the last; the
+        # mixer looks one row beyond its strip.
+        height = x.shape[2]
+        step = strip(x.shape[3] * mixer.shape[0])
+        for top in range(0, height, step):
+            bottom = min(top + step, height)
+            above, below = min(1, top), min(1, height - bottom)
+            gate = pointwise(x[:, :, top - above : bottom + below], *gate_in)
+            gate = conv(gate, mixer, mixer_bias, 1, mixer.shape[0])
+            gate = mish_of_negative(gate[:, :, above : above + bottom - top])
+            part = x[:, :, top:bottom]
+            y = pointwise(part, *inner_in, mul=gate)
+            out[:, :, top:bottom] = pointwise(y, self.out, self.out_bias, add=part)
+        return out
 
     def _normed(self, name: str, mean: float, scale: float) -> tuple[Tensor, Tensor]:
         """Returns weight and bias of a 1x1 convolution with the norm before it."""
