@@ -10,8 +10,11 @@ from torch import nn
 
 from ..fuse import fuse_model
 from .base import DeployNetwork
+from .facesr import FaceDeploy
+from .fusionsr import FusionDeploy
 from .paragonsr import ParagonDeploy
 from .paragonsr2 import ParagonDeploy2
+from .resshuffle import ResShuffleDeploy
 
 if TYPE_CHECKING:
     from spandrel import ImageModelDescriptor
@@ -19,6 +22,9 @@ if TYPE_CHECKING:
 FORMS: dict[str, Callable[[Any], nn.Module]] = {
     "ParagonSR": ParagonDeploy,
     "ParagonSR2": ParagonDeploy2,
+    "FusionSR": FusionDeploy,
+    "ResShuffle": ResShuffleDeploy,
+    "FaceSR": FaceDeploy,
 }
 """Class of a network -> its deploy form."""
 

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .ops import channels_last, conv, fast
+from .ops import conv, shuffle
 
 
 class MergedHead(nn.Module):
@@ -114,8 +114,8 @@ class MergedHead(nn.Module):
         """
         _, _, h, w = x.shape
         cells = conv(x, self.weight, self.bias, 2, add=base)
-        out = self._shuffle(cells)
         s, o = self.scale, self.offset
+        out = shuffle(cells, s)
         rows, columns, corners = self._ring(x)
         if torch.compiler.is_compiling() and s > 1:
             return _framed(out, rows, columns, corners)
@@ -132,20 +132,6 @@ class MergedHead(nn.Module):
             for across in (0, 1):
                 out[:, :, -down, -across] += corners[:, down, across]
         return out
-
-    def _shuffle(self, cells: Tensor) -> Tensor:
-        s = self.scale
-        if s == 1 or not fast(cells):
-            return F.pixel_shuffle(cells, s)
-        # Channels-last cells hold runs of s neighbours: moved as one wide element each.
-        b, _, h, w = cells.shape
-        lanes, wide = {0: (4, torch.complex128), 2: (2, torch.float64)}.get(
-            s % 4, (1, torch.float32)
-        )
-        runs = channels_last(cells).permute(0, 2, 3, 1).contiguous().view(wide)
-        runs = runs.view(b, h, w, self.channels, s, s // lanes)
-        runs = runs.permute(0, 3, 1, 4, 2, 5).contiguous()
-        return runs.view(torch.float32).view(b, self.channels, h * s, w * s)
 
     def _ring(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Returns what to take off the outermost ring.

@@ -135,10 +135,22 @@ def _dnn_pointwise(
     if other is None:
         y = linear(rows, matrix, bias, activation)
     else:
-        y = torch.ops.mkldnn._linear_pointwise.binary(
-            rows, rows_of(other), matrix, bias, "add" if mul is None else "mul"
-        )
+        step = "add" if mul is None else "mul"
+        y = _combined(rows, rows_of(other), matrix, bias, step)
     return image_of(y, x)
+
+
+def _combined(
+    rows: Tensor, other: Tensor, weight: Tensor, bias: Tensor | None, step: str
+) -> Tensor:
+    return torch.ops.mkldnn._linear_pointwise.binary(rows, other, weight, bias, step)
+
+
+def linear_add(
+    rows: Tensor, other: Tensor, weight: Tensor, bias: Tensor | None
+) -> Tensor:
+    """`linear(rows, weight, bias) + other`; only where `fast`."""
+    return _combined(rows, other, weight, bias, "add")
 
 
 def linear(
@@ -202,6 +214,21 @@ def _dnn_conv(
             x, weight, bias, *place, activation, [], algorithm
         )
     return channels_last(y)
+
+
+def shuffle(cells: Tensor, scale: int) -> Tensor:
+    """`F.pixel_shuffle`: (B, C * s * s, H, W) to (B, C, H * s, W * s), contiguous."""
+    if scale == 1 or not fast(cells):
+        return F.pixel_shuffle(cells, scale)
+    # Channels-last cells hold runs of s neighbours: moved as one wide element each.
+    b, n, h, w = cells.shape
+    s, c = scale, n // scale**2
+    lanes, wide = {0: (4, torch.complex128), 2: (2, torch.float64)}.get(
+        s % 4, (1, torch.float32)
+    )
+    runs = channels_last(cells).permute(0, 2, 3, 1).view(wide)
+    runs = runs.view(b, h, w, c, s, s // lanes).permute(0, 3, 1, 4, 2, 5)
+    return runs.contiguous().view(torch.float32).view(b, c, h * s, w * s)
 
 
 def product(x: Tensor, y: Tensor) -> Tensor:

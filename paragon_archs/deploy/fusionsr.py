@@ -1,0 +1,188 @@
+"""FusionSR in deploy form.
+
+The mix of the two shallow paths is folded into their last convolutions, residual
+scales into one factor per channel, and windows of one kind share one mask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..archs.fusionsr_arch import FusionSR, RCABlock, ShallowExtractor, SwinBlock
+from .base import DeployNetwork, Folded, exact
+from .ops import (
+    conv,
+    fast,
+    image_of,
+    linear,
+    linear_add,
+    pointwise,
+    shuffle,
+)
+
+
+def _apply(layer: nn.Module, x: Tensor, activation: str = "none") -> Tensor:
+    """A 3x3 convolution that keeps the size, and its activation."""
+    assert isinstance(layer, nn.Conv2d)
+    return conv(x, layer.weight, layer.bias, 1, activation=activation)
+
+
+class _Shallow(Folded):
+    """(1 - m) original + m enhanced, the factors inside the last convolutions."""
+
+    def __init__(self, extractor: ShallowExtractor) -> None:
+        super().__init__()
+        self.original = nn.ModuleList(extractor.original_path)
+        last = extractor.original_path[4]
+        assert isinstance(last, nn.Conv2d)
+        like = last.weight
+        weight, bias = exact(last.weight), exact(last.bias)
+        self.enhanced = None
+        if extractor.use_rca:
+            self.enhanced = nn.ModuleList(extractor.enhanced_path)
+            m = torch.sigmoid(exact(extractor.mix_weight))
+            last = extractor.enhanced_path[4]
+            assert isinstance(last, nn.Conv2d)
+            self.keep("second", m * exact(last.weight), like)
+            weight = (1 - m) * weight
+            bias = (1 - m) * bias + m * exact(last.bias)
+        self.keep("first", weight, like)
+        self.keep("bias", bias, like)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = _apply(self.original[0], x, "gelu")
+        y = _apply(self.original[2], y, "gelu")
+        y = pointwise(y, self.first, self.bias)
+        if self.enhanced is None:
+            return y
+        z = _apply(self.enhanced[0], x, "gelu")
+        for index in (2, 3):
+            block = self.enhanced[index]
+            assert isinstance(block, RCABlock)
+            z = _rca(block, z)
+        return pointwise(z, self.second, None, add=y)
+
+
+def _rca(block: RCABlock, x: Tensor) -> Tensor:
+    y = _apply(block.conv_block[0], x, "gelu")
+    y = _apply(block.conv_block[2], y)
+    weights = torch.sigmoid(block.channel_attention.fc(y.mean((2, 3), keepdim=True)))
+    return torch.addcmul(x, block.residual_scale * (0.5 + 0.5 * weights), y)
+
+
+class _Swin(Folded):
+    """A Swin block; eager, every window of the inner image shares one bias.
+
+    Only windows of the last row and column mix regions after the shift, so there are
+    four kinds of windows, and no mask of the whole image is ever built.
+    """
+
+    def __init__(self, block: SwinBlock) -> None:
+        super().__init__()
+        self.block = block
+        attention = block.attn
+        n = block.window**2
+        index = attention.relative_position_index.flatten()
+        bias = exact(attention.relative_position_bias_table)[index.cpu()]
+        bias = bias.view(n, n, -1).permute(2, 0, 1)  # (heads, N, N)
+        at = torch.arange(block.window)
+        cut = (at >= block.window - block.shift).long()
+        for down in (0, 1):
+            for across in (0, 1):
+                regions = (2 * down * cut[:, None] + across * cut).flatten()
+                mask = -100.0 * (regions[:, None] != regions)
+                name = f"bias{down}{across}"
+                self.keep(name, bias + mask, attention.qkv.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, H, W, D) to the same."""
+        if torch.compiler.is_compiling():
+            return self.block(x)
+        norm1, norm2 = self.block.norm1, self.block.norm2
+        up, down = self.block.mlp[0], self.block.mlp[2]
+        assert isinstance(up, nn.Linear)
+        assert isinstance(down, nn.Linear)
+        x = x + self._attend(norm1(x))
+        if not fast(x):
+            return x + down(F.gelu(up(norm2(x))))
+        y = linear(norm2(x).flatten(0, 2), up.weight, up.bias, "gelu")
+        y = linear_add(y, x.reshape(-1, x.shape[-1]), down.weight, down.bias)
+        return y.view(x.shape)
+
+    def _attend(self, x: Tensor) -> Tensor:
+        b, h, w, c = x.shape
+        side, shift = self.block.window, self.block.shift
+        rows, columns = (h + side - 1) // side, (w + side - 1) // side
+        x = F.pad(x, (0, 0, 0, columns * side - w, 0, rows * side - h))
+        if shift:
+            x = torch.roll(x, (-shift, -shift), (1, 2))
+        x = x.reshape(b, rows, side, columns, side, c).transpose(2, 3)
+        attention = self.block.attn
+        qkv = _linear(x.reshape(-1, c), attention.qkv)
+        heads = attention.num_heads
+        qkv = qkv.view(b, rows, columns, side**2, 3, heads, c // heads)
+        q, k, v = qkv.permute(4, 0, 1, 2, 5, 3, 6).unbind()
+        y = torch.empty(
+            b, rows, columns, side**2, heads, c // heads, dtype=x.dtype, device=x.device
+        )
+        for place, bias in self._kinds():
+            parts = [t[place].flatten(0, 2) for t in (q, k, v)]
+            if parts[0].shape[0]:
+                found = F.scaled_dot_product_attention(*parts, attn_mask=bias)
+                y[place] = found.transpose(1, 2).view(y[place].shape)
+        y = _linear(y.view(-1, c), attention.proj)
+        y = y.view(b, rows, columns, side, side, c).transpose(2, 3)
+        y = y.reshape(b, rows * side, columns * side, c)
+        if shift:
+            y = torch.roll(y, (shift, shift), (1, 2))
+        return y[:, :h, :w]
+
+    def _kinds(self) -> Iterator[tuple[tuple[slice, ...], Tensor]]:
+        """Yields which windows (batch, rows, columns) share which bias (1, h, N, N)."""
+        every, inner, last = slice(None), slice(None, -1), slice(-1, None)
+        if not self.block.shift:
+            yield (every, every, every), self.get_buffer("bias00")[None]
+            return
+        for down, rows in enumerate((inner, last)):
+            for across, columns in enumerate((inner, last)):
+                bias = self.get_buffer(f"bias{down}{across}")[None]
+                yield (every, rows, columns), bias
+
+
+def _linear(rows: Tensor, layer: nn.Linear) -> Tensor:
+    return linear(rows, layer.weight, layer.bias) if fast(rows) else layer(rows)
+
+
+class FusionDeploy(DeployNetwork):
+    """FusionSR in deploy form.
+
+    Args:
+        model: The network.
+    """
+
+    def __init__(self, model: FusionSR) -> None:
+        super().__init__(model)
+        self.shallow = _Shallow(model.conv_first)
+        blocks = []
+        for block in model.body:
+            assert isinstance(block, SwinBlock)
+            blocks.append(_Swin(block))
+        self.body = nn.Sequential(*blocks)
+        self.fusion = nn.ModuleList(model.feature_fusion)
+        self.up = model.upsample[0]
+
+    def run(self, x: Tensor) -> Tensor:
+        shallow = self.shallow(x)
+        deep = self.body(shallow.permute(0, 2, 3, 1))
+        if fast(x):
+            deep = image_of(deep.reshape(-1, deep.shape[-1]), x)
+        else:
+            deep = deep.permute(0, 3, 1, 2)
+        mix, last = self.fusion[0], self.fusion[2]
+        assert isinstance(mix, nn.Conv2d)
+        y = pointwise(torch.cat((shallow, deep), 1), mix.weight, mix.bias, "gelu")
+        return shuffle(_apply(self.up, _apply(last, y)), self.scale)
