@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
+
+import paragon_archs
 
 FIXED = ("base.", "relative_position_index")
 
@@ -37,3 +41,40 @@ def image(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32):
     """A noise image (B, C, H, W) in [0, 1]."""
     generator = torch.Generator().manual_seed(seed)
     return torch.rand(shape, generator=generator, dtype=torch.float64).to(dtype)
+
+
+# Every architecture and every kind of block, as small as its structure allows.
+SMALL: dict[str, tuple[str, dict]] = {
+    "paragonsr": ("paragonsr_nano", {"num_groups": 2, "num_blocks": 1}),
+    "realtime": ("paragonsr2_realtime", {"num_blocks": 1}),
+    "mks2021": ("paragonsr2_realtime", {"num_blocks": 1, "base_kernel": "mks2021"}),
+    "stream": (
+        "paragonsr2_stream",
+        {"num_feat": 8, "num_groups": 1, "num_blocks": 1},
+    ),
+    "photo": (
+        "paragonsr2_photo",
+        {"num_feat": 16, "num_groups": 1, "num_blocks": 2, "window_size": 8},
+    ),
+    "photo_export_safe": (
+        "paragonsr2_photo",
+        {"num_feat": 16, "num_groups": 1, "num_blocks": 1, "export_safe": True},
+    ),
+    "pro": (
+        "paragonsr2_pro",
+        {"num_feat": 16, "num_groups": 1, "num_blocks": 2, "window_size": 8},
+    ),
+    "fusionsr": ("fusionsr", {"embed_dim": 24, "depth": 2, "num_heads": 3}),
+    "fusionsr_baseline": (
+        "fusionsr",
+        {"embed_dim": 24, "depth": 2, "num_heads": 3, "use_rca": False},
+    ),
+    "resshuffle": ("resshuffle", {"num_features": 8, "num_residuals": 1}),
+    "facesr": ("facesr", {"num_feat": 16, "num_refine": 1}),
+}
+
+
+def small_model(name: str, scale: int = 2) -> Any:
+    """A randomised network of `SMALL`, in training form."""
+    variant, overrides = SMALL[name]
+    return randomise(paragon_archs.create(variant, scale, **overrides))

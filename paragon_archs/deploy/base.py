@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,10 @@ logger = logging.getLogger(__name__)
 
 class Folded(nn.Module):
     """A part whose weights are folded in float64 and kept in the network's dtype."""
+
+    if TYPE_CHECKING:  # buffers are registered by name; to a checker each is a tensor
+
+        def __getattr__(self, name: str) -> Any: ...
 
     def keep(self, name: str, value: Tensor, like: Tensor) -> None:
         """Registers `value`, float64, in the dtype and on the device of `like`."""
@@ -33,7 +37,7 @@ def column(values: Tensor) -> Tensor:
     return values.flatten().view(-1, 1, 1, 1)
 
 
-class DeployNetwork(nn.Module):
+class DeployNetwork(Folded):
     """A network in deploy form; a subclass writes `run`.
 
     Attributes:
@@ -50,7 +54,7 @@ class DeployNetwork(nn.Module):
         """Upscales (B, C, H, W); B is 1 where `fast`."""
         raise NotImplementedError
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Any:
         """Upscales (B, C, H, W) in [0, 1] to (B, C, H * scale, W * scale).
 
         A result in half precision that is not finite is computed again in float32.

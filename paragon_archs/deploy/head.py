@@ -18,10 +18,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .base import Folded
 from .ops import conv, shuffle
 
 
-class MergedHead(nn.Module):
+class MergedHead(Folded):
     """`gain * conv_out(PixelShuffle(conv_up(x)))`, border included.
 
     Args:
@@ -30,9 +31,6 @@ class MergedHead(nn.Module):
         scale: Upscaling factor.
         gain: Factor on the result, folded in.
     """
-
-    weight: Tensor  # (C * s * s, F, taps, taps)
-    bias: Tensor  # (C * s * s)
 
     def __init__(
         self, conv_up: nn.Conv2d, conv_out: nn.Conv2d, scale: int, gain: float = 1.0
@@ -59,8 +57,8 @@ class MergedHead(nn.Module):
                     "cm,mfhw->cfhw", tap, kernel
                 )
                 bias[:, i, j] += tap @ up_bias[:, sub_row, sub_column]
-        self._keep("weight", weight.reshape(-1, f, n, n), like)
-        self._keep("bias", bias.flatten(), like)
+        self.keep("weight", weight.reshape(-1, f, n, n), like)
+        self.keep("bias", bias.flatten(), like)
 
         # What conv_out would read outside: first index 0 above or left, 1 below or
         # right; the sub-pixel that lies there, and the one row or column of conv_up's
@@ -85,15 +83,12 @@ class MergedHead(nn.Module):
             for other, (e, sub_e, k_e) in enumerate(sides):
                 corners[side, other] = out[:, :, d, e] @ up[:, sub, sub_e, :, k, k_e]
                 corner_bias[side, other] = out[:, :, d, e] @ up_bias[:, sub, sub_e]
-        self._keep("rows", rows.view(2 * c * s, f, n), like)
-        self._keep("row_bias", row_bias.flatten(), like)
-        self._keep("columns", columns.view(2 * c * s, f, n), like)
-        self._keep("column_bias", column_bias.flatten(), like)
-        self._keep("corners", corners.view(4 * c, f), like)
-        self._keep("corner_bias", corner_bias.flatten(), like)
-
-    def _keep(self, name: str, value: Tensor, like: Tensor) -> None:
-        self.register_buffer(name, value.to(like.device, like.dtype).contiguous())
+        self.keep("rows", rows.view(2 * c * s, f, n), like)
+        self.keep("row_bias", row_bias.flatten(), like)
+        self.keep("columns", columns.view(2 * c * s, f, n), like)
+        self.keep("column_bias", column_bias.flatten(), like)
+        self.keep("corners", corners.view(4 * c, f), like)
+        self.keep("corner_bias", corner_bias.flatten(), like)
 
     def _taps(self) -> list[tuple[int, int, int, int]]:
         """Returns, along one side, (sub-pixel of a cell, tap of conv_out, first of the

@@ -53,12 +53,12 @@ def _fused_operators_work() -> bool:
 
 
 def fast(x: Tensor) -> bool:
-    """Whether `x` takes the fused way: float32, on a CPU, neither traced nor trained."""
+    """Whether `x` takes the fused way: float32, on a CPU, not traced, not trained."""
     return (
         x.dtype == torch.float32
         and x.device.type == "cpu"
         and not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()
+        and not torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
         and not (torch.is_grad_enabled() and x.requires_grad)
         and torch.backends.mkldnn.is_available()
         and torch.backends.mkldnn.enabled
@@ -85,7 +85,7 @@ def rows_of(x: Tensor) -> Tensor:
 
 
 def image_of(rows: Tensor, like: Tensor) -> Tensor:
-    """Returns pixels (B * H * W, C) as channels-last (B, C, H, W), H and W of `like`."""
+    """Returns pixels (B * H * W, C) as channels-last (B, C, H, W), as `like` is."""
     b, _, h, w = like.shape
     return rows.view(b, h, w, -1).permute(0, 3, 1, 2)
 

@@ -15,7 +15,6 @@ from .base import DeployNetwork, Folded, column, exact
 from .head import MergedHead
 from .ops import (
     HALVES,
-    channels_last,
     conv,
     fast,
     image_of,
@@ -38,7 +37,9 @@ def group_norm(
     Torch's kernel widens by itself; in an exported graph the cast has to be written.
     """
     if x.dtype in HALVES and torch.compiler.is_compiling():
-        wide = None if weight is None or bias is None else (weight.float(), bias.float())
+        wide = (
+            None if weight is None or bias is None else (weight.float(), bias.float())
+        )
         y = F.group_norm(x.float(), 1, *(wide or (None, None)), EPS)
         return y.to(x.dtype)
     return F.group_norm(x, 1, weight, bias, EPS)
@@ -182,7 +183,7 @@ class ParagonDeploy(DeployNetwork):
         self.conv_in = model.conv_in
         self.groups = nn.ModuleList(
             nn.ModuleList(ParagonDeployBlock(b) for b in group.blocks)
-            for group in model.body
+            for group in model.body.children()
         )
         self.conv_fuse = model.conv_fuse
         up = model.upsampler[0]
@@ -194,6 +195,7 @@ class ParagonDeploy(DeployNetwork):
         x = shallow
         for group in self.groups:
             kept = x
+            assert isinstance(group, nn.ModuleList)
             for block in group:
                 x = block(x)
             x = x + kept

@@ -28,7 +28,16 @@ from ..archs.paragonsr2_arch import (
 )
 from .base import DeployNetwork, Folded, column, exact
 from .head import MergedHead
-from .ops import channels_last, conv, fast, image_of, linear, pointwise, product, rows_of
+from .ops import (
+    channels_last,
+    conv,
+    fast,
+    image_of,
+    linear,
+    pointwise,
+    product,
+    rows_of,
+)
 
 
 class BaseCells(Folded):

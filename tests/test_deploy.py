@@ -1,0 +1,174 @@
+"""The deploy form is the network, border included, in every dtype and on every way."""
+
+from __future__ import annotations
+
+import copy
+import logging
+
+import pytest
+import torch
+import torch.nn.functional as F
+from common import SMALL, image, randomise, small_model
+from torch import nn
+
+import paragon_archs
+from paragon_archs.checkpoint import load_model
+from paragon_archs.deploy import DeployNetwork, deploy_model, ops
+from paragon_archs.deploy.head import MergedHead
+from paragon_archs.evaluation.published import PublishedForm
+
+SIZES = [(1, 1), (1, 6), (5, 1), (11, 17)]
+
+
+@pytest.fixture(autouse=True)
+def _no_grad():
+    with torch.no_grad():
+        yield
+
+
+def spread(error, of):
+    return float(error.abs().max() / of.std())
+
+
+@pytest.fixture(params=["in place", "as exported"])
+def way(request, monkeypatch):
+    """Runs a test twice: eagerly, and on the steps that exporters see."""
+    if request.param == "as exported":
+        monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("scale", [1, 2, 3, 4, 8])
+def test_merged_head_is_exact_to_the_border(scale, size, way):
+    generator = torch.Generator().manual_seed(scale)
+    up = nn.Conv2d(5, 6 * scale**2, 3, padding=1).double()
+    out = nn.Conv2d(6, 3, 3, padding=1).double()
+    for p in (*up.parameters(), *out.parameters()):
+        p.copy_(torch.randn(p.shape, generator=generator, dtype=p.dtype))
+    x = torch.randn(2, 5, *size, generator=generator, dtype=torch.float64)
+    want = 0.3 * out(F.pixel_shuffle(up(x), scale))
+    got = MergedHead(up, out, scale, gain=0.3)(x)
+    torch.testing.assert_close(got, want, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("scale", [1, 2, 3, 4, 8])
+@pytest.mark.parametrize("name", SMALL)
+def test_deploy_equals_training_form(name, scale, way):
+    model = small_model(name, scale).double()
+    deployed = deploy_model(model)
+    for size in SIZES:
+        x = image(2, 3, *size, dtype=torch.float64)
+        want = model(x)
+        assert deployed(x).shape == want.shape
+        assert spread(deployed(x) - want, want) < 1e-9
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_float32_on_the_fused_way(name):
+    model = small_model(name, 4)
+    deployed = deploy_model(model)
+    for size in SIZES:
+        x = image(2, 3, *size)
+        want = copy.deepcopy(model).double()(x.double())
+        got = deployed(x)
+        assert got.dtype == torch.float32
+        assert spread(got - want, want) < 1e-4
+
+
+def test_this_torch_offers_the_fused_way():
+    assert ops.fast(image(1, 3, 4, 4)) == torch.backends.mkldnn.is_available()
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_without_fused_operators(name, monkeypatch):
+    monkeypatch.setattr(ops, "_fused_operators_work", lambda: False)
+    model, x = small_model(name), image(1, 3, 9, 6)
+    want = model(x)
+    assert spread(deploy_model(model)(x) - want, want) < 1e-4
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("name", SMALL)
+def test_halves(name, dtype):
+    model = small_model(name)
+    deployed = deploy_model(model).to(dtype)
+    x = image(1, 3, 19, 21)
+    got, want = deployed(x.to(dtype)), model(x)
+    assert got.dtype == dtype
+    error = (got.float() - want).square().mean().sqrt() / want.std()
+    assert error < (0.03 if dtype == torch.bfloat16 else 0.005)
+
+
+def test_values_beyond_half_are_computed_again_in_float32(caplog):
+    model = small_model("resshuffle")
+    # Beyond 65504 in the middle; every weight is a normal float16 number.
+    model.conv_input.weight.mul_(2e3)
+    model.conv_input.bias.mul_(2e3)
+    model.conv_mid.weight.mul_(100)
+    model.upsample[0].conv.weight.div_(300)
+    model.conv_output.weight.div_(600)
+    deployed = deploy_model(model)
+    x = image(1, 3, 7, 9)
+    with caplog.at_level(logging.WARNING, "paragon_archs.deploy"):
+        got = deployed.half()(x.half())
+    assert torch.isfinite(got).all()
+    assert "again in float32" in caplog.text
+    want = model(x)
+    assert spread(got.float() - want, want) < 0.05
+
+
+@pytest.mark.parametrize("name", ["realtime", "photo"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+def test_video(name, dtype):
+    model = small_model(name).to(dtype)
+    deployed = deploy_model(model)
+    width = model.hyperparameters["num_feat"]
+    x, before = image(2, 3, 6, 5, dtype=dtype), image(2, width, 6, 5, dtype=dtype)
+    for arguments in ((True,), (True, before, 0.3), (False, before)):
+        wanted = model(x, *arguments)
+        got = deployed(x, *arguments)
+        pairs = zip(got, wanted, strict=True) if arguments[0] else [(got, wanted)]
+        for have, want in pairs:
+            torch.testing.assert_close(have, want, rtol=0, atol=1e-5)
+
+
+def test_deploying_leaves_the_model_alone_and_takes_a_descriptor():
+    model = small_model("paragonsr")
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    model.train()
+    deployed = deploy_model(model)
+    assert model.training
+    assert not deployed.training
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert not any(p.requires_grad for p in deployed.parameters())
+    assert isinstance(deployed, DeployNetwork)
+    assert deployed.scale == 2
+    x = image(1, 3, 8, 8)
+    descriptor = load_model(before)
+    torch.testing.assert_close(deploy_model(descriptor)(x), deployed(x))
+    torch.testing.assert_close(deploy_model(deployed)(x), deployed(x))
+
+
+def test_a_shifted_image_keeps_its_norm():
+    """Features far from zero must not cost the group norm its digits."""
+    model = small_model("paragonsr")
+    model.conv_in.bias.add_(300)
+    x = image(1, 3, 16, 16)
+    want = copy.deepcopy(model).double()(x.double())
+    assert spread(deploy_model(model)(x) - want, want) < 1e-4
+
+
+@pytest.mark.parametrize("name", [n for n in SMALL if n not in ("mks2021", "facesr")])
+def test_published_form_is_the_network(name):
+    model = small_model(name, 4)
+    x = image(1, 3, 17, 19)
+    want = model(x)
+    assert spread(PublishedForm(model)(x) - want, want) < 1e-4
+
+
+@pytest.mark.parametrize("variant", ["paragonsr_tiny", "paragonsr2_stream"])
+def test_whole_variants_against_the_published_form(variant):
+    model = randomise(paragon_archs.create(variant, 4))
+    x = image(1, 3, 33, 20)
+    want = PublishedForm(model)(x)
+    assert spread(deploy_model(model)(x) - want, want) < 1e-4
