@@ -360,6 +360,18 @@ KEYS: dict[str, Key] = {
     # validation
     "val:val_freq": Key("int", REQUIRED, "steps between validations", low=1),
     "val:save_img": Key("bool", False, "write the validation images"),
+    "val:samples": Key(
+        "int",
+        0,
+        "images of each set shown beside input and target, in `visualization/samples`",
+        low=0,
+    ),
+    "val:max_memory": Key(
+        "str",
+        None,
+        "memory of a validation image, as 4G; beyond it strips give the same result",
+        model="ParagonModel",
+    ),
     "val:suffix": Key("str", None, "suffix of the images of `basicsr test`"),
     "val:pbar": Key("bool", False, "progress bar of a validation"),
     "val:metrics": Key("map", None, "name: `type` (a registered metric), arguments"),

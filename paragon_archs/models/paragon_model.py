@@ -23,12 +23,14 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ..checkpoint import describe, save_state_dict
 from ..utils.registry import MODEL_REGISTRY
+from .checkpointing import checkpoint_blocks
 from .criteria import build_criteria, total_of
 from .ema import Average
 from .guard import Guard, all_finite, finite_network
 from .precision import Precision
 from .repairs import Repaired, TrainingError
 from .validation import validate
+from .whole_image import check_limit, run_within
 
 logger = logging.getLogger("basicsr")
 
@@ -59,6 +61,7 @@ class ParagonModel(Repaired):
             if self.train_opt.get("channels_last", True)
             else torch.contiguous_format
         )
+        check_limit((opt.get("val") or {}).get("max_memory"))
         self.build_networks()
         if self.is_train:
             self.init_training_settings()
@@ -102,6 +105,8 @@ class ParagonModel(Repaired):
                 self.get_bare_model(self.net_g), train["ema_decay"], train["ema_warmup"]
             )
             self.net_g_ema = self.average.network
+        if train["grad_checkpointing"]:  # of the trained network, not of the average
+            checkpoint_blocks(self.get_bare_model(self.net_g))
         self.precision = Precision(train["precision"], self.device)
         self.criteria = build_criteria(train).to(self.device)
         self.setup_optimizers()
@@ -262,8 +267,8 @@ class ParagonModel(Repaired):
         net = self.average.network if self.average else self.get_bare_model(self.net_g)
         was_training = net.training
         net.eval()
-        with torch.inference_mode():
-            self.output = net(self.lq)
+        limit = (self.opt.get("val") or {}).get("max_memory")
+        self.output = run_within(net, self.lq, limit)
         net.train(was_training)
 
     def get_current_visuals(  # type: ignore[override] (the host's base is a sketch)

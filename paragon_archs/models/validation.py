@@ -14,6 +14,8 @@ from basicsr.utils import imwrite, tensor2img
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from .samples import write_sample
+
 logger = logging.getLogger("basicsr")
 
 
@@ -57,6 +59,10 @@ def validate(
             images["img2"] = tensor2img([visuals["gt"]])
             del model.gt
         del model.lq, model.output
+        if index < (opt["val"].get("samples") or 0):
+            folder = Path(opt["path"]["visualization"], "samples")
+            image = Path(data["lq_path"][0]).stem
+            write_sample(folder, visuals, f"{name}_{image}", current_iter, tb_logger)
         if save_img:
             path = _image_path(opt, name, data, current_iter)
             imwrite(images["img"], str(path))

@@ -1,0 +1,78 @@
+"""Validation images that are too large for one pass, with the whole image's result."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+from torch import Tensor, nn
+
+from ..inference.memory import parse_memory
+from ..inference.strips import StripEngine, UntraceableError
+
+logger = logging.getLogger("basicsr")
+
+
+def check_limit(limit: str | None) -> None:
+    """Holds `val:max_memory` to what it may be, before the first iteration.
+
+    Raises:
+        ValueError: when it is no size.
+    """
+    try:
+        parse_memory(limit or "auto")
+    except ValueError as error:
+        raise ValueError(
+            f"Expected val:max_memory to be a size like 4G or 800M, but got {limit!r}. "
+            "Correct it, or leave it out to validate whole images at once."
+        ) from error
+
+
+@torch.inference_mode()
+def run_within(network: nn.Module, x: Tensor, limit: str | None) -> Tensor:
+    """Runs a network on whole images, strip by strip where they would not fit.
+
+    The strips' result is that of the whole image, networks with statistics of the
+    whole image included. A network whose rows cannot be followed runs whole, whatever
+    the limit.
+
+    Args:
+        network: In eval mode.
+        x: Images (B, C, H, W).
+        limit: Most memory of the features, as `4G`; None or `auto` runs whole.
+
+    Returns:
+        The network's result.
+    """
+    budget = parse_memory(limit) if limit else None
+    if budget is None:
+        return network(x)
+    size = (x.shape[2], x.shape[3])
+    try:
+        # Anew each time: what is folded out of weights is as old as the record.
+        engine = StripEngine(network, (x.shape[1],))
+    except UntraceableError as error:
+        logger.info("Validation runs whole, beyond val:max_memory: %s.", error)
+        return network(x)
+    if engine.peak(size, x.shape[0]) <= budget:
+        return network(x)
+    if not type(network).__module__.startswith("paragon_archs.") and not engine.agrees(
+        network
+    ):
+        logger.info("Validation runs whole, beyond val:max_memory.")
+        return network(x)
+    result = torch.empty(0)
+
+    def read(low: int, high: int) -> Tensor:
+        return x[:, :, low:high]
+
+    def keep(low: int, high: int, rows: Tensor) -> None:
+        nonlocal result
+        factor = rows.shape[2] // (high - low)
+        if not result.numel():
+            shape = (*rows.shape[:2], size[0] * factor, rows.shape[3])
+            result = rows.new_empty(shape)
+        result[:, :, low * factor : high * factor] = rows
+
+    engine.run([read], size, [keep], budget, batch=x.shape[0])
+    return result
