@@ -82,38 +82,46 @@ def read_image(file: Path, channels: int) -> np.ndarray:
         UnreadableImageError: when the file is no whole image.
     """
     try:
-        content = file.read_bytes()
+        pixels = decode(file.read_bytes())
     except OSError as error:
         raise _unreadable(file) from error
-    # OpenCV fills what a cut-off JPEG lacks with grey; Pillow says so. OpenCV in turn
-    # reads colour PNG and TIFF of 16 bits, which Pillow cuts down to 8.
-    jpeg = content[:2] == b"\xff\xd8"
-    pixels = _decode_jpeg(content, file) if jpeg else _decode(content, file)
+    if pixels is None:
+        raise _unreadable(file)
     return to_channels(pixels, channels)
 
 
-def _decode_jpeg(content: bytes, file: Path) -> np.ndarray:
+def decode(content: bytes) -> np.ndarray | None:
+    """Decodes an image out of its file's bytes.
+
+    OpenCV fills what a cut-off JPEG lacks with grey; Pillow says so. OpenCV in turn
+    reads colour PNG and TIFF of 16 bits, which Pillow cuts down to 8.
+
+    Returns:
+        (H, W) or (H, W, C), RGB order, uint8 or uint16; None when it is no whole image.
+    """
+    if content[:2] == b"\xff\xd8":
+        return _decode_jpeg(content)
+    try:
+        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:  # an empty file
+        return None
+    if pixels is None or pixels.dtype not in (np.uint8, np.uint16):
+        return None
+    if pixels.ndim == 3 and pixels.shape[2] >= 3:
+        order = [2, 1, 0, *range(3, pixels.shape[2])]  # OpenCV's order is BGR
+        pixels = pixels[..., order]
+    return pixels
+
+
+def _decode_jpeg(content: bytes) -> np.ndarray | None:
     try:
         with Image.open(io.BytesIO(content)) as opened:
             opened.load()
             if opened.mode not in ("L", "RGB"):
                 return np.asarray(opened.convert("RGB"))
             return np.asarray(opened)
-    except (OSError, UnidentifiedImageError, ValueError, SyntaxError) as error:
-        raise _unreadable(file) from error
-
-
-def _decode(content: bytes, file: Path) -> np.ndarray:
-    try:
-        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error as error:  # an empty file
-        raise _unreadable(file) from error
-    if pixels is None or pixels.dtype not in (np.uint8, np.uint16):
-        raise _unreadable(file)
-    if pixels.ndim == 3 and pixels.shape[2] >= 3:
-        order = [2, 1, 0, *range(3, pixels.shape[2])]  # OpenCV's order is BGR
-        pixels = pixels[..., order]
-    return pixels
+    except (OSError, UnidentifiedImageError, ValueError, SyntaxError):
+        return None
 
 
 def _unreadable(file: Path) -> UnreadableImageError:

@@ -17,6 +17,7 @@ from basicsr.models.sr_model import SRModel
 from basicsr.utils import DiffJPEG, USMSharp
 from torch import nn
 
+from ..data import host_reading
 from .repairs import Repaired
 from .validation import validate
 
@@ -28,6 +29,7 @@ def install() -> None:
             setattr(BaseModel, name, method)
     SRModel.nondist_validation = validate  # type: ignore[assignment]
     SRModel.dist_validation = validate  # type: ignore[assignment]
+    host_reading.install()
     _repair_degradations()
     _repair_real_esrgan()
     _repair_losses()

@@ -11,9 +11,9 @@ import torch
 import torch.distributed as dist
 from basicsr.metrics import calculate_metric
 from basicsr.utils import imwrite, tensor2img
-from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from ..data.stream import SeededDataset
 from .samples import write_sample
 
 logger = logging.getLogger("basicsr")
@@ -37,7 +37,7 @@ def validate(
     """
     opt = model.opt
     rank, world = opt["rank"], opt["world_size"]
-    dataset: Dataset = dataloader.dataset
+    dataset = SeededDataset(dataloader.dataset)  # names what it cannot read
     name = dataloader.dataset.opt["name"]
     metrics = opt["val"].get("metrics") or {}
     indices = range(rank, len(dataloader.dataset), world)
@@ -50,7 +50,7 @@ def validate(
         disable=None if opt["val"].get("pbar") and rank == 0 else True,
     )
     for index in progress:
-        data = torch.utils.data.default_collate([dataset[index]])
+        data = torch.utils.data.default_collate([dataset[index, 0]])
         model.feed_data(data)
         model.test()
         visuals = model.get_current_visuals()
