@@ -18,7 +18,7 @@ from .reading import decode, to_channels
 
 _host = img_util.imfrombytes
 
-MODULES = (
+MODULES: tuple[Any, ...] = (
     ffhq_dataset,
     paired_image_dataset,
     realesrgan_dataset,
