@@ -18,7 +18,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..checkpoint import load_model
+from ..checkpoint import find_architecture, load_model
+from ..deploy import deploy_model
 from ..utils.files import atomic_write
 from ..utils.resize import imresize
 from .measures import gray, luma, psnr, quantise, shave, ssim
@@ -172,10 +173,14 @@ def from_file(path: str | Path, device: str = "cpu") -> Contender:
         )
     model = descriptor.model
 
+    # The deploy form computes the same and is what users run; a network that needs
+    # certain sizes goes through its descriptor, which pads and crops.
+    ours = find_architecture(model.state_dict()) is not None
+    free = descriptor.size_requirements.none
+    run = deploy_model(model) if ours and free else descriptor
+
     def upscale(low: Tensor) -> Tensor:
-        # The descriptor pads to what the network needs and crops the result.
-        result = descriptor(low.to(descriptor.device))
-        return result.float().cpu()
+        return run(low.to(descriptor.device)).float().cpu()
 
     return Contender(
         name=Path(path).stem,

@@ -30,7 +30,9 @@ class Recipe:
         gamma: Where the layer scales start. The published 1e-5 is for deep networks;
             small ones lose their first thousands of steps to it.
         start: The model of this table whose weights a run begins with, wherever names
-            and shapes agree; the head is then fitted by least squares. Empty for none.
+            and shapes agree. Empty for none.
+        fit: Whether the head begins as the least-squares answer for the features that
+            it starts with, rather than at random.
         overrides: Arguments of the network that differ from the variant's.
     """
 
@@ -49,6 +51,7 @@ class Recipe:
     seed: int = 0
     gamma: float = 0.2
     start: str = ""
+    fit: bool = False
     overrides: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -66,6 +69,7 @@ class Recipe:
 # at 0.05: a factor that small scales the gradients of everything before it.
 _SHARP: dict[str, Any] = {"upsampler_alpha": 0.0, "detail_gain": 1.0}
 _X4: dict[str, Any] = {"patch": 32, "late_batch": 16, "late_patch": 48}
+_LARGE: dict[str, Any] = {"lr": 1e-3, "gamma": 0.1, "fit": True}
 
 RECIPES = {
     recipe.name: recipe
@@ -77,18 +81,33 @@ RECIPES = {
             6_000,
             decay=0.5,
             start="paragonsr2_realtime_x2",
+            fit=True,
             overrides=_SHARP,
             **_X4,
         ),
-        Recipe("paragonsr2_stream", 2, 100_000, overrides=_SHARP),
-        Recipe("paragonsr2_stream", 4, 100_000, overrides=_SHARP, **_X4),
-        Recipe("paragonsr_nano", 4, 100_000, **_X4),
-        Recipe("paragonsr_tiny", 4, 100_000, **_X4),
-        # For a GPU; above a million weights a smaller rate and start.
-        Recipe("paragonsr2_photo", 2, 300_000, lr=1e-3, gamma=0.1, overrides=_SHARP),
+        Recipe("paragonsr2_stream", 2, 100_000, fit=True, overrides=_SHARP),
         Recipe(
-            "paragonsr2_photo", 4, 300_000, lr=1e-3, gamma=0.1, overrides=_SHARP, **_X4
+            "paragonsr2_stream",
+            4,
+            50_000,
+            start="paragonsr2_stream_x2",
+            fit=True,
+            overrides=_SHARP,
+            **_X4,
         ),
-        Recipe("paragonsr_s", 4, 300_000, lr=1e-3, gamma=0.1, **_X4),
+        Recipe("paragonsr_nano", 4, 100_000, fit=True, **_X4),
+        Recipe("paragonsr_tiny", 4, 100_000, fit=True, **_X4),
+        # For a GPU; above a million weights a smaller rate and start.
+        Recipe("paragonsr2_photo", 2, 300_000, overrides=_SHARP, **_LARGE),
+        Recipe(
+            "paragonsr2_photo",
+            4,
+            150_000,
+            start="paragonsr2_photo_x2",
+            overrides=_SHARP,
+            **_LARGE,
+            **_X4,
+        ),
+        Recipe("paragonsr_s", 4, 300_000, **_LARGE, **_X4),
     )
 }

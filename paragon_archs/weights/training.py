@@ -321,6 +321,10 @@ class Run:
         self.model.train()
         if recipe.start:
             self._start()
+        if recipe.fit:
+            rng = np.random.default_rng(recipe.seed)
+            patch = recipe.patch
+            self.form.fit_head(self._crops(rng, 16, patch) for _ in range(24))
         self.average = {k: v.detach().clone() for k, v in self._weights()}
         self.optimizer = SOAP(form.weights())
         self.rng = np.random.default_rng(recipe.seed)
@@ -340,9 +344,6 @@ class Run:
             for name, weight in self._weights():
                 if name in told and told[name].shape == weight.shape:
                     weight.copy_(told[name])
-        rng = np.random.default_rng(self.recipe.seed)
-        crops = (self._crops(rng, 16, self.recipe.patch) for _ in range(24))
-        self.form.fit_head(crops)
 
     def _crops(
         self, rng: np.random.Generator, batch: int, patch: int
@@ -356,8 +357,11 @@ class Run:
 
     def _load(self) -> None:
         state = torch.load(self.folder / "state.pt", weights_only=True)
-        told, own = state["recipe"], self.recipe.as_dict()
-        wrong = sorted(k for k in own if told.get(k, "") != own[k])
+        own = self.recipe.as_dict()
+        # A state of before a field was there has that field's default.
+        fresh = Recipe(self.recipe.variant, self.recipe.scale, self.recipe.iterations)
+        told = {**fresh.as_dict(), **state["recipe"]}
+        wrong = sorted(k for k in own if told[k] != own[k])
         level = state["step"] <= told["iterations"] * (1 - told["decay"])
         if level and state["step"] <= own["iterations"] * (1 - own["decay"]):
             wrong = [k for k in wrong if k != "iterations"]
