@@ -170,6 +170,10 @@ def load_model(
             f"Expected {name} to hold every tensor of its network, but {error} is "
             "missing or misshapen. Check that the file is whole and unedited."
         ) from error
+    except ValueError as error:
+        if name in str(error):
+            raise
+        raise ValueError(f"{error} This was met in {name}.") from error
     return descriptor.to(torch.device(device)).eval()
 
 
@@ -185,6 +189,12 @@ def _load_foreign(
         raise ValueError(
             f"Expected {name} to hold a network of this pack or of spandrel, but its "
             "tensors match none. `paragon variants` lists this pack's."
+        ) from error
+    except (AssertionError, AttributeError, TypeError, ValueError) as error:
+        # A detector of spandrel took it by some names; the rest does not fit.
+        raise ValueError(
+            f"Expected {name} to hold every tensor of the network that it looks like, "
+            f"but it does not ({error}). Check that the file is whole and unedited."
         ) from error
     if not isinstance(descriptor, ImageModelDescriptor):
         raise ValueError(
