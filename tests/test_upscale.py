@@ -265,11 +265,18 @@ def test_wrong_use_is_one_sentence(tmp_path, weights, capsys):
         ((source, "-o", tmp_path / "done.png", "--model", weights), "--overwrite"),
         ((source, "-o", source, "--model", weights, "--overwrite"), "its source"),
         ((tmp_path / "x", "-o", out, "--model", weights), "different names"),
-        ((tmp_path / "empty", "-o", out, "--model", weights), "at least one image"),
+        ((tmp_path / "empty", "-o", out, "--model", weights), "at least one"),
         ((tmp_path / "x", "-o", tmp_path / "f.png", "--model", weights), "a folder"),
         ((source, "-o", out, "--model", weights, "--format", "xyz"), ".xyz"),
         ((source, "-o", out, "--model", weights, "--device", "warp"), "warp"),
         ((source, "-o", out, "--model", weights, "--quality", "0"), "quality"),
+        ((source, "-o", out, "--model", weights, "--scale-to", "9by9"), "9by9"),
+        ((source, "-o", out, "--model", weights, "--downscale", "0.5"), "0.5"),
+        ((source, "-o", out, "--model", weights, "--shard", "3/2"), "3/2"),
+        ((source, "-o", out, "--model", weights, "--dtype", "fp8"), "fp8"),
+        ((source, "-o", out, "--model", weights, "--memory", "lots"), "lots"),
+        ((source, "-o", out, "--model", weights, "--codec", "mpeg9"), "mpeg9"),
+        ((source, "-o", tmp_path / "o.mp4", "--model", weights), ".mp4"),
     ]
     for arguments, part in cases:
         assert run(*arguments) == 2, arguments
@@ -354,3 +361,49 @@ def test_networks_of_other_channel_counts(in_chans, tmp_path):
     for channels in (1, 3, 4):
         array = pattern(6, 7, channels)
         assert upscaler.image(array).shape == (12, 14, channels)
+
+
+def test_resume_skips_and_shards_divide(tmp_path, weights, capsys):
+    source = tmp_path / "in"
+    source.mkdir()
+    for index in range(5):
+        draw("rgb", source / f"{index}.png")
+    out = tmp_path / "out"
+    common = (source, "-o", out, "--model", weights)
+    assert run(*common, "--shard", "2/2") == 0
+    assert sorted(p.name for p in out.iterdir()) == ["1.png", "3.png"]
+    stamp = (out / "1.png").stat().st_mtime_ns
+    assert run(*common, "--resume") == 0
+    assert len(list(out.iterdir())) == 5
+    assert (out / "1.png").stat().st_mtime_ns == stamp
+    assert run(*common, "--resume") == 0
+    assert "nothing left" in capsys.readouterr().out
+
+
+def test_patterns_and_results_of_other_sizes(tmp_path, weights):
+    draw("rgba", tmp_path / "a.png")
+    draw("rgb 16", tmp_path / "b.png")
+    pattern_ = tmp_path / "[ab].png"
+    assert (
+        run(pattern_, "-o", tmp_path / "x", "--model", weights, "--scale-to", "20x11")
+        == 0
+    )
+    assert (
+        run(pattern_, "-o", tmp_path / "y", "--model", weights, "--downscale", "2") == 0
+    )
+    for name, dtype in (("a", np.uint8), ("b", np.uint16)):
+        wanted = read_picture(tmp_path / f"{name}.png")
+        assert read_picture(tmp_path / "x" / f"{name}.png").size == (20, 11)
+        halved = read_picture(tmp_path / "y" / f"{name}.png")
+        assert halved.size == wanted.size
+        assert halved.pixels.dtype == dtype
+
+
+def test_jpeg_cannot_hold_transparency(tmp_path, weights, capsys):
+    draw("rgba", tmp_path / "a.png")
+    draw("rgb", tmp_path / "b.png")
+    out = tmp_path / "out"
+    arguments = (tmp_path / "a.png", tmp_path / "b.png", "-o", out, "--format", "jpg")
+    assert run(*arguments, "--model", weights) == 1
+    assert [p.name for p in out.iterdir()] == ["b.jpg"]
+    assert "transparency" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""`paragon upscale INPUT... -o OUT [--model FILE]`."""
+"""`paragon upscale INPUT... -o OUT [--model FILE|NAME]`."""
 
 from __future__ import annotations
 
@@ -7,28 +7,62 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..weights import DEFAULTS, available, default, resolve
 from .common import EXIT_DONE, EXIT_FAILED, guarded, parser, set_up_logging
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Upscales images and folders of images."""
+    """Upscales images, videos and folders of them."""
     arguments = parser(
         "upscale",
-        "Upscales images; INPUT is a file or a folder.",
-        "paragon upscale photos -o photos_x4 --model 4xParagonSR_S.safetensors",
+        "Upscales images and videos; INPUT is a file, a folder or a pattern.",
+        "paragon upscale photos film.mkv -o upscaled --model 4xParagonSR_S.safetensors",
     )
-    arguments.add_argument("input", nargs="+", help="image or folder")
+    arguments.add_argument("input", nargs="+", help="image, video, folder or pattern")
     arguments.add_argument(
-        "-o", "--output", required=True, help="file (one image) or folder"
+        "-o", "--output", required=True, help="file (one input) or folder"
     )
+    add_model_flags(arguments)
+    arguments.add_argument("--suffix", default="", help="added to names in a folder")
+    arguments.add_argument("--overwrite", action="store_true", help="replace outputs")
     arguments.add_argument(
-        "--model",
-        help=f"weight file, or a shipped model: {', '.join(available())} "
-        f"(default: {', '.join(f'{m} for x{s}' for s, m in DEFAULTS.items())})",
+        "--resume", action="store_true", help="skip what is done, go on in videos"
     )
+    arguments.add_argument("--shard", default="1/1", help="K/N: every N-th job (1/1)")
+    arguments.add_argument("--verbose", action="store_true", help="say what is done")
+    images = arguments.add_argument_group("images")
+    images.add_argument(
+        "--format", default="png", help="png, jpg, webp, tiff, avif, or keep (png)"
+    )
+    images.add_argument("--quality", type=int, default=95, help="1 to 100 (95)")
+    images.add_argument("--lossless", action="store_true", help="WebP and AVIF")
+    images.add_argument("--depth", type=int, choices=(8, 16), help="bits a value")
+    images.add_argument(
+        "--compression", type=int, default=1, help="of PNG, 0 to 9 (1: quick)"
+    )
+    images.add_argument("--scale-to", help="WxH that results are brought to")
+    images.add_argument("--downscale", type=float, help="make results smaller by this")
+    video = arguments.add_argument_group("video")
+    video.add_argument("--codec", help="libx264, libx265, libsvtav1, libvpx-vp9, ffv1")
+    video.add_argument("--crf", type=int, help="the encoder's quality, lower is better")
+    video.add_argument("--preset", help="the encoder's preset")
+    video.add_argument("--pix-fmt", help="like yuv420p (the source's chroma and depth)")
+    video.add_argument(
+        "--temporal",
+        type=float,
+        metavar="ALPHA",
+        help="share of the frame before, ParagonSR2 only (0.2)",
+    )
+    video.add_argument("--no_temporal", "--no-temporal", action="store_true")
+    video.add_argument("--batch", type=int, default=1, help="frames at once (1)")
+    options = arguments.parse_args(argv)
+    set_up_logging(options.verbose)
+    return guarded(lambda: _upscale(options))
+
+
+def add_model_flags(arguments: argparse.ArgumentParser) -> None:
+    """Adds the flags that say which network runs, where and how."""
     arguments.add_argument(
-        "--scale", type=int, help="scale of the default model, without --model (4)"
+        "--model", help="weight file, or name of a shipped model (the shipped x4)"
     )
     arguments.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")
     arguments.add_argument(
@@ -40,18 +74,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.add_argument(
         "--tta", action="store_true", help="average over the eight flips and turns"
     )
-    arguments.add_argument(
-        "--format", default="png", help="png, jpg, webp, tiff, avif, or keep (png)"
-    )
-    arguments.add_argument("--quality", type=int, default=95, help="1 to 100 (95)")
-    arguments.add_argument("--lossless", action="store_true", help="WebP and AVIF")
-    arguments.add_argument("--depth", type=int, choices=(8, 16), help="bits a value")
-    arguments.add_argument("--suffix", default="", help="added to names in a folder")
-    arguments.add_argument("--overwrite", action="store_true", help="replace outputs")
-    arguments.add_argument("--verbose", action="store_true", help="say what is done")
-    options = arguments.parse_args(argv)
-    set_up_logging(options.verbose)
-    return guarded(lambda: _upscale(options))
 
 
 def _upscale(options: argparse.Namespace) -> int:
@@ -59,37 +81,51 @@ def _upscale(options: argparse.Namespace) -> int:
         Upscaler,
         WriteOptions,
     )
-    from ..inference.jobs import plan, run  # noqa: PLC0415
+    from ..inference.jobs import Sizing, parse_shard, plan, run  # noqa: PLC0415
+    from ..inference.video import VideoOptions  # noqa: PLC0415
+    from ..weights import default, resolve  # noqa: PLC0415
 
-    if options.model is not None and options.scale is not None:
+    if options.no_temporal and options.temporal is not None:
         raise ValueError(
-            f"Expected --scale without --model only, but got {options.model!r} and "
-            f"{options.scale}. A model tells its scale: leave --scale out."
+            f"Expected one of --temporal and --no_temporal, but got "
+            f"{options.temporal!r} and the other. Leave one out."
         )
-    model = options.model
-    if model is None:
-        model = default(4 if options.scale is None else options.scale)
-        print(f"model: {model} (shipped; --model takes another)")
-    write = WriteOptions(options.quality, options.lossless, options.depth)
+    write = WriteOptions(
+        options.quality, options.lossless, options.depth, options.compression
+    )
+    sizing = Sizing.parse(options.scale_to, options.downscale)
+    video = VideoOptions(
+        codec=options.codec,
+        quality=options.crf,
+        pixel_format=options.pix_fmt,
+        preset=options.preset,
+        temporal=0.0 if options.no_temporal else options.temporal,
+        batch=options.batch,
+    )
     jobs = plan(
         options.input,
         options.output,
         format_=options.format,
         suffix=options.suffix,
         overwrite=options.overwrite,
+        resume=options.resume,
+        shard=parse_shard(options.shard),
     )
+    if not jobs:
+        print("nothing left to do")
+        return EXIT_DONE
     upscaler = Upscaler(
-        resolve(model),
+        resolve(options.model or default()),
         device=options.device,
         dtype=options.dtype,
         memory=options.memory,
         tta=options.tta,
     )
-    failed = run(upscaler, jobs, write)
+    failed = run(upscaler, jobs, write, sizing, video, options.resume)
     if len(jobs) == 1 and not failed:
         print(f"wrote {jobs[0].output}")
     elif not failed:
-        print(f"wrote {len(jobs)} images to {Path(options.output)}")
+        print(f"wrote {len(jobs)} files to {Path(options.output)}")
     for job, reason in failed:
         print(f"error: {job.source}: {reason}", file=sys.stderr)
     if failed:

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import glob
 import logging
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from .overlap import ahead
 from .pictures import (
     IMAGE_SUFFIXES,
+    Picture,
     WriteOptions,
     check_format,
     need,
     read_picture,
     write_picture,
 )
+from .resizing import resized
 from .upscaler import Upscaler
+from .video import OUTPUT_SUFFIXES, VIDEO_SUFFIXES, VideoOptions, upscale_video
 
 logger = logging.getLogger(__name__)
+
+KNOWN = IMAGE_SUFFIXES | VIDEO_SUFFIXES
+_WRITERS = 2  # threads that write; more pictures than these do not wait in memory
 
 
 @dataclass(frozen=True)
@@ -27,6 +37,65 @@ class Job:
     source: Path
     output: Path
 
+    @property
+    def is_video(self) -> bool:
+        """Whether it is a video, by its extension."""
+        return self.source.suffix.lower() in VIDEO_SUFFIXES
+
+
+@dataclass(frozen=True)
+class Sizing:
+    """What happens to a result's size.
+
+    Attributes:
+        to: Width and height that it is brought to.
+        down: Factor that it is made smaller by.
+    """
+
+    to: tuple[int, int] | None = None
+    down: float | None = None
+
+    @staticmethod
+    def parse(to: str | None, down: float | None) -> Sizing:
+        """Reads `--scale-to WxH` and `--downscale F`.
+
+        Raises:
+            ValueError: for another form, a factor below 1, or both.
+        """
+        if to is not None and down is not None:
+            raise ValueError(
+                f"Expected one of --scale-to and --downscale, but got {to!r} and "
+                f"{down!r}. Leave one out."
+            )
+        size = None
+        if to is not None:
+            found = re.fullmatch(r"([1-9]\d*)[xX]([1-9]\d*)", to)
+            if not found:
+                raise ValueError(
+                    f"Expected --scale-to to be like 1920x1080, but got {to!r}. "
+                    "Correct the value."
+                )
+            size = int(found[1]), int(found[2])
+        if down is not None and not down >= 1:
+            raise ValueError(
+                f"Expected --downscale to be at least 1, but got {down!r}. 2 halves."
+            )
+        return Sizing(size, down)
+
+    def apply(self, picture: Picture) -> Picture:
+        """Returns the picture in the size that was asked for."""
+        width, height = picture.size
+        if self.to is not None:
+            size = self.to
+        elif self.down is not None:
+            size = (
+                max(1, round(width / self.down)),
+                max(1, round(height / self.down)),
+            )
+        else:
+            return picture
+        return picture.with_pixels(*resized(picture.pixels, picture.alpha, size))
+
 
 def plan(
     inputs: Sequence[str | Path],
@@ -35,68 +104,112 @@ def plan(
     format_: str = "png",
     suffix: str = "",
     overwrite: bool = False,
+    resume: bool = False,
+    shard: tuple[int, int] = (1, 1),
 ) -> list[Job]:
     """Works out what is read and where results go, before any work.
 
     Args:
-        inputs: Image files and folders; folders are searched to any depth, and their
-            structure is kept under `output`.
-        output: A file, when `inputs` is one image and the name has an image's
-            extension; a folder otherwise, made when missing.
+        inputs: Images, videos, folders and patterns (`*.png`); folders are searched to
+            any depth, and their structure is kept under `output`.
+        output: A file, when `inputs` is one file and the name has an extension of its
+            kind; a folder otherwise, made when missing.
         format_: Extension of results in a folder, or `keep` for the source's.
         suffix: Added to the stems of results in a folder.
         overwrite: Whether existing results may be replaced.
+        resume: Whether jobs whose results exist are left out.
+        shard: K and N: every N-th job, from the K-th on (counted from 1).
+
+    Returns:
+        The jobs; none when all is done already.
 
     Raises:
         FileNotFoundError: when an input does not exist.
         ValueError: when nothing is to be done, when two results would have the same
             name, when a result exists or is its own source.
     """
-    found = [pair for entry in inputs for pair in _expand(Path(entry))]
+    found = [pair for entry in inputs for pair in _expand(str(entry))]
     if not found:
         raise ValueError(
-            "Expected at least one image, but got none in "
-            f"{', '.join(map(str, inputs))}. Images end in "
-            f"{', '.join(sorted(IMAGE_SUFFIXES))}."
+            "Expected at least one image or video, but got none in "
+            f"{', '.join(map(str, inputs))}. Known are {', '.join(sorted(KNOWN))}."
         )
     target = Path(output)
-    one_file = target.suffix.lower() in IMAGE_SUFFIXES and not target.is_dir()
-    if one_file:
+    video = found[0][0].suffix.lower() in VIDEO_SUFFIXES
+    suffixes = OUTPUT_SUFFIXES if video else IMAGE_SUFFIXES
+    if target.suffix.lower() in KNOWN and not target.is_dir():
         if len(found) > 1 or Path(inputs[0]).is_dir():
             raise ValueError(
-                f"Expected --output to be a folder for {len(found)} images, but got "
+                f"Expected --output to be a folder for {len(found)} inputs, but got "
                 f"{str(target)!r}. Name a folder."
             )
-        check_format(target.suffix)
+        if target.suffix.lower() not in suffixes:
+            raise ValueError(
+                f"Expected the output's extension to be one of "
+                f"{', '.join(sorted(suffixes))}, but got {target.suffix!r}. Choose one "
+                "of these."
+            )
+        if not video:
+            check_format(target.suffix)
         jobs = [Job(found[0][0], target)]
     else:
-        jobs = []
-        for source, relative in found:
-            ending = source.suffix if format_ == "keep" else f".{format_.lstrip('.')}"
-            check_format(ending)
-            name = f"{relative.stem}{suffix}{ending}"
-            jobs.append(Job(source, target / relative.parent / name))
-    _check(jobs, overwrite)
+        jobs = [
+            Job(source, target / relative.parent / _name(relative, format_, suffix))
+            for source, relative in found
+        ]
+    _check(jobs, overwrite or resume)
+    if resume:
+        jobs = [job for job in jobs if not job.output.exists()]
+    jobs = jobs[shard[0] - 1 :: shard[1]]
     for folder in {job.output.parent for job in jobs}:
         folder.mkdir(parents=True, exist_ok=True)
     return jobs
 
 
-def _expand(entry: Path) -> list[tuple[Path, Path]]:
-    """Returns the images of a file or folder, each with its path inside it."""
-    if entry.is_dir():
-        files = sorted(p for p in entry.rglob("*") if p.is_file())
-        images = [p for p in files if p.suffix.lower() in IMAGE_SUFFIXES]
-        for other in files:
-            if other.suffix.lower() not in IMAGE_SUFFIXES:
-                logger.warning("skipped %s: not an image", other)
-        return [(p, p.relative_to(entry)) for p in images]
-    if not entry.exists():
-        raise FileNotFoundError(
-            f"Expected INPUT to be an image or a folder, but there is no "
-            f"{str(entry)!r}. Check the path."
+def parse_shard(text: str) -> tuple[int, int]:
+    """Reads `K/N`.
+
+    Raises:
+        ValueError: for another form, or K outside 1 to N.
+    """
+    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not found or not 1 <= int(found[1]) <= int(found[2]):
+        raise ValueError(
+            f"Expected --shard to be K/N with K from 1 to N, but got {text!r}. "
+            "Job 2 of 8 is 2/8."
         )
-    return [(entry, Path(entry.name))]
+    return int(found[1]), int(found[2])
+
+
+def _name(relative: Path, format_: str, suffix: str) -> str:
+    own = relative.suffix.lower()
+    if own in VIDEO_SUFFIXES:
+        ending = own if own in OUTPUT_SUFFIXES else ".mkv"
+    else:
+        ending = relative.suffix if format_ == "keep" else f".{format_.lstrip('.')}"
+        check_format(ending)
+    return f"{relative.stem}{suffix}{ending}"
+
+
+def _expand(entry: str) -> list[tuple[Path, Path]]:
+    """Returns the files that an argument means, each with its path inside it."""
+    path = Path(entry)
+    if path.is_dir():
+        files = sorted(p for p in path.rglob("*") if p.is_file())
+        known = [p for p in files if p.suffix.lower() in KNOWN]
+        others = [p for p in files if p.suffix.lower() not in KNOWN]
+        for other in others:
+            logger.warning("skipped %s: neither an image nor a video", other)
+        return [(p, p.relative_to(path)) for p in known]
+    if path.exists():
+        return [(path, Path(path.name))]
+    matches = [Path(m) for m in sorted(glob.glob(entry, recursive=True))]
+    if not matches:
+        raise FileNotFoundError(
+            f"Expected INPUT to be an image, a video, a folder or a pattern, but there "
+            f"is no {entry!r}. Check the path."
+        )
+    return [(m, Path(m.name)) for m in matches if m.suffix.lower() in KNOWN]
 
 
 def _check(jobs: Sequence[Job], overwrite: bool) -> None:
@@ -124,19 +237,75 @@ def _check(jobs: Sequence[Job], overwrite: bool) -> None:
 
 
 def run(
-    upscaler: Upscaler, jobs: Sequence[Job], options: WriteOptions
+    upscaler: Upscaler,
+    jobs: Sequence[Job],
+    options: WriteOptions,
+    sizing: Sizing | None = None,
+    video: VideoOptions | None = None,
+    resume: bool = False,
 ) -> list[tuple[Job, str]]:
     """Reads, upscales and writes every job; a failure does not stop the others.
+
+    Pictures are read ahead in one thread and written in others while the next one is
+    computed.
 
     Returns:
         The jobs that failed, each with its reason in one sentence.
     """
     tqdm = need("tqdm", "the progress bar", "tqdm").tqdm
-    failed = []
-    for job in tqdm(jobs, unit="image", disable=None):
+    need("PIL.Image", "reading and writing images", "pillow")
+    failed: list[tuple[Job, str]] = []
+    images = [job for job in jobs if not job.is_video]
+    writing: list[tuple[Job, Future[None]]] = []
+
+    def settle(most: int) -> None:
+        while len(writing) > most:
+            job, future = writing.pop(0)
+            error = future.exception()
+            if error is not None:
+                _note(failed, job, error)
+
+    with ThreadPoolExecutor(_WRITERS) as pool:
+        pictures = ahead(_pictures(images), 2)
+        for job, picture in tqdm(
+            pictures, total=len(images), unit="image", disable=None if images else True
+        ):
+            try:
+                if isinstance(picture, BaseException):
+                    raise picture
+                grown = upscaler.picture(picture)
+                if sizing is not None:
+                    grown = sizing.apply(grown)
+            except (ValueError, OSError, RuntimeError, MemoryError) as error:
+                _note(failed, job, error)
+                continue
+            writing.append(
+                (job, pool.submit(write_picture, grown, job.output, options))
+            )
+            settle(_WRITERS)
+        settle(0)
+    for job in jobs:
+        if not job.is_video:
+            continue
         try:
-            picture = upscaler.picture(read_picture(job.source))
-            write_picture(picture, job.output, options)
-        except (ValueError, OSError, RuntimeError) as error:
-            failed.append((job, " ".join(str(error).split())))
+            logger.info("%s", job.source)
+            upscale_video(upscaler, job.source, job.output, video, resume)
+        except (ValueError, OSError, RuntimeError, MemoryError) as error:
+            _note(failed, job, error)
     return failed
+
+
+def _pictures(
+    jobs: Sequence[Job],
+) -> Iterator[tuple[Job, Picture | ValueError | OSError]]:
+    for job in jobs:
+        try:
+            yield job, read_picture(job.source)
+        except (ValueError, OSError) as error:
+            yield job, error
+
+
+def _note(failed: list[tuple[Job, str]], job: Job, error: BaseException) -> None:
+    if not isinstance(error, (ValueError, OSError, RuntimeError, MemoryError)):
+        raise error
+    failed.append((job, " ".join(str(error).split()) or type(error).__name__))

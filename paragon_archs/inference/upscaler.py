@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import functools
+import hashlib
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -24,6 +26,9 @@ from .oom import is_out_of_memory
 from .pictures import Picture, read_picture
 from .strips import StripEngine, UntraceableError
 from .tiles import run_tiles
+
+if TYPE_CHECKING:
+    from .video import VideoOptions
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +78,7 @@ class Upscaler:
         tta: bool = False,
     ) -> None:
         self.device = pick_device(device)
-        self._limit = parse_memory(memory)
+        self.limit = parse_memory(memory)
         self.tta = tta
         if not isinstance(model, ImageModelDescriptor):
             model = load_model(model, self.device)
@@ -117,6 +122,34 @@ class Upscaler:
         """
         for path in paths:
             yield Path(path), self.picture(read_picture(path))
+
+    def video(
+        self,
+        source: str | Path,
+        output: str | Path,
+        options: VideoOptions | None = None,
+        resume: bool = False,
+    ) -> int:
+        """Upscales a video file; see `paragon_archs.inference.video.upscale_video`.
+
+        Returns:
+            The number of frames.
+        """
+        from .video import upscale_video  # noqa: PLC0415 (it needs this module)
+
+        return upscale_video(self, source, output, options, resume, progress=False)
+
+    def identity(self) -> dict[str, str]:
+        """Returns what results depend on: the weights' digest and the settings."""
+        digest = hashlib.sha256()
+        for name, tensor in self.descriptor.model.state_dict().items():
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy())
+        return {
+            "weights": digest.hexdigest(),
+            "dtype": str(self.dtype),
+            "tta": str(self.tta),
+        }
 
     def _upscale(
         self, pixels: np.ndarray, alpha: np.ndarray | None
@@ -247,7 +280,7 @@ class Upscaler:
             "not finite in %s: computed again in float32", str(self.dtype).split(".")[1]
         )
         try:
-            self._wide._forward(lambda a, b: read(a, b).float(), size, check)
+            self.wide._forward(lambda a, b: read(a, b).float(), size, check)
         except NotFiniteError:
             raise ValueError(
                 "Expected the network's result to be finite, but got values that are "
@@ -256,10 +289,11 @@ class Upscaler:
             ) from None
 
     @functools.cached_property
-    def _wide(self) -> Upscaler:
+    def wide(self) -> Upscaler:
         """This upscaler in float32."""
         wide = copy.copy(self)
-        wide.__dict__.pop("_engine", None)
+        for kept in ("_engine", "wide"):
+            wide.__dict__.pop(kept, None)
         wide.dtype = torch.float32
         # From the weights as they were: what half precision has cut stays cut.
         network = fuse_model(self.descriptor.model)
@@ -286,18 +320,14 @@ class Upscaler:
         self, read: Callable[[int, int], Tensor], size: tuple[int, int], take: Rows
     ) -> None:
         """Runs the network over an image whose rows `read` gives."""
-        height, width = size
-        padded = self._padded(size)
-        budget = memory.budget(self._limit, self.device)
+        height = size[0]
+        padded = self.padded(size)
+        budget = memory.budget(self.limit, self.device)
         engine = self._engine if padded == size else None
-        if engine is not None:
-            cost = engine.peak(size)
-        else:
-            cost = float(_FOREIGN_BYTES * height * width)
         on_cpu = self.device.type == "cpu"
-        if cost <= budget and not (on_cpu and engine and cost > _CPU_WHOLE):
+        if self.cost(size) <= min(budget, self.most_whole()):
             try:
-                take(0, height, self._whole(read(0, height), padded))
+                take(0, height, self.whole(read(0, height), padded))
                 return
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
@@ -316,7 +346,7 @@ class Upscaler:
         )
         tile = max(64, math.isqrt(int(max(budget, 0) / _FOREIGN_BYTES)) - 2 * _HALO)
         run_tiles(
-            lambda x: self._whole(x, self._padded((x.shape[2], x.shape[3]))),
+            lambda x: self.whole(x, self.padded((x.shape[2], x.shape[3]))),
             read,
             size,
             self.scale,
@@ -325,7 +355,18 @@ class Upscaler:
             _HALO,
         )
 
-    def _padded(self, size: tuple[int, int]) -> tuple[int, int]:
+    def cost(self, size: tuple[int, int]) -> float:
+        """Returns about how many bytes (height, width) takes in one piece."""
+        if self._engine is not None and self.padded(size) == size:
+            return self._engine.peak(size)
+        return float(_FOREIGN_BYTES * size[0] * size[1])
+
+    def most_whole(self) -> float:
+        """Returns the bytes up to which a run in one piece is the fastest."""
+        follows = self._engine is not None
+        return _CPU_WHOLE if follows and self.device.type == "cpu" else math.inf
+
+    def padded(self, size: tuple[int, int]) -> tuple[int, int]:
         """Returns the size that the network asks for at least."""
         wanted = self.descriptor.size_requirements
         sides = [
@@ -338,7 +379,7 @@ class Upscaler:
         return sides[0], sides[1]
 
     @torch.inference_mode()
-    def _whole(self, x: Tensor, padded: tuple[int, int]) -> Tensor:
+    def whole(self, x: Tensor, padded: tuple[int, int]) -> Tensor:
         """Runs the network on all of (B, C, H, W), padded where it has to be."""
         height, width = x.shape[2:]
         down, right = padded[0] - height, padded[1] - width

@@ -1,0 +1,99 @@
+"""Parts of a video that are done, so that a killed run goes on where it was."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from torch import Tensor
+
+from ..utils.files import atomic_write
+
+_MANIFEST = "manifest.json"
+
+
+def fingerprint(source: Path, settings: dict[str, Any]) -> str:
+    """Returns what a result depends on, in short: the source's name, size and time,
+    and the settings."""
+    told = source.stat()
+    text = json.dumps(
+        [str(source.resolve()), told.st_size, told.st_mtime_ns, settings],
+        sort_keys=True,
+        default=str,
+    )
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class Segments:
+    """The folder beside an output that holds its finished parts.
+
+    Args:
+        output: The video that is to be written.
+        print_: What the parts belong to; others are thrown away.
+        resume: Whether to keep parts that are there.
+    """
+
+    def __init__(self, output: Path, print_: str, resume: bool) -> None:
+        self.folder = output.parent / f".{output.name}.parts"
+        self._print = print_
+        self.times: list[list[int]] = []  # of each finished part's frames
+        manifest = self.folder / _MANIFEST
+        if resume and manifest.is_file():
+            told = json.loads(manifest.read_text())
+            if told["fingerprint"] == print_:
+                self.times = told["times"]
+        if not self.times and self.folder.exists():
+            shutil.rmtree(self.folder)
+        self.folder.mkdir(exist_ok=True)
+        for file in self.folder.glob(".*.tmp*"):  # of a run that was killed
+            file.unlink()
+
+    @property
+    def done(self) -> int:
+        """Frames in finished parts."""
+        return sum(map(len, self.times))
+
+    def paths(self) -> Iterator[Path]:
+        """Yields the finished parts' files in order."""
+        for index in range(len(self.times)):
+            yield self._path(index)
+
+    def state(self) -> Tensor | None:
+        """Returns the features after the last finished part, if any were kept."""
+        file = self._state_path(len(self.times))
+        if not self.times or not file.is_file():
+            return None
+        return safetensors.torch.load_file(file)["features"]
+
+    def next_path(self) -> Path:
+        """Returns where the next part goes, through `atomic_write`."""
+        return self._path(len(self.times))
+
+    def finish(self, times: list[int], state: Tensor | None) -> None:
+        """Notes that the next part is whole: its frames' times, features after it."""
+        before = self._state_path(len(self.times))
+        # The state first: the manifest never counts a part whose state is not there.
+        if state is not None:
+            with atomic_write(self._state_path(len(self.times) + 1)) as temporary:
+                kept = {"features": state.cpu().contiguous()}
+                safetensors.torch.save_file(kept, temporary)
+        self.times.append(times)
+        with atomic_write(self.folder / _MANIFEST) as temporary:
+            told = {"fingerprint": self._print, "times": self.times}
+            temporary.write_text(json.dumps(told))
+        before.unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """Deletes the folder."""
+        shutil.rmtree(self.folder)
+
+    def _path(self, index: int) -> Path:
+        return self.folder / f"part_{index:05d}.nut"
+
+    def _state_path(self, count: int) -> Path:
+        return self.folder / f"state_{count:05d}.safetensors"

@@ -1,0 +1,179 @@
+"""Frames of a video through an upscaler: features carried on, or several at once."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..archs.paragonsr2_arch import ParagonSR2
+from . import memory
+from .arrays import to_array, to_tensor
+from .scenes import SceneCuts
+from .strips import StripEngine
+from .upscaler import NotFiniteError, Upscaler
+
+logger = logging.getLogger(__name__)
+
+ALPHA = 0.2  # the published share of the frame before
+
+
+def has_feature_tap(upscaler: Upscaler) -> bool:
+    """Whether the upscaler's network can carry features from frame to frame."""
+    return isinstance(upscaler.descriptor.model, ParagonSR2)
+
+
+class FrameUpscaler:
+    """Upscales the frames of one video, in order.
+
+    Args:
+        upscaler: With a network of any kind.
+        alpha: Share of the features of the frame before, 0 to 1; None for networks
+            without a feature tap, or for every frame by itself.
+
+    Raises:
+        ValueError: when the network has no feature tap, or for another alpha.
+    """
+
+    def __init__(self, upscaler: Upscaler, alpha: float | None = None) -> None:
+        if alpha is not None and not has_feature_tap(upscaler):
+            raise ValueError(
+                "Expected a network with a feature tap (ParagonSR2) for the temporal "
+                f"mode, but got {upscaler.descriptor.architecture.name}. Leave "
+                "--temporal out."
+            )
+        if alpha is not None and not 0 <= alpha < 1:
+            raise ValueError(
+                f"Expected temporal to be from 0 to below 1, but got {alpha!r}. The "
+                f"published value is {ALPHA}."
+            )
+        self.upscaler = upscaler
+        self.alpha = alpha
+        self.state: Tensor | None = None
+        self._cuts = SceneCuts()
+        self._engines: dict[int, StripEngine] = {}
+
+    def frames(self, frames: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Upscales frames that follow each other.
+
+        Args:
+            frames: Each (H, W, 1 or 3), uint8 or uint16, all of one size.
+
+        Returns:
+            The frames, H and W times the scale.
+        """
+        if self.alpha is not None:
+            return [self._blended(frame) for frame in frames]
+        if len(frames) > 1 and self._fits(frames):
+            return self._batch(frames)
+        return [self.upscaler.image(frame) for frame in frames]
+
+    def skip(self, frame: np.ndarray) -> None:
+        """Takes note of a frame that is already done."""
+        if self.alpha is not None:
+            self._cuts.starts(frame)
+
+    def _fits(self, frames: Sequence[np.ndarray]) -> bool:
+        up = self.upscaler
+        height, width, channels = frames[0].shape
+        if up.tta or channels != up.descriptor.input_channels:
+            return False
+        cost = up.cost((height, width)) * len(frames)
+        return cost <= memory.budget(up.limit, up.device)
+
+    def _batch(self, frames: Sequence[np.ndarray]) -> list[np.ndarray]:
+        up = self.upscaler
+        stacked = torch.cat([to_tensor(f, up.device) for f in frames]).to(up.dtype)
+        size = (stacked.shape[2], stacked.shape[3])
+        grown = up.whole(stacked, up.padded(size))
+        if not bool(torch.isfinite(grown).all()):
+            return [up.image(frame) for frame in frames]  # finds out which one it is
+        return [to_array(g[None], f.dtype) for g, f in zip(grown, frames, strict=True)]
+
+    def _blended(self, frame: np.ndarray) -> np.ndarray:
+        if self._cuts.starts(frame):
+            if self.state is not None:
+                logger.info("scene cut: features of the frame before are dropped")
+            self.state = None
+        try:
+            grown, self.state = self._tap(self.upscaler, frame, self.state)
+        except NotFiniteError:
+            if self.upscaler.dtype == torch.float32:
+                raise ValueError(
+                    "Expected the network's result to be finite, but got values that "
+                    "are not numbers. The weights are broken."
+                ) from None
+            logger.warning("a frame was not finite: computed again in float32")
+            before = None if self.state is None else self.state.float()
+            grown, state = self._tap(self.upscaler.wide, frame, before)
+            self.state = state.to(self.upscaler.dtype)
+        return grown
+
+    def _tap(
+        self, up: Upscaler, frame: np.ndarray, before: Tensor | None
+    ) -> tuple[np.ndarray, Tensor]:
+        """Upscales one frame with the features before; returns it and its features."""
+        height, width, channels = frame.shape
+        s = up.scale
+
+        def read(low: int, high: int) -> Tensor:
+            x = to_tensor(frame[low:high], up.device).to(up.dtype)
+            return x.expand(-1, up.descriptor.input_channels, -1, -1)
+
+        out = np.empty((height * s, width * s, channels), frame.dtype)
+
+        def take(low: int, high: int, rows: Tensor) -> None:
+            if not bool(torch.isfinite(rows).all()):
+                raise NotFiniteError
+            rows = rows.float()
+            rows = rows.mean(1, keepdim=True) if channels == 1 else rows[:, :channels]
+            out[low * s : high * s] = to_array(rows, frame.dtype)
+
+        budget = memory.budget(up.limit, up.device)
+        if up.cost((height, width)) <= min(budget, up.most_whole()):
+            with torch.inference_mode():
+                grown, tapped = _call(up.network, read(0, height), before, self.alpha)
+            take(0, height, grown)
+            return out, tapped
+        engine = self._engine(up, before is not None)
+        tapped: Tensor | None = None
+
+        def keep(low: int, high: int, rows: Tensor) -> None:
+            nonlocal tapped
+            if tapped is None:
+                tapped = rows.new_empty((*rows.shape[:2], height, width))
+            tapped[:, :, low:high] = rows
+
+        reads = [read]
+        if before is not None:
+            reads.append(lambda low, high: before[:, :, low:high])
+        most = memory.CPU_STRIPS if up.device.type == "cpu" else math.inf
+        engine.run(reads, (height, width), [take, keep], budget, most=most)
+        assert tapped is not None
+        return out, tapped
+
+    def _engine(self, up: Upscaler, blends: bool) -> StripEngine:
+        key = 2 * (up is not self.upscaler) + blends
+        if key not in self._engines:
+            model = up.descriptor.model
+            assert isinstance(model, ParagonSR2)
+            channels = [up.descriptor.input_channels]
+            if blends:
+                channels.append(model.get_parameter("conv_in.weight").shape[0])
+
+            def call(x: Tensor, before: Tensor | None = None) -> Any:
+                return _call(up.network, x, before, self.alpha)
+
+            self._engines[key] = StripEngine(up.network, channels, call)
+        return self._engines[key]
+
+
+def _call(
+    network: Any, x: Tensor, before: Tensor | None, alpha: float | None
+) -> tuple[Tensor, Tensor]:
+    return network(x, feature_tap=True, prev_feat=before, alpha=alpha)

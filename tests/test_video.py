@@ -1,0 +1,399 @@
+"""Videos: every stream, tag, timestamp and scene comes out as it should."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from fractions import Fraction
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+import torch
+from common import randomise
+
+import paragon_archs
+from paragon_archs.checkpoint import save_model
+from paragon_archs.inference import Upscaler
+from paragon_archs.inference.scenes import SceneCuts
+from paragon_archs.inference.temporal import FrameUpscaler
+from paragon_archs.inference.video import VideoOptions, upscale_video
+
+LOSSLESS = VideoOptions(codec="ffv1", pixel_format="yuv444p", segment=7)
+
+
+@pytest.fixture(scope="session")
+def realtime(tmp_path_factory):
+    """A small network with a feature tap; its picture is close to the input."""
+    file = tmp_path_factory.mktemp("weights") / "realtime.safetensors"
+    torch.manual_seed(0)
+    save_model(paragon_archs.create("paragonsr2_realtime", 2, num_blocks=1), file, {})
+    return file
+
+
+@pytest.fixture(scope="session")
+def plain(tmp_path_factory):
+    """A small network without one."""
+    file = tmp_path_factory.mktemp("weights") / "nano.safetensors"
+    model = paragon_archs.create("paragonsr_nano", 2, num_groups=1, num_blocks=1)
+    save_model(randomise(model), file, {})
+    return file
+
+
+def scene(index, shift=0, height=48, width=64, seed=0):
+    """A smooth random picture; `shift` moves it."""
+    rng = np.random.default_rng(100 * seed)
+    coarse = rng.uniform(20, 235, (8, 16, 3))
+    y = (np.arange(height) * 8 / height).astype(int)
+    x = (((np.arange(width) + shift) % width) * 16 / width).astype(int)
+    return np.clip(coarse[y][:, x] + index % 3, 0, 255).astype(np.uint8)
+
+
+def write_everything(file, folder, frames=24, cut=15):
+    """A film with all that a container can hold."""
+    (folder / "s.srt").write_text(
+        "1\n00:00:00,100 --> 00:00:00,400\nHallo\n\n"
+        "2\n00:00:00,500 --> 00:00:00,700\nWelt\n"
+    )
+    with av.open(str(folder / "s.srt")) as text, av.open(str(file), "w") as out:
+        video = out.add_stream("libx264", rate=25, options={"crf": "10"})
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        context = video.codec_context
+        context.time_base = Fraction(1, 1000)
+        context.colorspace = context.color_primaries = context.color_trc = 1
+        context.color_range = 1
+        first = out.add_stream("aac", rate=48000)
+        first.metadata["language"] = "deu"
+        second = out.add_stream("flac", rate=48000)
+        second.metadata["title"] = "Commentary"
+        subtitles = out.add_stream_from_template(text.streams[0])
+        subtitles.metadata["language"] = "eng"
+        out.add_attachment("font.ttf", "application/x-truetype-font", b"font" * 40)
+        out.metadata["title"] = "Film"
+        out.set_chapters(
+            [
+                {
+                    "id": 1,
+                    "start": 0,
+                    "end": 500,
+                    "time_base": Fraction(1, 1000),
+                    "metadata": {"title": "One"},
+                }
+            ]
+        )
+        pts = 0
+        for i in range(frames):
+            picture = scene(i, shift=i, seed=int(i >= cut))
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts, frame.time_base = pts, Fraction(1, 1000)
+            pts += 30 if i % 3 else 70  # variable frame rate
+            out.mux(video.encode(frame))
+        out.mux(video.encode(None))
+        silence: Any = (np.zeros((2, 1024), np.float32), np.zeros((1, 2048), np.int16))
+        for stream, sound, kind in zip(
+            (first, second), silence, ("fltp", "s16"), strict=True
+        ):
+            for block in range(20):
+                frame = av.AudioFrame.from_ndarray(sound, format=kind, layout="stereo")
+                frame.sample_rate, frame.pts = 48000, 1024 * block
+                out.mux(stream.encode(frame))
+            out.mux(stream.encode(None))
+        for packet in text.demux():
+            if packet.size:
+                packet.stream = subtitles
+                out.mux(packet)
+
+
+def packets(file, kind):
+    """Returns the packets of each stream of a kind: times in seconds and bytes."""
+    found = {}
+    with av.open(str(file)) as container:
+        for stream in container.streams:
+            if stream.type == kind:
+                found[stream.index] = []
+        for packet in container.demux():
+            if packet.stream.index in found and packet.size:
+                seconds = float(packet.pts * packet.time_base)
+                found[packet.stream.index].append((seconds, bytes(packet)))
+    return list(found.values())
+
+
+def decoded(file):
+    """Returns times in seconds and pictures of the first video stream."""
+    with av.open(str(file)) as container:
+        stream = container.streams.video[0]
+        return [
+            (float(f.pts * f.time_base), f.to_ndarray(format="rgb24"))
+            for f in container.decode(stream)
+        ]
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("film")
+    write_everything(folder / "film.mkv", folder)
+    return folder / "film.mkv"
+
+
+@pytest.fixture(scope="module")
+def upscaled(film, realtime, tmp_path_factory):
+    out = tmp_path_factory.mktemp("upscaled") / "out.mkv"
+    count = Upscaler(realtime, "cpu").video(film, out, VideoOptions(segment=7))
+    assert count == 24
+    return out
+
+
+def test_every_frame_at_its_time(film, upscaled):
+    before, after = decoded(film), decoded(upscaled)
+    assert len(before) == len(after) == 24
+    assert [t for t, _ in after] == pytest.approx([t for t, _ in before], abs=0.0015)
+    assert after[0][1].shape == (96, 128, 3)
+
+
+@pytest.mark.parametrize("kind", ["audio", "subtitle"])
+def test_other_streams_are_copied_untouched(film, upscaled, kind):
+    before, after = packets(film, kind), packets(upscaled, kind)
+    assert len(before) == (2 if kind == "audio" else 1)
+    assert len(after) == len(before)
+    for one, two in zip(before, after, strict=True):
+        assert [b for _, b in one] == [b for _, b in two]
+        assert [t for t, _ in two] == pytest.approx([t for t, _ in one], abs=0.0015)
+
+
+def test_chapters_tags_attachments_and_colour_are_kept(film, upscaled):
+    with av.open(str(film)) as a, av.open(str(upscaled)) as b:
+        assert [s.type for s in a.streams] == [s.type for s in b.streams]
+        assert b.metadata["title"] == "Film"
+        assert b.chapters()[0]["metadata"] == {"title": "One"}
+        assert b.streams.audio[0].metadata["language"] == "deu"
+        assert b.streams.audio[1].metadata["title"] == "Commentary"
+        assert b.streams.subtitles[0].metadata["language"] == "eng"
+        assert b.streams[4].name == "font.ttf"
+        assert b.streams[4].data == b"font" * 40
+        context = b.streams.video[0].codec_context
+        assert context.colorspace == context.color_primaries == context.color_trc == 1
+        assert context.color_range == 1
+
+
+def test_picture_keeps_its_colours(film, tmp_path):
+    """A network that only resamples: what comes out is the source, somewhat softer."""
+    model = paragon_archs.create("paragonsr2_realtime", 2, detail_gain=0.0)
+    save_model(model, tmp_path / "m.safetensors", {})
+    out = tmp_path / "out.mkv"
+    options = VideoOptions(quality=1)
+    Upscaler(tmp_path / "m.safetensors", "cpu").video(film, out, options)
+    for (_, before), (_, after) in zip(decoded(film), decoded(out), strict=True):
+        grown = before.repeat(2, 0).repeat(2, 1).astype(int)
+        inner = (slice(8, -8), slice(8, -8))
+        difference = after[inner].astype(int) - grown[inner]
+        assert abs(difference.mean(axis=(0, 1))).max() < 0.8
+
+
+def simple_video(file, frames, rate=25, codec="ffv1", pixel_format="yuv444p", tags=()):
+    with av.open(str(file), "w") as out:
+        stream = out.add_stream(codec, rate=rate)
+        stream.width, stream.height = frames[0].shape[1], frames[0].shape[0]
+        stream.pix_fmt = pixel_format
+        for name, value in dict(tags).items():
+            setattr(stream.codec_context, name, value)
+        deep = frames[0].dtype == np.uint16
+        for i, picture in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(
+                picture, format="rgb48le" if deep else "rgb24"
+            )
+            frame.pts, frame.time_base = i, Fraction(1, rate)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+
+
+def test_ten_bits_and_bt2020_carry_through(tmp_path, plain):
+    frames = [scene(i).astype(np.uint16) * 257 for i in range(3)]
+    source = tmp_path / "hdr.mkv"
+    tags = {"colorspace": 9, "color_primaries": 9, "color_trc": 16, "color_range": 1}
+    simple_video(source, frames, pixel_format="yuv420p10le", tags=tags)
+    out = tmp_path / "out.mkv"
+    Upscaler(plain, "cpu").video(source, out)
+    with av.open(str(out)) as container:
+        context = container.streams.video[0].codec_context
+        assert context.name == "hevc"
+        assert context.pix_fmt == "yuv420p10le"
+        for name, value in tags.items():
+            assert getattr(context, name) == value
+
+
+@pytest.mark.parametrize("matrix", [1, 5, 9])
+@pytest.mark.parametrize("full", [False, True])
+def test_colours_survive_the_way_to_rgb_and_back(matrix, full):
+    from paragon_archs.inference.frames import Look, from_rgb, to_rgb
+
+    look = Look(matrix, full, 8, "444", {})
+    picture = scene(0)
+    frame = from_rgb(picture, look, "yuv444p")
+    back = to_rgb(frame, look)
+    assert np.abs(back.astype(int) - picture).max() <= 4
+    luma = frame.to_ndarray(format="yuv444p")[0]
+    assert luma.max() <= (255 if full else 236)
+
+
+def turn_mp4(file, matrix):
+    """Writes a display matrix into the track's header."""
+    data = bytearray(file.read_bytes())
+    at = data.index(b"tkhd") + 4 + 40
+    data[at : at + 36] = b"".join(v.to_bytes(4, "big", signed=True) for v in matrix)
+    file.write_bytes(data)
+
+
+ONE = 1 << 16
+
+
+@pytest.mark.parametrize(
+    ("matrix", "turns"),
+    [
+        ((0, ONE, 0, -ONE, 0, 0, 0, 0, 1 << 30), -1),  # shown a quarter clockwise
+        ((-ONE, 0, 0, 0, -ONE, 0, 0, 0, 1 << 30), 2),
+        ((0, -ONE, 0, ONE, 0, 0, 0, 0, 1 << 30), 1),
+    ],
+)
+def test_rotation_is_applied(tmp_path, plain, matrix, turns):
+    source = tmp_path / "phone.mp4"
+    simple_video(source, [scene(0)] * 2, codec="libx264", pixel_format="yuv420p")
+    upright = tmp_path / "upright.mkv"
+    simple_video(upright, [np.rot90(decoded(source)[0][1], turns)] * 2)
+    turn_mp4(source, matrix)
+    upscaler = Upscaler(plain, "cpu")
+    upscaler.video(source, tmp_path / "a.mkv", LOSSLESS)
+    upscaler.video(upright, tmp_path / "b.mkv", LOSSLESS)
+    got, wanted = decoded(tmp_path / "a.mkv"), decoded(tmp_path / "b.mkv")
+    assert got[0][1].shape == wanted[0][1].shape
+    difference = np.abs(got[0][1].astype(int) - wanted[0][1])
+    assert np.median(difference) <= 2
+
+
+def test_a_container_that_cannot_hold_a_stream_is_refused_first(
+    film, realtime, tmp_path
+):
+    with pytest.raises(ValueError, match=r"\.mkv"):
+        Upscaler(realtime, "cpu").video(film, tmp_path / "out.webm")
+    assert not list(tmp_path.iterdir())
+
+
+def test_broken_and_silent_files_are_one_sentence(tmp_path, realtime):
+    upscaler = Upscaler(realtime, "cpu")
+    (tmp_path / "broken.mp4").write_bytes(b"nothing" * 100)
+    for name, part in (("broken.mp4", "whole video"), ("none.mp4", "no file")):
+        with pytest.raises((ValueError, FileNotFoundError), match=part):
+            upscaler.video(tmp_path / name, tmp_path / "out.mkv")
+    assert not (tmp_path / "out.mkv").exists()
+
+
+def frames_of_temporal(upscaler, pictures, alpha):
+    worker = FrameUpscaler(upscaler, alpha)
+    return [worker.frames([p])[0] for p in pictures]
+
+
+def test_features_blend_and_are_dropped_at_cuts(realtime):
+    upscaler = Upscaler(realtime, "cpu")
+    rng = np.random.default_rng(0)
+    still = scene(0).astype(int)
+    noisy = [
+        np.clip(still + rng.normal(0, 8, still.shape), 0, 255).astype(np.uint8)
+        for _ in range(3)
+    ]
+    other = scene(0, seed=7)
+    got = frames_of_temporal(upscaler, [*noisy, other], 0.2)
+    network, state = upscaler.network, None
+    for index, picture in enumerate([*noisy, other]):
+        x = torch.from_numpy(picture.transpose(2, 0, 1)[None].astype(np.float32) / 255)
+        with torch.inference_mode():
+            before = None if index == 3 else state  # the cut
+            y, state = network(x, feature_tap=True, prev_feat=before, alpha=0.2)
+        wanted = y[0].clamp(0, 1).permute(1, 2, 0).numpy()
+        assert np.abs(got[index] / 255 - wanted).max() <= 0.5 / 255 + 1e-5
+
+
+def test_temporal_mode_in_strips_is_the_same(realtime):
+    pictures = [scene(i, shift=i, height=90) for i in range(3)]
+    whole = frames_of_temporal(Upscaler(realtime, "cpu"), pictures, 0.2)
+    bounded = Upscaler(realtime, "cpu", memory="1M")
+    strips = frames_of_temporal(bounded, pictures, 0.2)
+    for one, two in zip(whole, strips, strict=True):
+        assert np.abs(one.astype(int) - two).max() <= 1
+
+
+def test_batches_are_the_frames(plain):
+    upscaler = Upscaler(plain, "cpu")
+    pictures = [scene(i, shift=i) for i in range(4)]
+    together = FrameUpscaler(upscaler).frames(pictures)
+    for picture, got in zip(pictures, together, strict=True):
+        assert np.abs(upscaler.image(picture).astype(int) - got).max() <= 1
+
+
+def test_temporal_needs_a_feature_tap(plain):
+    with pytest.raises(ValueError, match="feature tap"):
+        FrameUpscaler(Upscaler(plain, "cpu"), 0.2)
+
+
+def cuts(pictures):
+    detector = SceneCuts()
+    return [i for i, p in enumerate(pictures) if detector.starts(p)]
+
+
+def test_hard_cuts_are_found():
+    pictures = [scene(i, shift=i, seed=i // 5) for i in range(20)]
+    assert cuts(pictures) == [0, 5, 10, 15]
+
+
+def test_flashes_fades_and_pans_are_no_cuts():
+    base = scene(0, height=135, width=240).astype(float)
+    flash = [base, np.clip(base * 1.7 + 30, 0, 255), base]
+    fade = [base * (1 - i / 12) for i in range(13)]
+    dissolve = [
+        base * (1 - i / 10) + scene(0, height=135, width=240, seed=3) * (i / 10)
+        for i in range(11)
+    ]
+    pan = [scene(0, shift=12 * i, height=135, width=240) for i in range(8)]
+    rng = np.random.default_rng(0)
+    noise = [np.clip(base + rng.normal(0, 12, base.shape), 0, 255) for _ in range(4)]
+    for pictures in (flash, fade, dissolve, pan, noise):
+        assert cuts([np.asarray(p).astype(np.uint8) for p in pictures]) == [0]
+
+
+def test_a_killed_run_resumes_where_it_was(tmp_path, realtime):
+    source = tmp_path / "in.mkv"
+    simple_video(source, [scene(i, shift=i) for i in range(40)])
+    upscaler = Upscaler(realtime, "cpu")
+    options = VideoOptions(codec="ffv1", pixel_format="yuv444p", segment=4)
+    whole, broken = tmp_path / "whole.mkv", tmp_path / "broken.mkv"
+    upscale_video(upscaler, source, whole, options, progress=False)
+    script = (
+        "import torch; torch.set_num_threads(1)\n"
+        "from paragon_archs.inference import Upscaler\n"
+        "from paragon_archs.inference.video import VideoOptions\n"
+        f"Upscaler({str(realtime)!r}, 'cpu').video({str(source)!r}, {str(broken)!r},"
+        "VideoOptions(codec='ffv1', pixel_format='yuv444p', segment=4))"
+    )
+    path = os.pathsep.join(sys.path)
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": path}
+    )
+    parts = tmp_path / ".broken.mkv.parts"
+    while process.poll() is None and len(list(parts.glob("part_*.nut"))) < 2:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    if not broken.exists():
+        done = len(list(parts.glob("part_*.nut")))
+        assert done >= 2
+        stamps = {p: p.stat().st_mtime_ns for p in parts.glob("part_0000[01].nut")}
+        upscale_video(upscaler, source, broken, options, resume=True, progress=False)
+        assert stamps
+    assert not parts.exists()
+    one, two = decoded(whole), decoded(broken)
+    assert len(one) == len(two) == 40
+    for (t, a), (u, b) in zip(one, two, strict=True):
+        assert t == u
+        np.testing.assert_array_equal(a, b)
