@@ -191,6 +191,15 @@ def test_fitted_head_is_the_best_for_its_features(folder, variant):
             up.sub_(nudge)
 
 
+def test_the_last_steps_see_whole_images(folder, tmp_path):
+    run = Run(small(), [folder], [folder], tmp_path / "run")
+    x, high = run._whole_crops()
+    assert x.shape == (2, 3, 16, 16) and high.shape == (2, 3, 32, 32)
+    # `high` is 8-bit values of the pictures, border included (kept as half floats).
+    assert ((high * 255).round() - high * 255).abs().max() < 0.2
+    assert (imresize(high, 0.5) - x)[..., 2:-2, 2:-2].abs().max() < 0.01
+
+
 def test_a_run_starts_from_another(folder, tmp_path):
     first = Run(small(iterations=4), [folder], [folder], tmp_path / small().name)
     first.measure(0.0)

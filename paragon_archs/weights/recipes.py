@@ -18,6 +18,9 @@ class Recipe:
             another number.
         decay: Share of the steps in the late phase: the learning rate falls linearly
             to zero, the loss is MSE instead of L1, crops are larger.
+        border: Share of the steps, at the very end, that train the network as it is on
+            crops as if they were whole images: it learns what zero padding does to an
+            image's border. Crops are as before the late phase.
         batch: Crops in a step.
         patch: Side of a crop in low-resolution pixels.
         late_batch: Crops in a step of the late phase.
@@ -40,6 +43,7 @@ class Recipe:
     scale: int
     iterations: int
     decay: float = 0.3
+    border: float = 0.1
     batch: int = 16
     patch: int = 48
     late_batch: int = 8
@@ -80,6 +84,7 @@ RECIPES = {
             4,
             6_000,
             decay=0.5,
+            border=0.2,
             start="paragonsr2_realtime_x2",
             fit=True,
             overrides=_SHARP,

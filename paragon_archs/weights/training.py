@@ -308,7 +308,7 @@ class Run:
             if name.endswith(".gamma"):
                 nn.init.constant_(parameter, recipe.gamma)
         form = TrainingForm(self.model)
-        smallest = max(recipe.patch, recipe.late_patch)
+        smallest = max(recipe.patch + 2, recipe.late_patch)
         logger.info("preparing images")
         self.pool = Pool(
             find_images(train), recipe.scale, recipe.shrink, smallest, form.base
@@ -351,6 +351,16 @@ class Run:
         x, target = self.pool.draw(rng, batch, patch)
         x = x.to(self.device, memory_format=torch.channels_last)
         return x, target.to(self.device)
+
+    def _whole_crops(self) -> tuple[Tensor, Tensor]:
+        """Returns (input, high-resolution image), crops that stand for whole images."""
+        # The pool holds what the base path of the whole image leaves; a ring of one
+        # pixel around the crop gives the base path all that it sees there.
+        recipe = self.recipe
+        x, high = self._crops(self.rng, recipe.batch, recipe.patch + 2)
+        if self.form.base is not None:
+            high = high + self.form.base(x)
+        return shave(x, 1), shave(high, recipe.scale)
 
     def _weights(self) -> Iterator[tuple[str, Tensor]]:
         return ((k, p) for k, p in self.model.named_parameters() if p.requires_grad)
@@ -413,11 +423,15 @@ class Run:
     def _step(self) -> float:
         recipe = self.recipe
         late = self.step >= recipe.iterations * (1 - recipe.decay)
-        batch = recipe.late_batch if late else recipe.batch
-        patch = recipe.late_patch if late else recipe.patch
-        x, target = self._crops(self.rng, batch, patch)
-        error = self.form(x) - target
-        loss = _loss(shave(error, MARGIN * recipe.scale), late, recipe.luma)
+        if self.step >= recipe.iterations * (1 - recipe.border):
+            x, high = self._whole_crops()
+            error = self.model(x) - high
+        else:
+            batch = recipe.late_batch if late else recipe.batch
+            patch = recipe.late_patch if late else recipe.patch
+            x, target = self._crops(self.rng, batch, patch)
+            error = shave(self.form(x) - target, MARGIN * recipe.scale)
+        loss = _loss(error, late, recipe.luma)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 0.5, error_if_nonfinite=True)
