@@ -87,3 +87,18 @@ def test_a_damaged_validation_image_is_named(here, capsys):
     code = basicsr.main(["train", "-opt", "o.yml"])
     assert code in (1, 2)
     assert "data/lr/1.png" in capsys.readouterr().err
+
+
+def test_workers_do_not_wait_for_opencvs_threads(here):
+    """A worker forked beside OpenCV's pool hangs in the host's cvtColor."""
+    from paragon_archs.data.stream import SampleStream, batches
+
+    common.write_images(here, count=2, side=256)
+    cv2.setNumThreads(2)
+    big = np.zeros((1024, 1024, 3), np.float32)
+    cv2.cvtColor(big, cv2.COLOR_BGR2RGB)  # the pool is there
+    stream = SampleStream(2, 1, seed=0)
+    options = {"num_worker_per_gpu": 2}
+    made = list(batches(paired(here), stream, 0, 4, torch.device("cpu"), options))
+    assert [tuple(b["gt"].shape) for b in made] == [(1, 3, 256, 256)] * 4
+    assert cv2.getNumThreads() == 1

@@ -7,9 +7,10 @@ What is random in a sample follows from its seed: position in the data is a numb
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,21 @@ STORE_KEYS: dict[str, Key] = {
     "quantise_lq": Key("bool", True, "round the LR side to 8 bits, as files would be"),
     "use_hflip": Key("bool", True, "flip left and right at random"),
 }
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Lets torch compute in one thread.
+
+    Work on small crops gains little from more, loses much where others use the cores
+    too, and this way its last bits do not depend on how many there are.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 class StoredImages(Dataset[Sample]):
@@ -132,7 +148,8 @@ class StoredImages(Dataset[Sample]):
             `lq` (B, C, h, w) and `gt` (B, C, H, W), float32 in [0, 1], and the paths.
         """
         chosen, images = zip(*map(self.read, indices), strict=True)
-        gt, lq = self.pairs(list(images), seeds, device)
+        with one_thread() if device.type == "cpu" else contextlib.nullcontext():
+            gt, lq = self.pairs(list(images), seeds, device)
         paths = [str(self.store.files[i]) for i in chosen]
         return {"lq": lq, "gt": gt, "lq_path": paths, "gt_path": paths}
 

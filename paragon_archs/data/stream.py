@@ -10,6 +10,8 @@ batch sees; and nothing is dropped at the end of an epoch.
 from __future__ import annotations
 
 import hashlib
+import importlib
+import importlib.util
 import logging
 import math
 import random
@@ -230,6 +232,16 @@ def sort_paths(dataset: Any) -> None:
         paths.sort(key=lambda p: sorted((k, str(v)) for k, v in p.items()))
 
 
+def lone_opencv() -> None:
+    """Keeps OpenCV to one thread per process.
+
+    A worker that is forked while OpenCV has threads of its own waits for them for
+    ever; and the workers are what shares the cores.
+    """
+    if importlib.util.find_spec("cv2") is not None:
+        importlib.import_module("cv2").setNumThreads(0)
+
+
 def batches(
     dataset: Any,
     stream: SampleStream,
@@ -256,6 +268,8 @@ def batches(
             )
         return
     workers = int(options.get("num_worker_per_gpu") or 0)
+    if workers:
+        lone_opencv()
     loader = DataLoader(
         SeededDataset(dataset, options.get("on_bad_image") or "error"),
         batch_sampler=_Batches(stream, start, stop),  # type: ignore[arg-type]

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, RandomSampler
 
 from ..data.hr_dataset import HRImageDataset
 from ..data.reading import find_images, read_image
-from ..data.stream import SampleStream
+from ..data.stream import SampleStream, lone_opencv
 from ..utils.registry import DATASET_REGISTRY
 from ..utils.resize import imresize
 
@@ -101,6 +101,7 @@ def measure_data(
         rounds: Measured rounds.
         pairs: Pairs that the host makes in a round; ours makes ten times as many.
     """
+    lone_opencv()
     count = write_pairs(images, folder, scale)
     host = _host_loader(folder, scale, size, batch, workers, pairs)
     ours = HRImageDataset(
