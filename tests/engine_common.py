@@ -95,10 +95,6 @@ def losses_of(text: str) -> dict[int, str]:
 
 
 def log_of(root: Path, name: str = "run") -> str:
-    """Returns the newest log of a run.
-
-    Two starts within one second share a file: what the last one wrote counts.
-    """
-    log = sorted((root / "experiments" / name).glob("train_*.log"))[-1].read_text()
-    before, banner, last = log.rpartition("Training: ")
-    return banner + last if banner else before + last
+    """Returns the newest log of a run."""
+    logs = (root / "experiments" / name).glob("train_*.log")
+    return max(logs, key=lambda log: log.stat().st_mtime_ns).read_text()

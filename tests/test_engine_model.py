@@ -113,6 +113,25 @@ def test_how_it_computes_changes_nothing(here: Path, changes: dict[str, Any]) ->
         torch.testing.assert_close(state[name], value, rtol=1e-4, atol=1e-6)
 
 
+def test_recomputing_activations_gives_the_same_gradients(here: Path) -> None:
+    size = {"network_g:num_groups": 2}
+    plain = model(here, size)
+    other = model(here, {**size, "train:grad_checkpointing": True})
+    calls = []
+    other.net_g.body[1].blocks[0].norm1.register_forward_hook(
+        lambda *_: calls.append(torch.is_grad_enabled())
+    )
+    for one in (plain, other):
+        run(one, batch(2), 2)
+    assert len(calls) == 4  # forward, and once more in the backward, twice
+    for name, value in plain.net_g.state_dict().items():
+        assert torch.equal(other.net_g.state_dict()[name], value)
+    for name, value in plain.net_g_ema.state_dict().items():
+        assert torch.equal(other.net_g_ema.state_dict()[name], value)
+    with pytest.raises(ValueError, match="row of blocks"):
+        model(here, {"train:grad_checkpointing": True})
+
+
 def test_channels_last_is_the_layout_of_the_network(here: Path) -> None:
     weight = model(here).net_g.conv_in.weight
     assert weight.is_contiguous(memory_format=torch.channels_last)

@@ -114,7 +114,7 @@ def _set(options: Options, name: str, section: Mapping[str, Any]) -> list[str]:
         elif lmdb and not (folder / "meta_info.txt").is_file():
             file = str(folder / "meta_info.txt")
             wrong.append(sentence("no_data_file", key=full, value=file, place=place))
-        elif not lmdb and not any(_images(folder)) and not _has_frames(folder):
+        elif not lmdb and not any(_images(folder)) and not _frames(section, folder):
             wrong.append(sentence("empty_folder", key=full, value=value, place=place))
         else:
             roots[str(key)] = folder
@@ -153,9 +153,10 @@ def _images(folder: Path) -> Iterator[Path]:
     )
 
 
-def _has_frames(folder: Path) -> bool:
-    """True for the host's video sets, whose frames lie in sub-folders."""
-    return any(any(_images(sub)) for sub in folder.iterdir() if sub.is_dir())
+def _frames(section: Mapping[str, Any], folder: Path) -> bool:
+    """True for one of the host's video sets, whose frames lie in sub-folders."""
+    video = str(section.get("type")).startswith(("REDS", "Vimeo", "Video"))
+    return video and any(sub.is_dir() for sub in folder.iterdir())
 
 
 def _sizes(

@@ -16,7 +16,7 @@ import logging
 import math
 import random
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -249,7 +249,7 @@ def batches(
     stop: int,
     device: torch.device,
     options: dict[str, Any],
-) -> Iterator[dict[str, Any]]:
+) -> Generator[dict[str, Any], None, None]:
     """Yields the batches of the steps `start` to `stop` (counted from 0).
 
     Args:
@@ -280,4 +280,11 @@ def batches(
         worker_init_fn=_leave_signals_to_the_parent,
         generator=torch.Generator().manual_seed(0),  # leaves the run's own alone
     )
-    yield from loader
+    iterator = iter(loader)
+    try:
+        yield from iterator
+    finally:
+        # Workers that ignore signals must be told to go, also after an error, whose
+        # traceback keeps the iterator: the interpreter would wait for them at exit.
+        if hasattr(iterator, "_shutdown_workers"):
+            iterator._shutdown_workers()  # type: ignore[attr-defined]

@@ -23,13 +23,20 @@ def make_folders(opt: dict[str, Any], keep: bool) -> None:
     path = opt["path"]
     folder = Path(path["experiments_root" if opt["is_train"] else "results_root"])
     if folder.exists() and not keep:
-        archive = folder.with_name(
-            f"{folder.name}_archived_{time.strftime('%Y%m%d_%H%M%S')}"
-        )
-        folder.rename(archive)
+        stamp = time.strftime("%Y%m%d_%H%M%S")
+        folder.rename(_free(folder.with_name(f"{folder.name}_archived_{stamp}")))
     for key in ("log", "visualization", "models", "training_states"):
         if key in path:
             Path(path[key]).mkdir(parents=True, exist_ok=True)
+
+
+def _free(path: Path) -> Path:
+    """Returns `path`, or with a number where two runs began in one second."""
+    number, result = 1, path
+    while result.exists():
+        number += 1
+        result = path.with_name(f"{path.stem}-{number}{path.suffix}")
+    return result
 
 
 def close_log() -> None:
@@ -50,9 +57,8 @@ def open_log(opt: dict[str, Any], option_file: Path) -> None:
         kind = "train" if opt["is_train"] else "test"
         stamp = time.strftime("%Y%m%d_%H%M%S")
         folder = Path(opt["path"]["log"])
-        handlers.append(
-            logging.FileHandler(folder / f"{kind}_{opt['name']}_{stamp}.log")
-        )
+        file = _free(folder / f"{kind}_{opt['name']}_{stamp}.log")
+        handlers.append(logging.FileHandler(file))
         shutil.copyfile(option_file, folder / option_file.name)
         command = shlex.join(sys.argv)
         (folder / "command.txt").write_text(f"{command}\n", encoding="utf-8")

@@ -11,7 +11,7 @@ import contextlib
 import datetime
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -238,17 +238,24 @@ class Run:
 
     def loop(self, stop: StopRequest, bar: tqdm) -> int:
         """Runs iterations; returns the exit code."""
-        opt, model = self.opt, self.model
-        warmup = opt["train"].get("warmup_iter", -1)
-        data_clock = time.time()
         stream = batches(
             self.train_set,
             self.stream,
             self.current_iter,
             self.total_iter,
-            model.device,
+            self.model.device,
             self.train_section,
         )
+        with contextlib.closing(stream):
+            return self.iterate(stream, stop, bar)
+
+    def iterate(
+        self, stream: Iterable[dict[str, Any]], stop: StopRequest, bar: tqdm
+    ) -> int:
+        """Takes one step for every batch; returns the exit code."""
+        opt, model = self.opt, self.model
+        warmup = opt["train"].get("warmup_iter", -1)
+        data_clock = time.time()
         for data in stream:
             data_time = time.time() - data_clock
             step_clock = time.time()

@@ -1,0 +1,495 @@
+"""What breaks in the host and must not under our command, row by row.
+
+The names of the tests say what the host does. `hosts` rows: S1 and S2.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+from pathlib import Path
+from typing import Any
+
+import engine_common as common
+import numpy as np
+import pytest
+import torch
+from basicsr.data import degradations
+from basicsr.losses import build_loss
+from basicsr.models.base_model import BaseModel
+from PIL import Image
+from torch import nn
+
+from paragon_archs.cli import basicsr
+from paragon_archs.data.stream import SeededDataset, preserved_rng, sort_paths
+from paragon_archs.models import host
+
+SR: dict[str, Any] = {
+    "model_type": "SRModel",
+    "train:losses": ...,
+    "train:pixel_opt": {"type": "L1Loss"},
+}
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder with a small data set."""
+    monkeypatch.chdir(tmp_path)
+    common.write_images(tmp_path / "data")
+    return tmp_path
+
+
+def train(here: Path, changes: dict[str, Any], *flags: str) -> int:
+    common.write_options(here / "o.yml", changes)
+    return basicsr.main(["train", "-opt", "o.yml", *flags])
+
+
+# Data ------------------------------------------------------------------------------
+
+
+class Draws(torch.utils.data.Dataset):
+    """Gives the random numbers that a sample would draw."""
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> tuple[float, float, float]:
+        return random.random(), float(np.random.rand()), float(torch.rand(1))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_every_epoch_draws_other_crops_and_workers_change_nothing(workers: int) -> None:
+    """The host's workers get the same seed in every epoch (C1, C3)."""
+    from paragon_archs.data.stream import SampleStream, batches
+
+    random.seed(5)
+    before = random.getstate()
+    stream = SampleStream(4, 4, seed=0)
+    options = {"num_worker_per_gpu": workers}
+    found = [
+        torch.stack(list(batch)).T.tolist()
+        for batch in batches(Draws(), stream, 0, 3, torch.device("cpu"), options)
+    ]
+    flat = [tuple(row) for batch in found for row in batch]
+    assert len(set(flat)) == 12
+    expected = []
+    with preserved_rng():
+        for iteration in range(3):
+            for _, seed in stream.batch_of(iteration):
+                random.seed(seed)
+                np.random.seed(seed % 2**32)
+                torch.manual_seed(seed)
+                expected.append(Draws()[0])
+    assert flat == [tuple(row) for row in expected]
+    assert random.getstate() == before
+
+
+def test_the_seed_decides_the_batches(here: Path) -> None:
+    """The host shuffles with the number of the epoch alone (C5)."""
+    logs = []
+    for seed in (1, 2, 1):
+        assert train(here, {"manual_seed": seed, "val": ...}) == 0
+        logs.append(common.losses_of(common.log_of(here)))
+    assert logs[0] == logs[2] != logs[1]
+
+
+@pytest.mark.parametrize("images", [3, 8])
+@pytest.mark.parametrize("size", [5, 16])
+def test_no_batch_size_ends_training_early(here: Path, images: int, size: int) -> None:
+    """The host stops at 7 of 12 iterations, or at 0, and says nothing (B12, B13)."""
+    common.write_images(here / "other", count=images)
+    changes = {
+        "datasets:train:dataroot_gt": "other/hr",
+        "datasets:train:dataroot_lq": "other/lr",
+        "datasets:train:batch_size_per_gpu": size,
+        "train:total_iter": 3,
+        "val": ...,
+        "name": f"run{images}x{size}",
+    }
+    assert train(here, changes) == 0
+    assert list(common.losses_of(common.log_of(here, str(changes["name"])))) == [
+        1,
+        2,
+        3,
+    ]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("prefetch", [None, "cpu"])
+def test_an_unreadable_image_is_named(
+    here: Path, workers: int, prefetch: str | None, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The host hangs for ever, or says that None has no astype (C2, C11)."""
+    whole = Path("data/lr/1.png").read_bytes()
+    Path("data/lr/1.png").write_bytes(whole[: len(whole) // 2])  # a whole header
+    changes = {
+        "datasets:train:num_worker_per_gpu": workers,
+        "datasets:train:prefetch_mode": prefetch,
+        "val": ...,
+    }
+    assert train(here, changes) == 1
+    err = capfd.readouterr().err
+    line = next(e for e in err.splitlines() if e.startswith("error: "))
+    assert "data/lr/1.png" in line and "on_bad_image: skip" in line
+    assert "Traceback" not in err
+    assert train(here, {**changes, "datasets:train:on_bad_image": "skip"}) == 0
+    assert "data/lr/1.png" in capfd.readouterr().err or workers
+
+
+def test_a_text_file_among_the_images_is_named() -> None:
+    class Broken(Draws):
+        paths = ("a", "b", "c", "notes.txt")
+
+        def __getitem__(self, index: int) -> Any:
+            if index == 3:
+                return None.astype("float32")  # type: ignore[attr-defined]
+            return super().__getitem__(index)
+
+    with pytest.raises(ValueError, match=r"notes\.txt"):
+        SeededDataset(Broken())[3, 7]
+    assert SeededDataset(Broken(), "skip")[3, 7] == SeededDataset(Broken())[0, 7]
+
+
+def test_files_come_in_one_order() -> None:
+    """The host takes them as the file system lists them (C4)."""
+
+    class Paths:
+        paths: list[Any]
+
+    one = Paths()
+    one.paths = ["0003", "0001", "0005"]
+    sort_paths(one)
+    assert one.paths == ["0001", "0003", "0005"]
+    one.paths = [{"gt_path": p, "lq_path": p} for p in ("b", "a")]
+    sort_paths(one)
+    assert [p["gt_path"] for p in one.paths] == ["a", "b"]
+
+
+def test_a_validation_lr_of_another_scale_is_an_error(
+    here: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The host crops the HR and reports a number (C8)."""
+    common.write_images(here / "four", scale=4)
+    assert train(here, {"datasets:val:dataroot_lq": "four/lr"}) == 2
+    assert "2 times their LR" in capfd.readouterr().err
+
+
+def test_nested_folders_are_an_error(
+    here: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The host finds no images there and divides by zero (C13)."""
+    Path("top").mkdir()
+    Path("data").rename("top/data")
+    changes = {"datasets:train:dataroot_gt": "top/data", "val": ...}
+    changes |= {"datasets:train:dataroot_lq": "top/data/lr", "datasets:val": ...}
+    assert train(here, changes) == 2
+    assert "'datasets:train:dataroot_gt'" in capfd.readouterr().err
+
+
+def test_jpeg_quality_may_be_a_fraction() -> None:
+    """OpenCV 5 refuses one (C6)."""
+    host.install()
+    picture = np.full((8, 8, 3), 0.5, dtype=np.float32)
+    out = degradations.random_add_jpg_compression(picture, (60, 90))
+    assert np.abs(out - picture).max() < 0.05
+
+
+# Rates, schedules, losses ----------------------------------------------------------
+
+
+def learning_rates(here: Path) -> list[float]:
+    text = common.log_of(here)
+    return [float(rate) for rate in re.findall(r"lr:\(([\d.e+-]+),\)", text)]
+
+
+@pytest.mark.parametrize("kind", [{}, SR], ids=["ours", "SRModel"])
+def test_warm_up_reaches_the_rate(here: Path, kind: dict[str, Any]) -> None:
+    """The host stays at (w - 1) / w of it for ever (B14)."""
+    scheduler = {"type": "MultiStepLR", "milestones": [5], "gamma": 0.5}
+    changes = {"train:warmup_iter": 4, "train:total_iter": 6, "val": ...}
+    assert train(here, {**kind, **changes, "train:scheduler": scheduler}) == 0
+    expected = [2.5e-4, 5e-4, 7.5e-4, 1e-3, 1e-3, 5e-4]
+    assert learning_rates(here) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("kind", [{}, SR], ids=["ours", "SRModel"])
+def test_the_cosine_goes_on_after_its_last_period(
+    here: Path, kind: dict[str, Any]
+) -> None:
+    """The host crashes there (B15)."""
+    scheduler = {"type": "CosineAnnealingRestartLR", "periods": [2]}
+    scheduler["restart_weights"] = [1]
+    assert train(here, {**kind, "train:scheduler": scheduler, "val": ...}) == 0
+    assert learning_rates(here)[-1] == 0
+
+
+def test_a_host_model_takes_any_optimizer_and_scheduler(here: Path) -> None:
+    """The host knows Adam and two schedules (B34)."""
+    changes = {
+        "train:optim_g": {"type": "AdamW", "lr": 1e-3},
+        "train:scheduler": {"type": "CosineAnnealingLR"},
+        "val": ...,
+    }
+    assert train(here, {**SR, **changes}) == 0
+
+
+def test_nan_stops_a_host_model(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The host trains on to the end and calls a black image the best (B16)."""
+    changes = {"train:optim_g:lr": 1e30, "logger:save_checkpoint_freq": 1}
+    assert train(here, {**SR, **changes}) == 1
+    assert "error: Expected finite" in capfd.readouterr().err
+    for file in Path("experiments/run/training_states").iterdir():
+        networks = torch.load(file, weights_only=True)["networks"]
+        assert all(v.isfinite().all() for n in networks.values() for v in n.values())
+
+
+def test_batch_norm_reaches_the_average_of_a_host_model() -> None:
+    """The host never copies buffers (B18)."""
+    host.install()
+
+    class Holder(BaseModel):
+        def __init__(self) -> None:
+            self.net_g = nn.BatchNorm2d(2)
+            self.net_g_ema = nn.BatchNorm2d(2)
+
+    holder = Holder()
+    holder.net_g(torch.rand(4, 2, 3, 3))
+    holder.model_ema(0.9)
+    followed, trained = holder.net_g_ema.state_dict(), holder.net_g.state_dict()
+    assert torch.equal(followed["running_mean"], trained["running_mean"])
+
+
+def test_the_perceptual_loss_takes_l2() -> None:
+    """The host names a class that torch never had (C27)."""
+    host.install()
+    assert nn.L2loss is nn.MSELoss  # type: ignore[attr-defined]
+
+
+def test_charbonnier_under_fp16_has_a_gradient(here: Path) -> None:
+    """Its eps vanishes in fp16; losses are computed in float32 (C25)."""
+    changes = {
+        "train:precision": "fp16",
+        "train:losses": [{"type": "CharbonnierLoss"}],
+        "val": ...,
+    }
+    assert train(here, changes) == 0
+    assert "step skipped" not in common.log_of(here)
+    x = torch.zeros(2, requires_grad=True)
+    build_loss({"type": "CharbonnierLoss"})(x, torch.zeros(2)).backward()
+    assert x.grad is not None and x.grad.isfinite().all()
+
+
+# Weights and states ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [{}, SR], ids=["ours", "SRModel"])
+def test_auto_resume_on_a_cpu_under_another_root(
+    here: Path, kind: dict[str, Any]
+) -> None:
+    """The host asks for a GPU (B1), or archives the run that it cannot find (B6)."""
+    changes = {**kind, "val": ..., "logger:save_checkpoint_freq": 2}
+    for last in (2, 4):
+        flags = ["--auto_resume", "--force_yml", f"train:total_iter={last}"]
+        assert train(here, changes, *flags) == 0
+    assert [p.name for p in Path("experiments").iterdir()] == ["run"]
+    assert list(common.losses_of(common.log_of(here))) == [3, 4]
+
+
+def test_a_host_model_resumes_exactly(here: Path) -> None:
+    """The host starts the epoch anew, with the first crops (B4, B5)."""
+    changes = {**SR, "logger:save_checkpoint_freq": 3, "train:total_iter": 7}
+    assert train(here, {**changes, "name": "whole"}) == 0
+    for last in (4, 7):
+        flags = ["--auto_resume", "--force_yml", f"train:total_iter={last}"]
+        assert train(here, {**changes, "name": "parts"}, *flags) == 0
+    whole = common.losses_of(common.log_of(here, "whole"))
+    parts = common.losses_of(common.log_of(here, "parts"))
+    assert {i: whole[i] for i in parts} == parts and min(parts) == 5
+    states = [
+        torch.load(f"experiments/{n}/training_states/7.state", weights_only=True)
+        for n in ("whole", "parts")
+    ]
+    for name, value in states[0]["networks"]["net_g"].items():
+        assert torch.equal(value, states[1]["networks"]["net_g"][name])
+
+
+def test_a_state_that_the_host_wrote_resumes(here: Path) -> None:
+    """It holds no weights: they lie beside it."""
+    assert train(here, {**SR, "val": ...}) == 0
+    file = Path("experiments/run/training_states/4.state")
+    state = torch.load(file, weights_only=True)
+    kept = ("epoch", "iter", "optimizers", "schedulers")
+    torch.save({k: state[k] for k in kept}, file)
+    flags = ["--auto_resume", "--force_yml", "train:total_iter=5"]
+    assert train(here, {**SR, "val": ...}, *flags) == 0
+    assert list(common.losses_of(common.log_of(here))) == [5]
+
+
+def test_a_host_model_starts_from_a_bare_or_a_safetensors_file(here: Path) -> None:
+    """The host wants its own wrapping and no safetensors (B27, B28)."""
+    assert train(here, {"val": ..., "name": "first"}) == 0
+    weights = "experiments/first/models/net_g_latest.safetensors"
+    changes = {**SR, "val": ..., "train:optim_g:lr": 0.0, "train:ema_decay": 0.5}
+    changes |= {"path": {"pretrain_network_g": weights}}
+    assert train(here, changes) == 0
+    after = torch.load("experiments/run/models/net_g_latest.pth", weights_only=True)
+    torch.save(after["params"], "bare.pth")
+    assert train(here, {**changes, "path": {"pretrain_network_g": "bare.pth"}}) == 0
+    again = torch.load("experiments/run/models/net_g_latest.pth", weights_only=True)
+    for name, value in after["params"].items():
+        assert torch.equal(again["params"][name], value)
+        assert torch.equal(again["params_ema"][name], value)
+
+
+def test_the_last_validation_bears_the_last_iteration(here: Path) -> None:
+    """The host adds one for every epoch that is left (B20)."""
+    assert train(here, {"train:total_iter": 5}) == 0
+    assert re.findall(r"Best: .* @ (\d+) iter", common.log_of(here)) == ["4", "5"]
+
+
+# Devices ---------------------------------------------------------------------------
+
+
+REAL = """
+name: real
+model_type: RealESRNetModel
+scale: 4
+num_gpu: 0
+manual_seed: 0
+gt_usm: true
+queue_size: 4
+resize_prob: [0.2, 0.7, 0.1]
+resize_range: [0.15, 1.5]
+gaussian_noise_prob: 0.5
+noise_range: [1, 30]
+poisson_scale_range: [0.05, 3]
+gray_noise_prob: 0.4
+jpeg_range: [30, 95]
+second_blur_prob: 0.8
+resize_prob2: [0.3, 0.4, 0.3]
+resize_range2: [0.3, 1.2]
+gaussian_noise_prob2: 0.5
+noise_range2: [1, 25]
+poisson_scale_range2: [0.05, 2.5]
+gray_noise_prob2: 0.4
+jpeg_range2: [30, 95]
+gt_size: 32
+datasets:
+  train:
+    name: few
+    type: RealESRGANDataset
+    dataroot_gt: big/hr
+    meta_info: meta.txt
+    io_backend:
+      type: disk
+    blur_kernel_size: 21
+    kernel_list: ['iso', 'aniso']
+    kernel_prob: [0.5, 0.5]
+    sinc_prob: 0.1
+    blur_sigma: [0.2, 3]
+    betag_range: [0.5, 4]
+    betap_range: [1, 2]
+    blur_kernel_size2: 21
+    kernel_list2: ['iso', 'aniso']
+    kernel_prob2: [0.5, 0.5]
+    sinc_prob2: 0.1
+    blur_sigma2: [0.2, 1.5]
+    betag_range2: [0.5, 4]
+    betap_range2: [1, 2]
+    final_sinc_prob: 0.8
+    gt_size: 32
+    use_hflip: True
+    use_rot: False
+    batch_size_per_gpu: 2
+    num_worker_per_gpu: 0
+network_g:
+  type: SRVGGNetCompact
+  num_feat: 4
+  num_conv: 1
+  upscale: 4
+train:
+  ema_decay: 0.9
+  optim_g:
+    type: Adam
+    lr: !!float 1e-4
+  scheduler:
+    type: MultiStepLR
+    milestones: [100]
+    gamma: 0.5
+  total_iter: 3
+  warmup_iter: -1
+  pixel_opt:
+    type: L1Loss
+logger:
+  print_freq: 1
+  save_checkpoint_freq: 100
+"""
+
+
+def test_real_esrnet_trains_on_a_cpu(here: Path) -> None:
+    """The host calls `.cuda()` (B36)."""
+    common.write_images(here / "big", side=420, count=2)
+    Path("meta.txt").write_text("0.png\n1.png\n")
+    Path("o.yml").write_text(REAL)
+    assert basicsr.main(["train", "-opt", "o.yml"]) == 0
+    assert len(common.losses_of(common.log_of(here, "real"))) == 3
+
+
+def test_a_dataset_name_that_holds_debug_changes_nothing(here: Path) -> None:
+    """The host takes it for its debug mode (B32); the flag does that here."""
+    changes = {"name": "undebugged", "logger:print_freq": 2, "val": ...}
+    assert train(here, changes) == 0
+    assert list(common.losses_of(common.log_of(here, "undebugged"))) == [2, 4]
+    assert train(here, changes, "--debug") == 0
+    assert len(common.losses_of(common.log_of(here, "debug_undebugged"))) == 4
+
+
+def test_a_run_leaves_one_log_and_its_options(here: Path) -> None:
+    """A second run in one process went into the first one's log (B26)."""
+    for name in ("one", "two"):
+        assert train(here, {"name": name, "val": ...}) == 0
+        assert len(common.losses_of(common.log_of(here, name))) == 4
+        assert (here / "experiments" / name / "o.yml").is_file()
+
+
+def test_tensorboard_holds_every_step_once(here: Path) -> None:
+    """After a resume the host's holds some twice (B21)."""
+    event_accumulator = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator"
+    )
+    changes = {"logger:use_tb_logger": True, "logger:save_checkpoint_freq": 3}
+    changes |= {"train:total_iter": 4, "val": ...}
+    assert train(here, changes) == 0
+    Path("experiments/run/training_states/4.state").unlink()
+    assert train(here, changes, "--auto_resume") == 0
+    events = event_accumulator.EventAccumulator("tb_logger/run").Reload()
+    assert [e.step for e in events.Scalars("losses/l_l1")] == [1, 2, 3, 4]
+
+
+def test_test_writes_images_and_metrics(here: Path) -> None:
+    assert train(here, {"val": ...}) == 0
+    changes = {
+        "datasets:train": ...,
+        "datasets:test_1": common.OPTIONS["datasets"]["val"],
+        "datasets:val": ...,
+        "path": {"pretrain_network_g": "experiments/run/models/net_g_4.safetensors"},
+        "val": {"save_img": True, "metrics": common.OPTIONS["val"]["metrics"]},
+        "train": ...,
+    }
+    common.write_options(here / "t.yml", changes)
+    assert basicsr.main(["test", "-opt", "t.yml"]) == 0
+    with Image.open("results/run/visualization/few/0_run.png") as picture:
+        assert picture.size == (32, 32)
+    log = next(Path("results/run").glob("test_*.log")).read_text()
+    assert re.search(r"# psnr: \d+\.\d+", log)
+
+
+def test_wrong_commands(capfd: pytest.CaptureFixture[str]) -> None:
+    assert basicsr.main([]) == 2
+    assert basicsr.main(["tran"]) == 2
+    assert basicsr.main(["--help"]) == 0
+    with pytest.raises(SystemExit) as stopped:
+        basicsr.main(["train"])
+    assert stopped.value.code == 2
+    assert os.linesep in capfd.readouterr().err

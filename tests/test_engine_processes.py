@@ -1,0 +1,136 @@
+"""Several processes on the CPU (gloo, torchrun): the numbers of one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import engine_common as common
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from paragon_archs.cli import basicsr
+
+CHANGES: dict[str, Any] = {
+    "train:total_iter": 6,
+    "train:accum_iter": 2,
+    "train:grad_clip": 0.5,
+    "train:precision": "fp32",
+    "datasets:train:batch_size_per_gpu": 1,
+    "val:val_freq": 3,
+    "logger:save_checkpoint_freq": 3,
+    "dist_params": {"backend": "nccl", "timeout_minutes": 2},  # as the host's files say
+}
+
+# Both runs of the test in one group of processes: importing the host takes seconds.
+BOTH = """
+import sys, torch
+torch.set_num_threads(1)
+from paragon_archs.cli.basicsr import main
+from paragon_archs.utils import processes
+leave, processes.leave_processes = processes.leave_processes, lambda: None
+join, joined = processes.init_processes, []
+def once(*a):
+    joined[:] = joined or [join(*a)]
+    return joined[0]
+from paragon_archs.models import setup
+from paragon_archs.cli import train
+setup.init_processes, train.leave_processes = once, lambda: None
+codes = []
+for file, *flags in (
+    ["two.yml"],
+    ["parts.yml", "--force_yml", "train:total_iter=3"],
+    ["parts.yml", "--auto_resume"],
+    ["host.yml"],
+):
+    codes.append(main(["train", "-opt", file, "--launcher", "pytorch", *flags]))
+leave()
+sys.exit(max(codes))
+"""
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which one and two processes have trained the same."""
+    here = tmp_path_factory.mktemp("processes")
+    common.write_images(here / "data", count=3)
+    one = {**CHANGES, "datasets:train:batch_size_per_gpu": 2, "name": "one"}
+    common.write_options(here / "one.yml", one)
+    for name in ("two", "parts"):
+        common.write_options(here / f"{name}.yml", {**CHANGES, "name": name})
+    sr = {**CHANGES, "name": "host", "model_type": "SRModel", "train:losses": ...}
+    sr |= {"train:accum_iter": ..., "train:grad_clip": ..., "train:precision": ...}
+    sr |= {"train:pixel_opt": {"type": "L1Loss"}}
+    common.write_options(here / "host.yml", sr)
+    (here / "both.py").write_text(BOTH)
+    root = Path(__file__).resolve().parent.parent
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2"),
+            *("--master_port=0", "--rdzv_backend=c10d", "--rdzv_endpoint=localhost:0"),
+            "both.py",
+        ],
+        cwd=here,
+        env={**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    former = Path.cwd()
+    os.chdir(here)
+    try:
+        assert basicsr.main(["train", "-opt", "one.yml"]) == 0
+    finally:
+        os.chdir(former)
+    return here
+
+
+def numbers(here: Path, name: str) -> dict[int, float]:
+    losses = common.losses_of(common.log_of(here, name))
+    return {i: float(text.split("l_l1: ")[1]) for i, text in losses.items()}
+
+
+def state(here: Path, name: str) -> dict[str, Any]:
+    file = here / "experiments" / name / "training_states/6.state"
+    return torch.load(file, weights_only=True)
+
+
+def test_losses_and_weights_equal_one_process_with_twice_the_batch(runs: Path) -> None:
+    assert numbers(runs, "two") == pytest.approx(numbers(runs, "one"), rel=1e-4)
+    one, two = (state(runs, name)["networks"]["net_g"] for name in ("one", "two"))
+    for key, value in one.items():
+        assert (two[key] - value).abs().max() <= 1e-6 * max(1, value.abs().max()), key
+
+
+def test_the_validation_metric_is_the_same_number(runs: Path) -> None:
+    found = [
+        state(runs, n)["best_metric_results"]["few"]["psnr"] for n in ("one", "two")
+    ]
+    assert found[0]["iter"] == found[1]["iter"]
+    assert found[1]["val"] == pytest.approx(found[0]["val"], abs=1e-9)
+
+
+def test_resumed_processes_go_on_exactly(runs: Path) -> None:
+    whole, parts = numbers(runs, "two"), numbers(runs, "parts")
+    assert list(parts) == [4, 5, 6] and {i: whole[i] for i in parts} == parts
+    weights = [
+        load_file(runs / f"experiments/{name}/models/net_g_latest.safetensors")
+        for name in ("two", "parts")
+    ]
+    assert all(torch.equal(weights[1][key], value) for key, value in weights[0].items())
+    assert len(state(runs, "two")["rng"]) == 2
+
+
+def test_only_rank_0_writes(runs: Path) -> None:
+    assert len(list((runs / "experiments/two").glob("*.log"))) == 1
+    assert len(list((runs / "experiments").iterdir())) == 4  # no archive of rank 1
+
+
+def test_a_host_model_trains_and_validates_in_two_processes(runs: Path) -> None:
+    """The host divides by the GPUs that are not there (D1, D2, D5)."""
+    log = common.log_of(runs, "host")
+    assert len(common.losses_of(log)) == 6 and log.count("Validation few") == 2
