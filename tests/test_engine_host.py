@@ -67,10 +67,8 @@ def test_every_epoch_draws_other_crops_and_workers_change_nothing(workers: int) 
     before = random.getstate()
     stream = SampleStream(4, 4, seed=0)
     options = {"num_worker_per_gpu": workers}
-    found = [
-        torch.stack(list(batch)).T.tolist()
-        for batch in batches(Draws(), stream, 0, 3, torch.device("cpu"), options)
-    ]
+    drawn: Any = batches(Draws(), stream, 0, 3, torch.device("cpu"), options)
+    found = [torch.stack(batch).T.tolist() for batch in drawn]
     flat = [tuple(row) for batch in found for row in batch]
     assert len(set(flat)) == 12
     expected = []

@@ -19,7 +19,6 @@ from paragon_archs.checkpoint import load_model
 from paragon_archs.cli import basicsr
 from paragon_archs.cli.session import arguments_of, prepare
 from paragon_archs.data.stream import SampleStream
-from paragon_archs.fuse import fuse_model
 from paragon_archs.models.criteria import Criterion
 from paragon_archs.models.ema import Average
 from paragon_archs.models.optimizers import OPTIMIZERS
@@ -113,25 +112,6 @@ def test_how_it_computes_changes_nothing(here: Path, changes: dict[str, Any]) ->
         torch.testing.assert_close(state[name], value, rtol=1e-4, atol=1e-6)
 
 
-def test_recomputing_activations_gives_the_same_gradients(here: Path) -> None:
-    size = {"network_g:num_groups": 2}
-    plain = model(here, size)
-    other = model(here, {**size, "train:grad_checkpointing": True})
-    calls = []
-    other.net_g.body[1].blocks[0].norm1.register_forward_hook(
-        lambda *_: calls.append(torch.is_grad_enabled())
-    )
-    for one in (plain, other):
-        run(one, batch(2), 2)
-    assert len(calls) == 4  # forward, and once more in the backward, twice
-    for name, value in plain.net_g.state_dict().items():
-        assert torch.equal(other.net_g.state_dict()[name], value)
-    for name, value in plain.net_g_ema.state_dict().items():
-        assert torch.equal(other.net_g_ema.state_dict()[name], value)
-    with pytest.raises(ValueError, match="row of blocks"):
-        model(here, {"train:grad_checkpointing": True})
-
-
 def test_channels_last_is_the_layout_of_the_network(here: Path) -> None:
     weight = model(here).net_g.conv_in.weight
     assert weight.is_contiguous(memory_format=torch.channels_last)
@@ -194,19 +174,6 @@ def test_average_follows_weights_and_buffers_with_a_warm_decay() -> None:
     assert torch.equal(followed[1].running_mean, net[1].running_mean)
     assert int(followed[1].num_batches_tracked) == 30
     assert not any(p.requires_grad for p in followed.parameters())
-
-
-def test_fused_average_equals_training_form_after_100_steps(here: Path) -> None:
-    one = model(here, {"train:ema_decay": 0.99})
-    randomise(one.net_g, 1)
-    one.net_g.train()
-    one.average = Average(one.net_g, 0.99)
-    run(one, batch(1), 100)
-    net = copy.deepcopy(one.average.network).double()
-    x = image(1, 3, 9, 7, dtype=torch.float64)
-    with torch.no_grad():
-        whole, fused = net(x), fuse_model(net)(x)
-    assert (whole - fused).abs().max() <= 1e-9 * whole.abs().max()
 
 
 # Rates -----------------------------------------------------------------------------

@@ -28,7 +28,6 @@ from .criteria import build_criteria, total_of
 from .ema import Average
 from .guard import Guard, all_finite, finite_network
 from .precision import Precision
-from .recompute import checkpoint_blocks
 from .repairs import Repaired, TrainingError
 from .validation import validate
 from .whole_image import check_limit, run_within
@@ -93,8 +92,6 @@ class ParagonModel(Repaired):
             # In place: the names of the weights stay, which the host's EMA, its
             # checkpoints and ours all need.
             net.compile(**arguments)
-        if self.is_train and label == "g" and self.train_opt["grad_checkpointing"]:
-            logger.info("Recomputing activations of %d blocks.", checkpoint_blocks(net))
         count = sum(p.numel() for p in net.parameters())
         logger.info("Network %s: %s parameters.", type(net).__name__, f"{count:,}")
         return self.model_to_device(net)
