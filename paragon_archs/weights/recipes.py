@@ -78,7 +78,7 @@ _LARGE: dict[str, Any] = {"lr": 1e-3, "gamma": 0.1, "fit": True}
 RECIPES = {
     recipe.name: recipe
     for recipe in (
-        Recipe("paragonsr2_realtime", 2, 40_000, overrides=_SHARP),
+        Recipe("paragonsr2_realtime", 2, 21_000, overrides=_SHARP),
         Recipe(
             "paragonsr2_realtime",
             4,
