@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,10 @@ from paragon_archs.cli import basicsr
 from paragon_archs.cli.session import arguments_of, prepare
 from paragon_archs.config.check import check_options
 from paragon_archs.config.errors import MESSAGES
+from paragon_archs.config.keys import KEYS
 from paragon_archs.config.loading import force, load_options
+from paragon_archs.config.signatures import known_types, model_keys
+from paragon_archs.config.table import keys_table
 
 
 @pytest.fixture
@@ -397,3 +401,29 @@ def test_pack_option_files_are_found_from_anywhere(here: Path) -> None:
     Image.new("RGB", (4, 4)).save("x.png")
     with pytest.raises(ValueError, match="neither in this folder"):
         prepare(arguments_of("train", ["-opt", "options/x.yml"]), True, here)
+
+
+def test_the_readme_holds_every_key(root: Path) -> None:
+    assert keys_table() in (root / "README.md").read_text()
+
+
+def test_every_key_that_our_models_read_is_in_the_table() -> None:
+    """What a model of ours reads out of its options is documented, and checked."""
+    own = [
+        target
+        for target in known_types("model").values()
+        if getattr(target, "__module__", "").startswith("paragon_archs.")
+    ]
+    assert len(own) >= 3
+    known = {pattern.split(":")[-1] for pattern in KEYS}
+    set_by_the_trainer = {"dist", "rank", "world_size", "is_train", "current_iter"}
+    set_by_the_trainer |= {"iterations_per_epoch", "models", "visualization", "opt"}
+    set_by_the_trainer |= {"training_states"}
+    for target in own:
+        read = {name for _, name in model_keys(target)}
+        missing = {
+            name
+            for name in read - known - set_by_the_trainer
+            if not any(fnmatch.fnmatchcase(name, pattern) for pattern in known - {"*"})
+        }
+        assert not missing, (target.__name__, missing)

@@ -172,7 +172,7 @@ KEYS: dict[str, Key] = {
     "train:losses": Key(
         "list",
         None,
-        "losses: `type`, its arguments, and the three below",
+        "losses: `type`, its arguments, and the keys below",
         model="ParagonModel",
     ),
     "train:losses:*:weight": Key(
