@@ -197,10 +197,14 @@ class _Windows(Folded):
         self.keep("proj_bias", exact(attention.proj.bias) * factor, like)
 
     def forward(self, x: Tensor) -> Tensor:
+        return x + self.windows(self.norm(x))
+
+    def windows(self, x: Tensor) -> Tensor:
+        """Attention inside windows of the normalised features, (B, C, H, W)."""
         b, c, h, w = x.shape
         side, shift = self.window, self.shift
         rows, columns = (h + side - 1) // side, (w + side - 1) // side
-        y = self.norm(x).permute(0, 2, 3, 1)  # (B, H, W, C)
+        y = x.permute(0, 2, 3, 1)  # (B, H, W, C)
         y = F.pad(y, (0, 0, 0, columns * side - w, 0, rows * side - h))
         if shift:
             y = torch.roll(y, (-shift, -shift), (1, 2))
@@ -210,7 +214,7 @@ class _Windows(Folded):
         y = y.reshape(b, rows * side, columns * side, c)
         if shift:
             y = torch.roll(y, (shift, shift), (1, 2))
-        return x + y[:, :h, :w].permute(0, 3, 1, 2)
+        return y[:, :h, :w].permute(0, 3, 1, 2)
 
     def _attend(self, x: Tensor) -> Tensor:
         n, c = x.shape[1:]
@@ -331,6 +335,10 @@ class ParagonDeploy2(DeployNetwork):
         """Upscales `x` from its (blended) features."""
         y = self.blocks(features)
         y = conv(y, self.conv_mid.weight, self.conv_mid.bias, 1)
+        return self.end(x, y)
+
+    def end(self, x: Tensor, y: Tensor) -> Tensor:
+        """Returns base path and head in one, from the input and the last features."""
         if self.cells is not None:
             return self.head(y, self.cells(x))
         assert self.base is not None

@@ -18,7 +18,7 @@ from spandrel import ImageModelDescriptor
 from torch import Tensor, nn
 
 from ..checkpoint import load_model
-from ..fuse import fuse_model
+from ..deploy import deploy_model
 from ..loaders import PARAGON_REGISTRY
 from . import memory
 from .arrays import check_array, rounded, to_array, to_tensor, transform, white
@@ -85,7 +85,7 @@ class Upscaler:
         self.descriptor = model
         self.scale = model.scale
         self.dtype = pick_dtype(dtype, self.device, model)
-        self.network = fuse_model(model.model).to(self.device, self.dtype).eval()
+        self.network = deploy_model(model).to(self.device, self.dtype).eval()
 
     def image(self, array: np.ndarray) -> np.ndarray:
         """Upscales one picture.
@@ -296,7 +296,7 @@ class Upscaler:
             wide.__dict__.pop(kept, None)
         wide.dtype = torch.float32
         # From the weights as they were: what half precision has cut stays cut.
-        network = fuse_model(self.descriptor.model)
+        network = deploy_model(self.descriptor)
         wide.network = network.to(self.device, torch.float32).eval()
         return wide
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from .rules import LEAVES, Rule, UntraceableError, classify
+from ... import deploy
+from ...deploy import ops
+from .rules import FUNCTIONS, LEAVES, Rule, UntraceableError, classify
 
 # Heights of the two runs and their width: no multiples of a window, higher than one.
 _HEIGHTS, _WIDTH = (37, 53), 27
@@ -120,12 +123,20 @@ class _Recorder(TorchFunctionMode):
             self.note(func, args, kwargs or {}, result)
         return result
 
-    def whole(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Calls a leaf and adds it as one node."""
-        self.paused = True
+    def whole(
+        self,
+        call: Callable[..., Any],
+        replay: Callable[..., Any],
+        name: str,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        """Calls a leaf and adds it as one node, which will call `replay`."""
+        paused, self.paused = self.paused, True
         result = call(*args, **kwargs)
-        self.paused = False
-        self.note(call, args, kwargs, result)
+        self.paused = paused
+        if not paused:
+            self.note(replay, args, kwargs, result, name)
         return result
 
     def note(
@@ -134,6 +145,7 @@ class _Recorder(TorchFunctionMode):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         result: Any,
+        name: str | None = None,
     ) -> None:
         """Adds a node if `func` made tensors out of values."""
         inputs: list[int] = []
@@ -156,27 +168,41 @@ class _Recorder(TorchFunctionMode):
         if not inputs or not any(isinstance(m, Tensor) for m in made):
             return
         outputs = [self._new(m) for m in made]
-        self.nodes.append(Node(func, kept, named, inputs, outputs, func.__name__, many))
+        name = name or func.__name__
+        self.nodes.append(Node(func, kept, named, inputs, outputs, name, many))
 
 
 @contextlib.contextmanager
 def _leaves(network: nn.Module, recorder: _Recorder) -> Iterator[None]:
-    """Lets modules with a rule of their own be recorded as one operation."""
-    replaced: list[tuple[nn.Module, str]] = []
+    """Lets modules and functions with a rule of their own be recorded as one node."""
+    replaced: list[tuple[Any, str, Any]] = []
+    if isinstance(network, deploy.DeployNetwork):
+        # Whether a result is finite is asked of each strip, not by the network.
+        replaced.append((network, "trusted", None))
+        setattr(network, "trusted", lambda _: True)  # noqa: B010 (a method)
     for module in network.modules():
         for leaf in LEAVES:
-            if not leaf.fits(module):
-                continue
-
-            call = getattr(module, leaf.method)
-            replaced.append((module, leaf.method))
-            setattr(module, leaf.method, functools.partial(recorder.whole, call))
-            break
+            if leaf.fits(module):
+                call = getattr(module, leaf.method)
+                stand_in = functools.partial(recorder.whole, call, call, leaf.method)
+                replaced.append((module, leaf.method, None))
+                setattr(module, leaf.method, stand_in)
+    places = [m for n, m in sys.modules.items() if n.startswith(f"{deploy.__name__}.")]
+    for name, replay in FUNCTIONS.items():
+        call = getattr(ops, name)
+        stand_in = functools.partial(recorder.whole, call, replay, name)
+        for place in places:
+            if place is not ops and getattr(place, name, None) is call:
+                replaced.append((place, name, call))
+                setattr(place, name, stand_in)
     try:
         yield
     finally:
-        for module, method in replaced:
-            delattr(module, method)
+        for owner, name, call in replaced:
+            if call is None:
+                delattr(owner, name)
+            else:
+                setattr(owner, name, call)
 
 
 def _run(
@@ -193,7 +219,11 @@ def _run(
         for c in channels
     ]
     recorder = _Recorder(inputs)
-    with torch.no_grad(), _leaves(network, recorder), recorder:
+    # With a gradient asked for, the deploy forms take their plain steps, which can be
+    # followed; the strips then take the fast way through each of them.
+    for x in inputs:
+        x.requires_grad_()
+    with torch.enable_grad(), _leaves(network, recorder), recorder:
         result = call(*inputs)
     made = result if isinstance(result, (list, tuple)) else [result]
     outputs = [recorder.value_of(m) for m in made]

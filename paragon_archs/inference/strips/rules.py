@@ -13,6 +13,12 @@ from torch import Tensor, nn
 
 from ...archs.fusionsr_arch import SwinBlock
 from ...archs.paragonsr2_arch import MagicKernelSharp2021, WindowAttention
+from ...deploy import ops
+from ...deploy.fusionsr import _Swin as DeploySwin
+from ...deploy.head import MergedHead
+from ...deploy.paragonsr2 import ParagonDeploy2
+from ...deploy.paragonsr2 import _Norm as DeployNorm
+from ...deploy.paragonsr2 import _Windows as DeployWindows
 
 if TYPE_CHECKING:
     from .graph import Node, Value
@@ -53,7 +59,7 @@ class Leaf:
 
     def fits(self, module: nn.Module) -> bool:
         """Whether `module` is one."""
-        return type(module) is self.module
+        return isinstance(module, self.module)
 
 
 LEAVES: tuple[Leaf, ...] = (
@@ -68,7 +74,51 @@ LEAVES: tuple[Leaf, ...] = (
         lambda m: Rule("window", window=m.window, shift=m.shift, masked=m.shift > 0),
     ),
     Leaf(MagicKernelSharp2021, "forward", lambda m: Rule(halo=4)),
+    Leaf(
+        DeployWindows,
+        "windows",
+        lambda m: Rule("window", window=m.window, shift=m.shift),
+    ),
+    Leaf(
+        DeploySwin,
+        "_attend",
+        lambda m: Rule(
+            "window",
+            window=m.block.window,
+            shift=m.block.shift,
+            masked=m.block.shift > 0,
+        ),
+    ),
+    Leaf(DeployNorm, "forward", lambda m: Rule()),
+    Leaf(MergedHead, "forward", lambda m: Rule(halo=3)),
+    # The head's 3, or the base path's 3 of `sharp` and 2 of the blur (4 of MKS 2021).
+    Leaf(ParagonDeploy2, "end", lambda m: Rule(halo=5)),
 )
+
+
+def _whole(call: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns `call` that is given dense channels-last maps, as the fast ways need."""
+
+    def dense(*args: Any, **kwargs: Any) -> Any:
+        if ops.fast(args[0]):
+            args = tuple(_channels_last(a) for a in args)
+            kwargs = {k: _channels_last(v) for k, v in kwargs.items()}
+        return call(*args, **kwargs)
+
+    return dense
+
+
+def _channels_last(item: Any) -> Any:
+    is_map = isinstance(item, Tensor) and item.ndim == 4 and item.shape[0] == 1
+    return ops.channels_last(item) if is_map else item
+
+
+# Functions of the deploy forms that are recorded as one operation each: name -> what
+# is called when strips run.
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    name: _whole(getattr(ops, name))
+    for name in ("conv", "pointwise", "mish", "product", "shuffle")
+}
 
 # Every row alone, whatever the other arguments are.
 _POINTWISE = frozenset(
@@ -105,7 +155,7 @@ def classify(node: Node, values: Sequence[Value]) -> Rule:
     module = getattr(node.call, "__self__", None)
     if isinstance(module, nn.Module):
         for leaf in LEAVES:
-            if leaf.fits(module):
+            if leaf.fits(module) and node.name == leaf.method:
                 return leaf.rule(module)
     rows = [values[v] for v in node.inputs if values[v].rows_dim is not None]
     made = [values[v] for v in node.outputs]
@@ -116,6 +166,11 @@ def classify(node: Node, values: Sequence[Value]) -> Rule:
         return Rule()
     source = rows[0]
     refused = UntraceableError(f"{name} on a tensor of the image's rows")
+    if node.call in FUNCTIONS.values():
+        if name != "conv":
+            return Rule()
+        dilation = argument(node, 5, "dilation", 1)
+        return Rule(halo=dilation * (argument(node, 1, "weight", None).shape[2] // 2))
     if name == "conv2d":
         return _convolution(node, source, made[0], refused)
     if name == "group_norm":
