@@ -114,8 +114,11 @@ def _upscale(options: argparse.Namespace) -> int:
     if not jobs:
         print("nothing left to do")
         return EXIT_DONE
+    model = options.model or default()
+    if options.model is None:
+        print(f"model: {model} (shipped; --model takes another)")
     upscaler = Upscaler(
-        resolve(options.model or default()),
+        resolve(model),
         device=options.device,
         dtype=options.dtype,
         memory=options.memory,
