@@ -141,3 +141,16 @@ def test_published_values(recipe, wanted):
         for key in path.split(":"):
             found = found[key]
         assert found == value, path
+
+
+def test_the_readme_documents_losses_and_discriminators():
+    from paragon_archs.archs.msd_arch import MSD
+    from paragon_archs.config.table import classes_table
+    from paragon_archs.utils.registry import LOSS_REGISTRY
+
+    losses = {
+        n: o for n, o in LOSS_REGISTRY if o.__module__.startswith("paragon_archs.")
+    }
+    text = (OPTIONS.parent / "README.md").read_text()
+    for table in (classes_table(losses), classes_table({"MSD": MSD})):
+        assert table in text, table

@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+import inspect
+import json
+from collections.abc import Mapping
 from typing import Any
 
 from .keys import KEYS, REQUIRED, Key
@@ -47,6 +50,24 @@ def _default(key: Key) -> str:
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
     return f"`{value}`"
+
+
+def classes_table(classes: Mapping[str, type]) -> str:
+    """Returns classes, their arguments and what they are, as a Markdown table."""
+    rows = ["| `type` | arguments | what it is |", "| --- | --- | --- |"]
+    for name, target in classes.items():
+        arguments = ", ".join(
+            f"`{argument}: {_plain(parameter.default)}`"
+            for argument, parameter in inspect.signature(target).parameters.items()
+        )
+        text = (inspect.getdoc(target) or "").split("\n", maxsplit=1)[0].rstrip(".")
+        rows.append(f"| `{name}` | {arguments} | {text} |")
+    return "\n".join(rows)
+
+
+def _plain(value: Any) -> str:
+    """Writes a default as YAML does."""
+    return json.dumps(value).strip('"')
 
 
 if __name__ == "__main__":
