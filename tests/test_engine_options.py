@@ -409,7 +409,7 @@ def test_the_readme_holds_every_key(root: Path) -> None:
 
 def test_every_key_that_our_models_read_is_in_the_table() -> None:
     """What a model of ours reads out of its options is documented, and checked."""
-    own = [
+    own: list[Any] = [
         target
         for target in known_types("model").values()
         if getattr(target, "__module__", "").startswith("paragon_archs.")

@@ -31,8 +31,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.add_argument("--size", type=int, default=32, help="LR side (%(default)s)")
     arguments.add_argument("--rounds", type=int, default=9, help="(%(default)s)")
     arguments.add_argument("--threads", type=int, help="CPU threads (torch's default)")
+    arguments.add_argument(
+        "--engine",
+        action="store_true",
+        help="measure ParagonModel beside BasicSR's SRModel instead: paragonsr2_"
+        "realtime x2, batch 16, 48x48 LR, the same pairs",
+    )
     options = arguments.parse_args(argv)
-    return guarded(lambda: _measure(options))
+    return guarded(lambda: (_engine if options.engine else _measure)(options))
+
+
+def _engine(options: argparse.Namespace) -> int:
+    from ..evaluation.engine_speed import measure_engine  # noqa: PLC0415 (the host)
+
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    speed = measure_engine("paragonsr2_realtime", 2, 16, 48, options.rounds)
+    print(
+        f"paragonsr2_realtime x2, batch 16, 48x48 LR, {torch.get_num_threads()} CPU "
+        f"threads, median of {options.rounds}"
+    )
+    print("| model class | iterations a second | times as fast |")
+    print("| --- | --- | --- |")
+    print(f"| BasicSR's SRModel | {speed.host:.2f} | 1.00 |")
+    print(f"| ParagonModel | {speed.ours:.2f} | {speed.ratio:.2f} |")
+    print(f"largest relative difference of a loss: {speed.loss_difference:.1e}")
+    return EXIT_DONE
 
 
 def _measure(options: argparse.Namespace) -> int:
