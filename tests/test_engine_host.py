@@ -6,8 +6,11 @@ The names of the tests say what the host does. `hosts` rows: S1 and S2.
 from __future__ import annotations
 
 import os
+import pickle
+import pickletools
 import random
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +25,11 @@ from PIL import Image
 from torch import nn
 
 from paragon_archs.cli import basicsr
+from paragon_archs.cli.session import arguments_of
 from paragon_archs.data.stream import SeededDataset, preserved_rng, sort_paths
+from paragon_archs.evaluation.engine_speed import measure_engine
 from paragon_archs.models import host
+from paragon_archs.utils import registry
 
 SR: dict[str, Any] = {
     "model_type": "SRModel",
@@ -481,6 +487,68 @@ def test_test_writes_images_and_metrics(here: Path) -> None:
         assert picture.size == (32, 32)
     log = next(Path("results/run").glob("test_*.log")).read_text()
     assert re.search(r"# psnr: \d+\.\d+", log)
+
+
+def test_a_spawned_worker_imports_this_pack_before_the_host() -> None:
+    """The host's modules cannot be imported there without our alias (A2)."""
+    names = [
+        argument
+        for opcode, argument, _ in pickletools.genops(
+            pickle.dumps(SeededDataset(host.DiffJPEG))
+        )
+        if opcode.name in ("SHORT_BINUNICODE", "BINUNICODE")
+    ]
+    assert names[0] == "paragon_archs.data.stream"
+    assert any(name.startswith("basicsr.") for name in names)
+
+
+def test_a_python_without_distutils_gets_a_stand_in(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Python 3.12 has none (A6)."""
+
+    class Gone:
+        @staticmethod
+        def find_spec(name: str, *_: Any) -> None:
+            if name.split(".", maxsplit=1)[0] == "distutils":
+                raise ModuleNotFoundError(name, name=name)
+
+    for name in [n for n in sys.modules if n.split(".")[0] == "distutils"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "meta_path", [Gone, *sys.meta_path])
+    registry._add_distutils_stand_in()
+    loose = sys.modules["distutils.version"].LooseVersion
+    assert loose("0.9.1") < loose("0.13.0") <= loose("0.29.2+cpu")
+
+
+def test_wandb_that_moved_its_ids(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The host asks `wandb.util` for them (B17); a package of today's shape."""
+    for name in ("", "sdk", "sdk/lib"):
+        (tmp_path / "wandb" / name).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "wandb" / name / "__init__.py").touch()
+    (tmp_path / "wandb/util.py").touch()
+    (tmp_path / "wandb/sdk/lib/runid.py").write_text("def generate_id(): return 'x'")
+    for name in [n for n in sys.modules if n.split(".")[0] == "wandb"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    host._repair_wandb()
+    assert sys.modules["wandb.util"].generate_id() == "x"
+    for name in [n for n in sys.modules if n.split(".")[0] == "wandb"]:
+        monkeypatch.delitem(sys.modules, name)
+
+
+def test_launchers_may_write_a_hyphen() -> None:
+    """torch's launcher does, and the host stumbles over it (D4)."""
+    for flag in ("--local_rank=1", "--local-rank=1"):
+        assert arguments_of("train", ["-opt", "o.yml", flag]).local_rank == 1
+
+
+def test_both_model_classes_train_the_same_when_they_are_compared() -> None:
+    speed = measure_engine("paragonsr_nano", 2, 1, 8, rounds=2, steps=2)
+    assert speed.loss_difference < 1e-5
+    assert speed.host > 0 and speed.ours > 0 and speed.ratio > 0
 
 
 def test_wrong_commands(capfd: pytest.CaptureFixture[str]) -> None:

@@ -87,12 +87,34 @@ def _add_functional_tensor_alias() -> None:
     sys.modules[_ALIAS] = alias
 
 
+def _add_distutils_stand_in() -> None:
+    """Gives BasicSR 1.4.2 `distutils.version.LooseVersion` where it is gone.
+
+    Python 3.12 removed distutils; setuptools brings it back, unless it is absent or
+    told not to. BasicSR compares two versions of torchvision with it.
+    """
+    try:
+        importlib.import_module("distutils.version")
+        return
+    except ModuleNotFoundError as error:
+        if not str(error.name).startswith("distutils"):
+            raise
+    vendored = importlib.import_module("torch._vendor.packaging.version")
+    stand_in = types.ModuleType("distutils.version", "Stand-in by paragon_archs.")
+    stand_in.LooseVersion = vendored.Version  # type: ignore[attr-defined]
+    package = types.ModuleType("distutils", "Stand-in by paragon_archs.")
+    package.version = stand_in  # type: ignore[attr-defined]
+    sys.modules.setdefault("distutils", package)
+    sys.modules["distutils.version"] = stand_in
+
+
 def _host_registries() -> types.ModuleType | None:
     """Returns `basicsr.utils.registry`, or None when BasicSR is absent or broken."""
     if importlib.util.find_spec("basicsr") is None:
         return None
     try:
         _add_functional_tensor_alias()
+        _add_distutils_stand_in()
         return importlib.import_module("basicsr.utils.registry")
     except (ImportError, AttributeError, OSError) as error:
         logger.warning(
