@@ -12,6 +12,13 @@ from .common import EXIT_DONE, EXIT_FAILED, guarded, parser, set_up_logging
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Upscales images, videos and folders of them."""
+    options = flags().parse_args(argv)
+    set_up_logging(options.verbose)
+    return guarded(lambda: upscale(options))
+
+
+def flags() -> argparse.ArgumentParser:
+    """Returns the parser of the command."""
     arguments = parser(
         "upscale",
         "Upscales images and videos; INPUT is a file, a folder or a pattern.",
@@ -54,15 +61,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     video.add_argument("--no_temporal", "--no-temporal", action="store_true")
     video.add_argument("--batch", type=int, default=1, help="frames at once (1)")
-    options = arguments.parse_args(argv)
-    set_up_logging(options.verbose)
-    return guarded(lambda: _upscale(options))
+    arguments.set_defaults(loaded=None)
+    return arguments
 
 
 def add_model_flags(arguments: argparse.ArgumentParser) -> None:
     """Adds the flags that say which network runs, where and how."""
     arguments.add_argument(
-        "--model", help="weight file, or name of a shipped model (the shipped x4)"
+        "--model", help="weights, .onnx, .trt, or a shipped model's name (one at x4)"
     )
     arguments.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")
     arguments.add_argument(
@@ -72,11 +78,18 @@ def add_model_flags(arguments: argparse.ArgumentParser) -> None:
         "--memory", default="auto", help="most memory to take, like 4G (auto: free)"
     )
     arguments.add_argument(
+        "--provider", help="of ONNX graphs: cpu, cuda, tensorrt, dml, coreml; or some"
+    )
+    arguments.add_argument(
+        "--compile", action="store_true", help="let torch compile the network"
+    )
+    arguments.add_argument(
         "--tta", action="store_true", help="average over the eight flips and turns"
     )
 
 
-def _upscale(options: argparse.Namespace) -> int:
+def upscale(options: argparse.Namespace) -> int:
+    """Does what parsed flags ask for; `options.loaded` may hold a model already."""
     from ..inference import (  # noqa: PLC0415 (keeps `--help` fast)
         Upscaler,
         WriteOptions,
@@ -115,14 +128,16 @@ def _upscale(options: argparse.Namespace) -> int:
         print("nothing left to do")
         return EXIT_DONE
     model = options.model or default()
-    if options.model is None:
+    if options.model is None and options.loaded is None:
         print(f"model: {model} (shipped; --model takes another)")
     upscaler = Upscaler(
-        resolve(model),
+        options.loaded or resolve(model),
         device=options.device,
         dtype=options.dtype,
         memory=options.memory,
         tta=options.tta,
+        providers=options.provider.split(",") if options.provider else (),
+        compile_=options.compile,
     )
     failed = run(upscaler, jobs, write, sizing, video, options.resume)
     if len(jobs) == 1 and not failed:

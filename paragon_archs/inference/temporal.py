@@ -14,6 +14,7 @@ from torch import Tensor
 from ..archs.paragonsr2_arch import ParagonSR2
 from . import memory
 from .arrays import to_array, to_tensor
+from .backends import GraphModel
 from .scenes import SceneCuts
 from .strips import StripEngine
 from .upscaler import NotFiniteError, Upscaler
@@ -25,6 +26,8 @@ ALPHA = 0.2  # the published share of the frame before
 
 def has_feature_tap(upscaler: Upscaler) -> bool:
     """Whether the upscaler's network can carry features from frame to frame."""
+    if isinstance(upscaler.descriptor, GraphModel):
+        return upscaler.descriptor.feature_channels is not None
     return isinstance(upscaler.descriptor.model, ParagonSR2)
 
 
@@ -135,7 +138,8 @@ class FrameUpscaler:
             out[low * s : high * s] = to_array(rows, frame.dtype)
 
         budget = memory.budget(up.limit, up.device)
-        if up.cost((height, width)) <= min(budget, up.most_whole()):
+        graph = isinstance(up.descriptor, GraphModel)
+        if graph or up.cost((height, width)) <= min(budget, up.most_whole()):
             with torch.inference_mode():
                 grown, tapped = _call(up.network, read(0, height), before, self.alpha)
             take(0, height, grown)
@@ -160,8 +164,8 @@ class FrameUpscaler:
     def _engine(self, up: Upscaler, blends: bool) -> StripEngine:
         key = 2 * (up is not self.upscaler) + blends
         if key not in self._engines:
+            assert not isinstance(up.descriptor, GraphModel)
             model = up.descriptor.model
-            assert isinstance(model, ParagonSR2)
             channels = [up.descriptor.input_channels]
             if blends:
                 channels.append(model.get_parameter("conv_in.weight").shape[0])

@@ -7,9 +7,9 @@ import functools
 import hashlib
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from ..deploy import deploy_model
 from ..loaders import PARAGON_REGISTRY
 from . import memory
 from .arrays import check_array, rounded, to_array, to_tensor, transform, white
+from .backends import GRAPH_SUFFIXES, GraphModel, load_graph
 from .oom import is_out_of_memory
 from .pictures import Picture, read_picture
 from .strips import StripEngine, UntraceableError
@@ -54,14 +55,18 @@ class Upscaler:
     of this pack) is that of the whole image; others are run in overlapping tiles.
 
     Args:
-        model: A weight file (this pack's or any that spandrel opens), or a descriptor
-            as `paragon_archs.checkpoint.load_model` returns it.
+        model: A weight file (this pack's or any that spandrel opens), an `.onnx` graph
+            or a TensorRT engine (`.trt`), or a descriptor as
+            `paragon_archs.checkpoint.load_model` returns it.
         device: `auto` (cuda, then mps, then cpu), or a torch device.
         dtype: `auto` (fp16 on cuda where the network allows it, else fp32), `fp32`,
             `fp16` or `bf16`.
         memory: `auto` (what is free), or a size like `4G`: the most that the process
             (on a CPU) or the device may hold.
         tta: Whether to average over the eight flips and turns.
+        providers: For ONNX graphs: `cpu`, `cuda`, `tensorrt`, `dml`, `coreml`, the
+            preferred first.
+        compile_: Whether torch compiles the network for runs in one piece.
 
     Raises:
         FileNotFoundError: when the weight file does not exist.
@@ -71,21 +76,30 @@ class Upscaler:
 
     def __init__(
         self,
-        model: str | Path | ImageModelDescriptor[nn.Module],
+        model: str | Path | ImageModelDescriptor[nn.Module] | GraphModel,
         device: str | torch.device = "auto",
         dtype: str = "auto",
         memory: str = "auto",
         tta: bool = False,
+        providers: Sequence[str] = (),
+        compile_: bool = False,
     ) -> None:
         self.device = pick_device(device)
         self.limit = parse_memory(memory)
         self.tta = tta
-        if not isinstance(model, ImageModelDescriptor):
-            model = load_model(model, self.device)
+        if isinstance(model, (str, Path)):
+            file = Path(model)
+            if file.suffix.lower() in GRAPH_SUFFIXES:
+                model = load_graph(file, self.device, providers)
+            else:
+                model = load_model(file, self.device)
         self.descriptor = model
         self.scale = model.scale
         self.dtype = pick_dtype(dtype, self.device, model)
-        self.network = deploy_model(model).to(self.device, self.dtype).eval()
+        self.network: Any = model
+        if isinstance(model, ImageModelDescriptor):
+            self.network = deploy_model(model).to(self.device, self.dtype).eval()
+        self._compiled = torch.compile(self.network) if compile_ else self.network
 
     def image(self, array: np.ndarray) -> np.ndarray:
         """Upscales one picture.
@@ -141,6 +155,8 @@ class Upscaler:
 
     def identity(self) -> dict[str, str]:
         """Returns what results depend on: the weights' digest and the settings."""
+        if isinstance(self.descriptor, GraphModel):
+            return {"weights": self.descriptor.digest, "tta": str(self.tta)}
         digest = hashlib.sha256()
         for name, tensor in self.descriptor.model.state_dict().items():
             digest.update(name.encode())
@@ -296,14 +312,18 @@ class Upscaler:
             wide.__dict__.pop(kept, None)
         wide.dtype = torch.float32
         # From the weights as they were: what half precision has cut stays cut.
+        assert isinstance(self.descriptor, ImageModelDescriptor)
         network = deploy_model(self.descriptor)
         wide.network = network.to(self.device, torch.float32).eval()
+        wide._compiled = wide.network
         return wide
 
     @functools.cached_property
     def _engine(self) -> StripEngine | None:
         """The exact engine for the network, or None where only tiles are left."""
         name = self.descriptor.architecture.name
+        if not isinstance(self.network, nn.Module):
+            return None
         try:
             engine = StripEngine(self.network, (self.descriptor.input_channels,))
         except UntraceableError as error:
@@ -387,7 +407,7 @@ class Upscaler:
             # Reflection needs more pixels than it adds; replication needs one.
             mode = "reflect" if down < height and right < width else "replicate"
             x = F.pad(x, (0, right, 0, down), mode=mode)
-        y = self.network(x)
+        y = self._compiled(x)
         return y[:, :, : height * self.scale, : width * self.scale]
 
 
@@ -421,7 +441,9 @@ def pick_device(name: str | torch.device) -> torch.device:
 
 
 def pick_dtype(
-    name: str, device: torch.device, model: ImageModelDescriptor[nn.Module]
+    name: str,
+    device: torch.device,
+    model: ImageModelDescriptor[nn.Module] | GraphModel,
 ) -> torch.dtype:
     """Returns the dtype that `name` means for a network on a device.
 

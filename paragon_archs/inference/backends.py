@@ -1,0 +1,248 @@
+"""Exported graphs as networks: onnxruntime by provider, TensorRT engines."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from spandrel import SizeRequirements
+from torch import Tensor
+
+from .pictures import need
+
+GRAPH_SUFFIXES = (".onnx", ".trt", ".engine")
+
+# Name on the command line -> onnxruntime's name of the provider.
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+    "dml": "DmlExecutionProvider",
+    "coreml": "CoreMLExecutionProvider",
+}
+
+
+class GraphModel:
+    """A graph that is called like a network; what an upscaler asks of a descriptor.
+
+    Attributes:
+        scale: Upscaling factor.
+        input_channels: Channels of the image.
+        feature_channels: Channels of `prev_feat` in a graph for video, else None.
+        digest: Of the file.
+        size_requirements: None in graphs with dynamic sizes.
+        architecture: Its `name` and `id`.
+        supports_half: Graphs take float32 alone.
+        supports_bfloat16: Likewise.
+    """
+
+    def __init__(self, file: Path, name: str) -> None:
+        self.digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        self.architecture = SimpleNamespace(name=name, id=name)
+        self.size_requirements = SizeRequirements()
+        self.supports_half = self.supports_bfloat16 = False
+        self.scale = 0
+        self.input_channels = 3
+        self.feature_channels: int | None = None
+
+    def run(self, inputs: dict[str, Tensor]) -> list[Tensor]:
+        """Runs the graph; returns the image, and the features of a video graph."""
+        raise NotImplementedError
+
+    def __call__(
+        self,
+        x: Tensor,
+        feature_tap: bool = False,
+        prev_feat: Tensor | None = None,
+        alpha: float | None = None,
+    ) -> Any:
+        """Runs the graph on (B, C, H, W); `alpha` was fixed when it was exported."""
+        inputs = {"input": x}
+        if self.feature_channels is not None:
+            if prev_feat is None:  # all zeros mean that there is no frame before
+                shape = (x.shape[0], self.feature_channels, *x.shape[2:])
+                prev_feat = x.new_zeros(shape)
+            inputs["prev_feat"] = prev_feat
+        results = self.run(inputs)
+        return tuple(results[:2]) if feature_tap else results[0]
+
+    def _measure(self, file: Path) -> None:
+        """Finds the scale out by a run on a small image."""
+        side = 16
+        y = self(torch.zeros(1, self.input_channels, side, side))
+        self.scale = y.shape[2] // side
+        if y.shape[2] != self.scale * side or self.scale < 1:
+            raise ValueError(
+                f"Expected {str(file)!r} to upscale by a whole number, but got "
+                f"{y.shape[2]} rows from {side}. Export it again."
+            )
+
+
+class OnnxModel(GraphModel):
+    """An ONNX graph in onnxruntime.
+
+    Args:
+        file: The graph.
+        providers: Names out of `PROVIDERS`, the preferred first; by default cuda
+            where it is there, then cpu.
+
+    Raises:
+        FileNotFoundError: when the file does not exist.
+        ValueError: for an unknown or missing provider, or a graph with other inputs.
+        ImportError: when onnxruntime is missing.
+    """
+
+    def __init__(self, file: Path, providers: Sequence[str] = ()) -> None:
+        runtime = need("onnxruntime", "ONNX graphs", "onnxruntime")
+        if not file.is_file():
+            raise FileNotFoundError(
+                f"Expected a graph, but there is no file {str(file)!r}. Check the path."
+            )
+        super().__init__(file, "ONNX graph")
+        there = runtime.get_available_providers()
+        names = []
+        for provider in providers or ("cuda", "cpu"):
+            name = PROVIDERS.get(provider)
+            if name in there:
+                names.append(name)
+            elif providers:
+                known = [k for k, v in PROVIDERS.items() if v in there]
+                raise ValueError(
+                    f"Expected the provider to be one that this onnxruntime has "
+                    f"({', '.join(known)}), but got {provider!r}. Install the "
+                    "onnxruntime package that holds it, or choose another."
+                )
+        try:
+            self._session = runtime.InferenceSession(str(file), providers=names)
+        except (RuntimeError, ValueError, *_runtime_errors(runtime)) as error:
+            raise ValueError(
+                f"Expected {str(file)!r} to be an ONNX graph, but onnxruntime says: "
+                f"{error}. Export it again."
+            ) from error
+        shapes = {i.name: i.shape for i in self._session.get_inputs()}
+        self._inputs = list(shapes)
+        image = shapes.get("input", next(iter(shapes.values())))
+        if len(image) != 4 or any(isinstance(n, int) for n in image[2:]):
+            raise ValueError(
+                f"Expected a graph for images (B, C, H, W) of any size, but got "
+                f"{image}. Export it without --static."
+            )
+        self.input_channels = image[1] if isinstance(image[1], int) else 3
+        if "prev_feat" in shapes:
+            self.feature_channels = shapes["prev_feat"][1]
+        self._measure(file)
+
+    def run(self, inputs: dict[str, Tensor]) -> list[Tensor]:
+        device = inputs["input"].device
+        if "input" not in self._inputs:  # graphs of others name it otherwise
+            inputs = {self._inputs[0]: inputs["input"]}
+        arrays = {k: v.float().cpu().numpy() for k, v in inputs.items()}
+        results = self._session.run(None, arrays)
+        return [torch.from_numpy(np.asarray(r)).to(device) for r in results]
+
+
+def _runtime_errors(runtime: Any) -> tuple[type[Exception], ...]:
+    state = runtime.capi.onnxruntime_pybind11_state
+    return (
+        state.Fail,
+        state.InvalidGraph,
+        state.InvalidProtobuf,
+        state.InvalidArgument,
+    )
+
+
+class TensorRTModel(GraphModel):
+    """A TensorRT engine.
+
+    An engine tells neither scale nor variant in words, so its scale is measured.
+
+    Raises:
+        FileNotFoundError: when the file does not exist.
+        ValueError: when the engine is of another machine or version.
+        ImportError: when tensorrt is missing.
+    """
+
+    def __init__(self, file: Path, device: torch.device) -> None:
+        tensorrt = need("tensorrt", "TensorRT engines", "tensorrt")
+        if not file.is_file():
+            raise FileNotFoundError(
+                f"Expected an engine, but there is no file {str(file)!r}. Check the "
+                "path."
+            )
+        if device.type != "cuda":
+            raise ValueError(
+                f"Expected a cuda device for an engine, but got {device.type!r}. "
+                "Use the weights or an ONNX graph here."
+            )
+        super().__init__(file, "TensorRT engine")
+        self._device = device
+        log = tensorrt.Logger(tensorrt.Logger.WARNING)
+        engine = tensorrt.Runtime(log).deserialize_cuda_engine(file.read_bytes())
+        if engine is None:
+            raise ValueError(
+                f"Expected {str(file)!r} to be an engine of this GPU and of TensorRT "
+                f"{tensorrt.__version__}, but it is not. Build it again here."
+            )
+        self._engine = engine
+        self._context = engine.create_execution_context()
+        names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
+        mode = tensorrt.TensorIOMode.OUTPUT
+        self._outputs = [n for n in names if engine.get_tensor_mode(n) == mode]
+        self._types = {
+            n: getattr(
+                torch, str(np.dtype(tensorrt.nptype(engine.get_tensor_dtype(n))))
+            )
+            for n in names
+        }
+        self.input_channels = engine.get_tensor_shape("input")[1]
+        if "prev_feat" in names:
+            self.feature_channels = engine.get_tensor_shape("prev_feat")[1]
+        self._scale_of(file)
+
+    def _scale_of(self, file: Path) -> None:
+        smallest = self._engine.get_tensor_profile_shape("input", 0)[0]
+        self._context.set_input_shape("input", smallest)
+        if self.feature_channels is not None:
+            shape = (smallest[0], self.feature_channels, *smallest[2:])
+            self._context.set_input_shape("prev_feat", shape)
+        self.scale = self._context.get_tensor_shape("output")[2] // smallest[2]
+        if self.scale < 1:
+            raise ValueError(
+                f"Expected {str(file)!r} to upscale by a whole number, but got less "
+                "rows than went in. Build it again."
+            )
+
+    def run(self, inputs: dict[str, Tensor]) -> list[Tensor]:
+        held = {}
+        for name, tensor in inputs.items():
+            held[name] = tensor.to(self._device, self._types[name]).contiguous()
+            if not self._context.set_input_shape(name, tuple(tensor.shape)):
+                raise ValueError(
+                    f"Expected a size inside the engine's shapes, but got "
+                    f"{tuple(tensor.shape)} for {name}. Build it with wider shapes."
+                )
+            self._context.set_tensor_address(name, held[name].data_ptr())
+        results = []
+        for name in sorted(self._outputs, key=lambda n: n != "output"):
+            shape = tuple(self._context.get_tensor_shape(name))
+            made = torch.empty(shape, dtype=self._types[name], device=self._device)
+            self._context.set_tensor_address(name, made.data_ptr())
+            results.append(made)
+        stream = torch.cuda.current_stream(self._device)
+        self._context.execute_async_v3(stream.cuda_stream)
+        stream.synchronize()
+        return results
+
+
+def load_graph(
+    file: Path, device: torch.device, providers: Sequence[str] = ()
+) -> GraphModel:
+    """Opens an `.onnx`, `.trt` or `.engine` file."""
+    if file.suffix.lower() == ".onnx":
+        return OnnxModel(file, providers)
+    return TensorRTModel(file, device)

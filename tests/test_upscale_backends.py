@@ -1,0 +1,99 @@
+"""ONNX graphs, published flags and shipped models give the network's picture."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from common import randomise
+from PIL import Image
+
+import paragon_archs
+from paragon_archs.checkpoint import save_model
+from paragon_archs.cli import run_inference
+from paragon_archs.cli.upscale import main
+from paragon_archs.export.onnx import export_onnx
+from paragon_archs.inference import Upscaler
+from paragon_archs.weights import available
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Weights, their graph and an image."""
+    folder = tmp_path_factory.mktemp("backends")
+    model = randomise(paragon_archs.create("paragonsr2_realtime", 2))
+    save_model(model, folder / "model.safetensors", {})
+    export_onnx(model, folder / "model.onnx")
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (20, 28, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(folder / "input.png")
+    return folder
+
+
+def test_onnx_gives_the_networks_picture(folder):
+    pixels = np.asarray(Image.open(folder / "input.png"))
+    wanted = Upscaler(folder / "model.safetensors", "cpu").image(pixels)
+    graph = Upscaler(folder / "model.onnx", "cpu", providers=["cpu"])
+    assert graph.scale == 2
+    assert np.abs(graph.image(pixels).astype(int) - wanted).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("model", "provider", "part"),
+    [
+        ("model.onnx", "warp", "provider"),
+        ("none.onnx", "cpu", "a weight file"),
+        ("some.trt", "cpu", "tensorrt"),
+        ("broken.onnx", "cpu", "ONNX graph"),
+    ],
+)
+def test_wrong_graphs_are_one_sentence(folder, model, provider, part, capsys):
+    (folder / "broken.onnx").write_bytes(b"no graph")
+    (folder / "some.trt").write_bytes(b"no engine")
+    arguments = [str(folder / "input.png"), "-o", str(folder / "x.png")]
+    arguments += ["--model", str(folder / model), "--provider", provider]
+    if model == "some.trt" and torch.cuda.is_available():
+        pytest.skip("this machine may have tensorrt")
+    assert main([*arguments, "--device", "cpu"]) == 2
+    message = capsys.readouterr().err
+    assert part in message
+    assert message.count("\n") == 1
+
+
+def published(folder, monkeypatch, *more):
+    monkeypatch.chdir(folder)
+    line = "--input input.png --model model.safetensors --arch paragonsr2_realtime"
+    return run_inference.main([*line.split(), "--scale", "2", *more])
+
+
+def test_published_command_line(folder, monkeypatch, capsys):
+    assert published(folder, monkeypatch) == 0
+    assert Image.open(folder / "output" / "input.png").size == (56, 40)
+    flags = "--fp32 --disable_compile --no_temporal --suffix _x2 --output other"
+    assert published(folder, monkeypatch, *flags.split()) == 0
+    assert (folder / "other" / "input_x2.png").exists()
+    assert (
+        published(folder, monkeypatch, "--upsampler_alpha", "1", "--suffix", "a") == 0
+    )
+    one, two = (
+        np.asarray(Image.open(folder / "output" / f"input{s}.png")) for s in ("", "a")
+    )
+    assert (one != two).any()
+
+
+def test_published_flags_that_contradict_are_errors(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    line = "--input input.png --model model.safetensors --output contradicted"
+    for more in ("--arch paragonsr2_photo", "--scale 4"):
+        assert run_inference.main([*line.split(), *more.split()]) == 2
+        assert "as 'model.safetensors' tells" in capsys.readouterr().err
+
+
+def test_shipped_models_go_by_name(folder, capsys):
+    for name in available():
+        out = folder / f"{name}.png"
+        arguments = [str(folder / "input.png"), "-o", str(out), "--model", name]
+        assert main(arguments) == 0
+    assert main([str(folder / "input.png"), "-o", str(folder / "default.png")]) == 0
+    arguments = [str(folder / "input.png"), "-o", str(folder / "no.png")]
+    assert main([*arguments, "--model", "paragonsr_gigantic"]) == 2
