@@ -47,8 +47,6 @@ def load_metrics(
             "Correct the name."
         )
     try:
-        # They log and print while they load and while they retry downloads.
-        logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
         with contextlib.redirect_stdout(io.StringIO()):
             import pyiqa  # noqa: PLC0415 (an extra, and slow to import)
     except ImportError as error:
@@ -59,6 +57,8 @@ def load_metrics(
             "`pip install 'paragon-archs[metrics]'`.",
             name="pyiqa",
         ) from error
+    # It logs each try to download; set after the import, which sets its own level.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     found: dict[str, Callable[[Tensor, Tensor], float]] = {}
     failed: dict[str, str] = {}
     for name in names:
