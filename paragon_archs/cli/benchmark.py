@@ -12,6 +12,8 @@ from .common import EXIT_DONE, EXIT_USAGE
 TOPICS: dict[str, tuple[str, str]] = {
     "training": ("benchmark_training", "seconds per training step"),
     "quality": ("benchmark_quality", "PSNR, SSIM and more over test sets"),
+    "upscale": ("benchmark_upscale", "speed over a folder; exactness of strips"),
+    "video": ("benchmark_video", "flicker with and without the temporal mode"),
     "data": ("benchmark_data", "training pairs per second"),
 }
 

@@ -99,7 +99,7 @@ class Upscaler:
         self.network: Any = model
         if isinstance(model, ImageModelDescriptor):
             self.network = deploy_model(model).to(self.device, self.dtype).eval()
-        self._compiled = torch.compile(self.network) if compile_ else self.network
+        self.compiled = torch.compile(self.network) if compile_ else self.network
 
     def image(self, array: np.ndarray) -> np.ndarray:
         """Upscales one picture.
@@ -315,7 +315,7 @@ class Upscaler:
         assert isinstance(self.descriptor, ImageModelDescriptor)
         network = deploy_model(self.descriptor)
         wide.network = network.to(self.device, torch.float32).eval()
-        wide._compiled = wide.network
+        wide.compiled = wide.network
         return wide
 
     @functools.cached_property
@@ -407,7 +407,7 @@ class Upscaler:
             # Reflection needs more pixels than it adds; replication needs one.
             mode = "reflect" if down < height and right < width else "replicate"
             x = F.pad(x, (0, right, 0, down), mode=mode)
-        y = self._compiled(x)
+        y = self.compiled(x)
         return y[:, :, : height * self.scale, : width * self.scale]
 
 

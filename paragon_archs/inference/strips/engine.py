@@ -142,6 +142,10 @@ class StripEngine:
         spread = float(wanted.max() - wanted.min()) or 1.0
         return float((got - wanted).abs().max()) <= 1e-3 * spread
 
+    def sweeps(self, size: tuple[int, int], budget: float = 0) -> int:
+        """Returns how many sweeps an image of that size and budget takes."""
+        return len(self._choose(size, budget, 1, math.inf)[0].stages)
+
     def peak(self, size: tuple[int, int], batch: int = 1) -> float:
         """Returns about how many bytes a run over the image in one piece takes."""
         element = torch.empty((), dtype=self.dtype).element_size()

@@ -1,0 +1,62 @@
+"""The figures of the upscaling benchmarks come from real runs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import paragon_archs
+from paragon_archs.checkpoint import load_model, save_model
+from paragon_archs.cli.benchmark_video import main
+from paragon_archs.evaluation.flicker import measure_flicker
+from paragon_archs.evaluation.upscaling import measure_exactness, measure_folder
+from paragon_archs.inference import Upscaler
+from paragon_archs.weights import resolve
+
+
+def scene(height, width):
+    """A smooth scene with edges."""
+    y, x = np.mgrid[:height, :width]
+    layers = [127 + 100 * np.sin(x / (5 + c)) * np.cos(y / (7 - c)) for c in range(3)]
+    return np.stack(layers, 2).clip(0, 255).astype(np.uint8)
+
+
+def test_temporal_mode_steadies_a_still_scene_at_no_cost():
+    upscaler = Upscaler(resolve("paragonsr2_realtime_x2"), "cpu")
+    for row in measure_flicker(upscaler, scene(64, 96), frames=6):
+        assert row.lowered >= 0.25
+        assert row.temporal_psnr >= row.single_psnr - 0.1
+
+
+def test_exactness_is_measured():
+    for row in measure_exactness(["paragonsr_nano", "paragonsr2_realtime"], (40, 21)):
+        assert row.worst <= 1e-5
+        assert row.rows < 40
+
+
+def test_folder_speed_counts_every_image(tmp_path):
+    torch.manual_seed(0)
+    model = paragon_archs.create("paragonsr2_realtime", 2, num_blocks=1)
+    save_model(model, tmp_path / "m.safetensors", {})
+    (tmp_path / "in").mkdir()
+    for index in range(2):
+        Image.fromarray(scene(20, 24)).save(tmp_path / "in" / f"{index}.png")
+    upscaler = Upscaler(tmp_path / "m.safetensors", "cpu")
+    network = load_model(tmp_path / "m.safetensors").model
+    speed = measure_folder(upscaler, tmp_path / "in", network, rounds=1)
+    assert speed.images == 2
+    assert 0 < speed.network < speed.ours
+    assert speed.plain > 0
+
+
+def test_video_benchmark_prints_its_table(tmp_path, capsys):
+    Image.fromarray(scene(40, 48)).save(tmp_path / "scene.png")
+    arguments = [str(tmp_path / "scene.png"), "--frames", "2", "--device", "cpu"]
+    assert main(arguments) == 0
+    rows = capsys.readouterr().out.strip().splitlines()
+    assert len(rows) == 5
+    assert all("%" in row and "dB" in row for row in rows[2:])
+    with pytest.raises(SystemExit):
+        main(["--frames"])
