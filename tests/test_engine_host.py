@@ -499,7 +499,7 @@ def test_a_spawned_worker_imports_this_pack_before_the_host() -> None:
         if opcode.name in ("SHORT_BINUNICODE", "BINUNICODE")
     ]
     assert names[0] == "paragon_archs.data.stream"
-    assert any(name.startswith("basicsr.") for name in names)
+    assert any(str(name).startswith("basicsr.") for name in names)
 
 
 def test_a_python_without_distutils_gets_a_stand_in(

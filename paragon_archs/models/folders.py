@@ -8,6 +8,7 @@ import shlex
 import shutil
 import sys
 import time
+from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ import torch
 from basicsr.utils.logger import initialized_logger
 
 logger = logging.getLogger("basicsr")
+
+FORM = logging.Formatter("%(asctime)s %(levelname)s: %(message)s")
 
 
 def make_folders(opt: dict[str, Any], keep: bool) -> None:
@@ -46,26 +49,38 @@ def close_log() -> None:
         handler.close()
 
 
-def open_log(opt: dict[str, Any], option_file: Path) -> None:
-    """Sends the host's log to the terminal and into the run's folder (rank 0 only)."""
+def open_log(opt: dict[str, Any]) -> None:
+    """Sends the host's log to the terminal, and keeps it for `write_log` (rank 0)."""
     close_log()  # of an earlier run in this process
     initialized_logger["basicsr"] = True  # the host shall not add its own
     logger.propagate = False
-    form = logging.Formatter("%(asctime)s %(levelname)s: %(message)s")
     handlers: list[logging.Handler] = [logging.StreamHandler()]
     if opt["rank"] == 0:
-        kind = "train" if opt["is_train"] else "test"
-        stamp = time.strftime("%Y%m%d_%H%M%S")
-        folder = Path(opt["path"]["log"])
-        file = _free(folder / f"{kind}_{opt['name']}_{stamp}.log")
-        handlers.append(logging.FileHandler(file))
-        shutil.copyfile(option_file, folder / option_file.name)
-        command = shlex.join(sys.argv)
-        (folder / "command.txt").write_text(f"{command}\n", encoding="utf-8")
+        # Nothing is written before data and model stand: a mistake leaves no trace.
+        handlers.append(MemoryHandler(10**5, logging.CRITICAL + 1, flushOnClose=False))
     for handler in handlers:
-        handler.setFormatter(form)
+        handler.setFormatter(FORM)
         logger.addHandler(handler)
     logger.setLevel(logging.INFO if opt["rank"] == 0 else logging.ERROR)
+
+
+def write_log(opt: dict[str, Any], option_file: Path) -> None:
+    """Writes the log so far, and from now on, into the run's folder (rank 0 only)."""
+    kept = [h for h in logger.handlers if isinstance(h, MemoryHandler)]
+    if opt["rank"] != 0 or not kept:
+        return
+    kind = "train" if opt["is_train"] else "test"
+    stamp = time.strftime("%Y%m%d_%H%M%S")
+    folder = Path(opt["path"]["log"])
+    file = logging.FileHandler(_free(folder / f"{kind}_{opt['name']}_{stamp}.log"))
+    file.setFormatter(FORM)
+    kept[0].setTarget(file)
+    kept[0].flush()
+    logger.removeHandler(kept[0])
+    logger.addHandler(file)
+    shutil.copyfile(option_file, folder / option_file.name)
+    command = shlex.join(sys.argv)
+    (folder / "command.txt").write_text(f"{command}\n", encoding="utf-8")
 
 
 def seed_all(opt: dict[str, Any]) -> None:

@@ -27,7 +27,7 @@ from ..data.stream import SampleStream, batches, preserved_rng
 from ..utils.processes import any_process
 from ..utils.signals import StopRequest
 from . import host
-from .folders import make_folders, open_log
+from .folders import make_folders, open_log, write_log
 from .repairs import TrainingError
 from .setup import build, build_set, join, together
 from .stages import read_stages
@@ -50,31 +50,26 @@ class Run:
         self.options = options
         host.install()
         join(arguments, self.opt)
+        open_log(self.opt)
         self.folder = Path(self.opt["path"]["training_states"])
-        damaged: list[str] = []
-        state = self.find_state(damaged)
+        state = self.find_state()
         self.resumed = state is not None
-        if self.opt["rank"] == 0:
-            make_folders(self.opt, keep=self.resumed)
-        together(self.opt)
-        open_log(self.opt, options.file)
-        for problem in damaged:
-            logger.warning(problem)
         self.current_iter = int(state["iter"]) if state else 0
         self.build_data(state)
         self.build_model(state)
+        if self.opt["rank"] == 0:
+            make_folders(self.opt, keep=self.resumed)
+        together(self.opt)
+        write_log(self.opt, options.file)
         self.tb_logger = self.open_tensorboard()
 
     # Setting up ------------------------------------------------------------------
 
-    def find_state(self, damaged: list[str]) -> dict[str, Any] | None:
-        """Returns the training state to go on from, or None for a fresh run.
-
-        Sentences about states that are damaged are added to `damaged`.
-        """
+    def find_state(self) -> dict[str, Any] | None:
+        """Returns the training state to go on from, or None for a fresh run."""
         path = self.opt["path"]
         if self.opt["auto_resume"]:
-            found = newest_state(self.folder, damaged)
+            found = newest_state(self.folder)
             if found is not None:
                 path["resume_state"] = str(found[0])
                 return found[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
 import random
 from collections.abc import Mapping
@@ -15,6 +16,8 @@ import torch.distributed as dist
 from ..checkpoint import write_pickle
 from .guard import all_finite
 from .repairs import TrainingError
+
+logger = logging.getLogger("basicsr")
 
 FORMAT = 1
 
@@ -114,21 +117,13 @@ def read_state(path: Path) -> dict[str, Any]:
     return state
 
 
-def newest_state(
-    folder: Path, passed_over: list[str] | None = None
-) -> tuple[Path, dict[str, Any]] | None:
-    """Returns the newest state that is whole, or None.
-
-    Args:
-        folder: `experiments/NAME/training_states`.
-        passed_over: Gets a sentence for every damaged state that was passed over.
-    """
+def newest_state(folder: Path) -> tuple[Path, dict[str, Any]] | None:
+    """Returns the newest state that is whole, or None; damaged ones are named."""
     for path in list_states(folder):
         try:
             return path, read_state(path)
         except ValueError as error:
-            if passed_over is not None:
-                passed_over.append(f"{error} It is passed over.")
+            logger.warning("%s It is passed over.", error)
     return None
 
 

@@ -9,7 +9,7 @@ from basicsr.data import build_dataloader
 
 from ..config.loading import Options
 from . import host
-from .folders import make_folders, open_log
+from .folders import make_folders, open_log, write_log
 from .setup import build, build_set, join, together
 
 logger = logging.getLogger("basicsr")
@@ -25,10 +25,7 @@ def run_tests(arguments: argparse.Namespace, options: Options) -> int:
     opt = options.values
     host.install()
     join(arguments, opt)
-    if opt["rank"] == 0:
-        make_folders(opt, keep=False)
-    together(opt)
-    open_log(opt, options.file)
+    open_log(opt)
     loaders = []
     for section in opt["datasets"].values():
         if section["phase"] == "train":
@@ -37,6 +34,10 @@ def run_tests(arguments: argparse.Namespace, options: Options) -> int:
         logger.info("Test set %s: %d images.", section["name"], len(dataset))
         loaders.append(build_dataloader(dataset, section, sampler=None))
     model = build(options)
+    if opt["rank"] == 0:
+        make_folders(opt, keep=False)
+    together(opt)
+    write_log(opt, options.file)
     for loader in loaders:
         model.validation(
             loader,
