@@ -17,6 +17,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "upscale": ("upscale", "upscale images"),
     "quickstart": ("quickstart", "photographs and report of scripts/quickstart.sh"),
     "benchmark": ("benchmark", "measure speed, quality, training, video"),
+    "convert": ("convert", "rewrite a weight file: layout, form, format, dtype"),
+    "interpolate": ("interpolate", "blend two weight files of one network"),
+    "integrate": ("integrate", "set up chaiNNer, ComfyUI, traiNNer-redux or neosr"),
     "variants": ("variants", "list the networks of this pack"),
 }
 

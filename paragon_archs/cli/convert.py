@@ -1,0 +1,134 @@
+"""`paragon convert IN -o OUT`: the same weights in another layout, form or dtype."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..checkpoint import (
+    describe,
+    find_architecture,
+    load_model,
+    read_metadata,
+    read_state_dict,
+    save_state_dict,
+)
+from ..fuse import fuse_model
+from .common import EXIT_DONE, guarded, parser
+
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+OURS_ALONE = ("settings",)  # entries that the released layouts do not have
+DESCRIBED = ("architecture", "arguments", "scale", "form")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Rewrites a weight file so that it opens elsewhere, or here with all it needs."""
+    arguments = parser(
+        "convert",
+        "Rewrites a weight file; what is not asked for stays as it is.",
+        "paragon convert net_g_latest.pth -o 2xPhoto.safetensors --layout released",
+    )
+    arguments.add_argument("input", help="weight file of one of this pack's networks")
+    arguments.add_argument("-o", "--output", required=True, help="file to write")
+    arguments.add_argument(
+        "--layout",
+        choices=["released", "ours"],
+        default="ours",
+        help="released: the published entries alone; ours: with what they do not tell",
+    )
+    arguments.add_argument("--form", choices=["training", "fused"])
+    arguments.add_argument(
+        "--format", choices=["safetensors", "pth"], help="checked against OUTPUT"
+    )
+    arguments.add_argument("--dtype", choices=[*DTYPES])
+    arguments.add_argument("--overwrite", action="store_true", help="replace OUTPUT")
+    unseen = arguments.add_argument_group(
+        "what released ParagonSR2 weights do not tell"
+    )
+    unseen.add_argument("--upsampler_alpha", type=float, help="0 to 1")
+    unseen.add_argument("--window_size", type=int, help="in pixels")
+    options = arguments.parse_args(argv)
+    return guarded(lambda: _convert(options))
+
+
+def _convert(options: argparse.Namespace) -> int:
+    output = new_output(options.output, options.overwrite)
+    if options.format and output.suffix != f".{options.format}":
+        raise ValueError(
+            f"Expected OUTPUT to end in .{options.format}, as --format says, but got "
+            f"{str(output)!r}. Leave --format out: the extension tells."
+        )
+    state = read_state_dict(options.input)
+    architecture = find_architecture(state)
+    if architecture is None:
+        raise ValueError(
+            f"Expected a network of this pack, but got {options.input!r}, which is "
+            "not. `paragon info` says what it is."
+        )
+    reading = architecture.inspect(state)
+    form = options.form or reading.form
+    if reading.form == "fused" and form == "training":
+        raise ValueError(
+            f"Expected a checkpoint in training form for --form training, but got "
+            f"{options.input!r}, which is fused: its branches are summed for good. "
+            "Use the checkpoint that it was fused from."
+        )
+    unseen = ("upsampler_alpha", "window_size")
+    overrides = {k: getattr(options, k) for k in unseen}
+    overrides = {k: v for k, v in overrides.items() if v is not None}
+    model = load_model(options.input, overrides=overrides).model
+    if form == "fused":
+        model = fuse_model(model)
+    tensors = dict(model.state_dict())
+    told = {
+        k: tensors.pop(k)
+        for k in OURS_ALONE
+        if options.layout == "released" and k in tensors
+    }
+    floating = [v.dtype for v in state.values() if v.is_floating_point()]
+    dtype = DTYPES[options.dtype] if options.dtype else floating[0]
+    tensors = {
+        k: v.to(dtype) if v.is_floating_point() else v for k, v in tensors.items()
+    }
+    kept = {k: v for k, v in read_metadata(options.input).items() if k not in DESCRIBED}
+    save_state_dict(tensors, output, {**describe(model), **kept, "form": form})
+    _say_what_is_lost(told, load_model(output).model, model)
+    print(f"wrote {output}")
+    return EXIT_DONE
+
+
+def _say_what_is_lost(told: dict[str, Any], written: Any, model: Any) -> None:
+    if not told:
+        return
+    lost = [
+        f"{name} {model.hyperparameters[name]} (opened with "
+        f"{written.hyperparameters[name]})"
+        for name in ("upsampler_alpha", "window_size")
+        if model.hyperparameters[name] != written.hyperparameters[name]
+    ]
+    if lost:
+        print(
+            f"warning: the released layout does not tell {' and '.join(lost)}; say it "
+            "to whoever gets the file",
+            file=sys.stderr,
+        )
+
+
+def new_output(name: str, overwrite: bool) -> Path:
+    """Returns the output's path.
+
+    Raises:
+        ValueError: when it exists and is not to be replaced.
+    """
+    output = Path(name)
+    if output.exists() and not overwrite:
+        raise ValueError(
+            f"Expected a new output, but {name!r} exists. Choose another name or pass "
+            "--overwrite."
+        )
+    return output

@@ -1,0 +1,95 @@
+"""`paragon interpolate A B --alpha 0.3 -o OUT`: a blend of two weight files."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from ..checkpoint import (
+    describe,
+    find_architecture,
+    load_model,
+    read_state_dict,
+    save_state_dict,
+)
+from ..loaders import PackArchitecture, Reading
+from .common import EXIT_DONE, guarded, parser
+from .convert import new_output
+
+SEEN_AS_TRAINED = ("detail_gain",)  # arguments that are weights: they blend too
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Blends a fidelity model with its GAN fine-tune, entry by entry."""
+    arguments = parser(
+        "interpolate",
+        "Blends two weight files of one network: (1 - alpha) * A + alpha * B.",
+        "paragon interpolate psnr.safetensors gan.safetensors --alpha 0.3 -o mix.pth",
+    )
+    arguments.add_argument("first", metavar="A", help="weight file")
+    arguments.add_argument("second", metavar="B", help="weight file, same network")
+    arguments.add_argument("--alpha", type=float, required=True, help="share of B")
+    arguments.add_argument("-o", "--output", required=True, help="file to write")
+    arguments.add_argument("--overwrite", action="store_true", help="replace OUTPUT")
+    options = arguments.parse_args(argv)
+    return guarded(lambda: _interpolate(options))
+
+
+def _interpolate(options: argparse.Namespace) -> int:
+    if not 0 <= options.alpha <= 1:
+        raise ValueError(
+            f"Expected --alpha to be a number from 0 to 1, but got {options.alpha!r}. "
+            "0 is A, 1 is B."
+        )
+    output = new_output(options.output, options.overwrite)
+    network, a = _read(options.first)
+    other, b = _read(options.second)
+    if network is not other:
+        raise ValueError(
+            f"Expected two files of one network, but {options.first!r} is a "
+            f"{network.name} and {options.second!r} a {other.name}. Only descendants "
+            "of the same training blend."
+        )
+    if a.form != b.form:
+        raise ValueError(
+            f"Expected both files in one form, but {options.first!r} is in {a.form} "
+            f"form and {options.second!r} in {b.form} form. Fuse the one in training "
+            "form first (`paragon fuse`)."
+        )
+    for name, value in a.arguments.items():
+        if name not in SEEN_AS_TRAINED and b.arguments[name] != value:
+            raise ValueError(
+                f"Expected two files of one network, but {name} is {value!r} in "
+                f"{options.first!r} and {b.arguments[name]!r} in {options.second!r}. "
+                "Only descendants of the same training blend."
+            )
+    own = load_model(options.second).model.state_dict()
+    model = load_model(options.first).model
+    state = model.state_dict()
+    for name, value in state.items():
+        if value.is_floating_point():
+            blend = (1 - options.alpha) * value.double() + options.alpha * own[
+                name
+            ].double()
+            state[name] = blend.to(value.dtype)
+    said = (
+        f"(1 - {options.alpha}) * {options.first} + {options.alpha} * {options.second}"
+    )
+    save_state_dict(
+        state,
+        output,
+        {**describe(model), "form": a.form, "interpolated": said},
+    )
+    print(f"wrote {output}")
+    return EXIT_DONE
+
+
+def _read(file: str) -> tuple[PackArchitecture, Reading]:
+    state = read_state_dict(file)
+    architecture = find_architecture(state)
+    if architecture is None:
+        raise ValueError(
+            f"Expected a network of this pack, but got {file!r}, which is not. "
+            "`paragon info` says what it is."
+        )
+    return architecture, architecture.inspect(state)

@@ -1,0 +1,1 @@
+"""Where people already are: chaiNNer, ComfyUI, traiNNer-redux, neosr."""

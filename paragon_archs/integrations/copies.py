@@ -1,0 +1,177 @@
+"""Files that a host gets from us: copied, checked, taken away, never overwritten."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from ..config.loading import PACK_OPTIONS
+from ..utils.files import atomic_write
+
+PACK = Path(__file__).resolve().parents[1]
+
+_SCRIPT = '''"""`paragon {command}` under its published name and flags."""
+
+import sys
+
+from paragon_archs.cli.{command} import main
+
+if __name__ == "__main__":
+    sys.exit(main())
+'''
+
+
+def trainner_redux(checkout: Path) -> dict[Path, bytes]:
+    """Returns what a traiNNer-redux checkout gets: networks, options, scripts.
+
+    Args:
+        checkout: The folder with `train.py` and `traiNNer/`.
+
+    Raises:
+        ValueError: when it is no such folder.
+    """
+    _expect(checkout, "traiNNer/archs", "a traiNNer-redux checkout")
+    scripts = checkout / "scripts" / "paragonsr"
+    return {
+        **_arch_files(checkout / "traiNNer" / "archs"),
+        **_option_files("trainner_redux", checkout / "options/train/paragon_archs"),
+        scripts / "fuse_model.py": _SCRIPT.format(command="fuse").encode(),
+        scripts / "export_onnx.py": _SCRIPT.format(command="export").encode(),
+    }
+
+
+def neosr(checkout: Path) -> dict[Path, bytes]:
+    """Returns what a neosr checkout gets: networks and options.
+
+    Args:
+        checkout: The folder with `train.py` and `neosr/`.
+
+    Raises:
+        ValueError: when it is no such folder.
+    """
+    _expect(checkout, "neosr/archs", "a neosr checkout")
+    return {
+        **_arch_files(checkout / "neosr" / "archs"),
+        **_option_files("neosr", checkout / "options" / "paragon_archs"),
+    }
+
+
+def comfyui(folder: Path) -> dict[Path, bytes]:
+    """Returns what ComfyUI gets: a custom node with the pack inside it.
+
+    The pack stands beside the node file, so nothing is installed into its Python.
+
+    Args:
+        folder: ComfyUI's folder, or its `custom_nodes`.
+
+    Raises:
+        ValueError: when it is neither.
+    """
+    if folder.name != "custom_nodes":
+        _expect(folder, "custom_nodes", "ComfyUI's folder")
+        folder = folder / "custom_nodes"
+    if not folder.is_dir():
+        raise ValueError(
+            f"Expected ComfyUI's folder or its custom_nodes, but got {str(folder)!r}, "
+            "which does not exist. Check the path."
+        )
+    node = folder / "paragon_archs"
+    inside = node / "paragon_archs"
+    return {
+        node / "__init__.py": (PACK / "integrations/comfyui/__init__.py").read_bytes(),
+        **{
+            inside / file.relative_to(PACK): file.read_bytes()
+            for file in sorted(PACK.rglob("*.py"))
+        },
+    }
+
+
+HOSTS: dict[str, Callable[[Path], dict[Path, bytes]]] = {
+    "trainner-redux": trainner_redux,
+    "neosr": neosr,
+    "comfyui": comfyui,
+}
+"""Hosts that get files, by the name on the command line."""
+
+
+def _expect(folder: Path, inside: str, what: str) -> None:
+    if not (folder / inside).is_dir():
+        raise ValueError(
+            f"Expected the path to be {what}, but got {str(folder)!r}, which has no "
+            f"{inside}. Name the folder that has it."
+        )
+
+
+def _arch_files(target: Path) -> dict[Path, bytes]:
+    """The networks; discriminators stay, such a host tests every file as a network."""
+    return {
+        target / file.name: file.read_bytes()
+        for file in sorted((PACK / "archs").glob("*_arch.py"))
+        if b"\nVARIANTS:" in file.read_bytes()
+    }
+
+
+def _option_files(host: str, target: Path) -> dict[Path, bytes]:
+    folder = next(f for f in PACK_OPTIONS if f.is_dir()) / host
+    return {target / file.name: file.read_bytes() for file in sorted(folder.iterdir())}
+
+
+def states(files: Mapping[Path, bytes]) -> dict[Path, str]:
+    """Says of each file whether it is `absent`, `current` or `different`."""
+    return {
+        path: "absent"
+        if not path.exists()
+        else ("current" if path.read_bytes() == content else "different")
+        for path, content in files.items()
+    }
+
+
+def place(files: Mapping[Path, bytes], overwrite: bool = False) -> int:
+    """Writes the files that are not there yet; each is whole or not there.
+
+    Args:
+        files: Paths and contents.
+        overwrite: Whether files that differ are replaced.
+
+    Returns:
+        How many were written.
+
+    Raises:
+        ValueError: when a file of that name with other content is there; then nothing
+            is written.
+    """
+    state = states(files)
+    different = [path for path, found in state.items() if found == "different"]
+    if different and not overwrite:
+        raise ValueError(
+            f"Expected no other files in the way, but {str(different[0])!r} "
+            f"({len(different)} in all) is there with other content. Move it, or pass "
+            "--overwrite."
+        )
+    written = [path for path, found in state.items() if found != "current"]
+    for path in written:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path) as temporary:
+            temporary.write_bytes(files[path])
+    return len(written)
+
+
+def take_away(files: Mapping[Path, bytes]) -> tuple[int, list[Path]]:
+    """Removes what `place` wrote, and folders that are empty then.
+
+    Returns:
+        How many files were removed, and those that were edited since and stay.
+    """
+    state = states(files)
+    removed = [path for path, found in state.items() if found == "current"]
+    for path in removed:
+        path.unlink()
+        cache = path.parent / "__pycache__"
+        for compiled in cache.glob(f"{path.stem}.*.pyc"):
+            compiled.unlink()
+    folders = {p.parent for p in removed} | {p.parent / "__pycache__" for p in removed}
+    folders |= {p.parent.parent for p in removed}
+    for folder in sorted(folders, key=lambda f: -len(f.parts)):
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+    return len(removed), [p for p, found in state.items() if found == "different"]

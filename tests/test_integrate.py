@@ -1,0 +1,329 @@
+"""`paragon integrate`: what hosts get, in stand-ins that hold their contracts."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+import textwrap
+import venv
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from common import image, randomise
+from test_cli import error_of
+
+import paragon_archs
+from paragon_archs.archs import create
+from paragon_archs.checkpoint import load_model, save_model
+from paragon_archs.cli.__main__ import main
+from paragon_archs.integrations import chainner
+
+FOLDERS = {
+    "trainner-redux": "traiNNer/archs",
+    "neosr": "neosr/archs",
+    "comfyui": "custom_nodes",
+}
+NETWORKS = {
+    f"{n}_arch.py"
+    for n in ("paragonsr", "paragonsr2", "fusionsr", "resshuffle", "facesr")
+}
+
+
+@pytest.fixture(params=FOLDERS)
+def host(request, tmp_path):
+    (tmp_path / FOLDERS[request.param]).mkdir(parents=True)
+    return request.param, tmp_path
+
+
+def files_of(folder):
+    return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_copies_are_made_checked_and_taken_away(host, capsys):
+    name, folder = host
+    (folder / "mine.txt").write_text("mine")
+    assert main(["integrate", name, str(folder), "--check"]) == 1
+    assert main(["integrate", name, str(folder)]) == 0
+    assert main(["integrate", name, str(folder), "--check"]) == 0
+    written = files_of(folder)
+    assert main(["integrate", name, str(folder)]) == 0
+    assert "wrote 0 files" in capsys.readouterr().out
+    if name != "comfyui":
+        archs = folder / FOLDERS[name]
+        assert {p.name for p in archs.iterdir()} == NETWORKS
+        for file in archs.iterdir():
+            own = Path(paragon_archs.__file__).parent / "archs" / file.name
+            assert file.read_bytes() == own.read_bytes()
+    assert main(["integrate", name, str(folder), "--remove"]) == 0
+    assert files_of(folder) == {"mine.txt"}
+    assert len(written) > len(NETWORKS)
+
+
+def test_edited_files_are_not_touched(tmp_path, capsys):
+    (tmp_path / "neosr/archs").mkdir(parents=True)
+    assert main(["integrate", "neosr", str(tmp_path)]) == 0
+    edited = tmp_path / "neosr/archs/facesr_arch.py"
+    edited.write_text("# mine")
+    before = files_of(tmp_path)
+    capsys.readouterr()
+    assert "facesr_arch.py" in error_of(capsys, ["integrate", "neosr", tmp_path])
+    assert edited.read_text() == "# mine"
+    assert files_of(tmp_path) == before
+    assert main(["integrate", "neosr", str(tmp_path), "--remove"]) == 1
+    assert files_of(tmp_path) == {"neosr/archs/facesr_arch.py"}
+    assert main(["integrate", "neosr", str(tmp_path), "--overwrite"]) == 0
+    assert edited.read_text() != "# mine"
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_another_folder_is_refused(name, tmp_path, capsys):
+    assert "Expected the path to be" in error_of(capsys, ["integrate", name, tmp_path])
+    assert "Name the folder" in error_of(capsys, ["integrate", name])
+    assert not any(tmp_path.iterdir())
+
+
+def test_published_scripts_run_inside_the_checkout(tmp_path, root):
+    (tmp_path / "traiNNer/archs").mkdir(parents=True)
+    assert main(["integrate", "trainner-redux", str(tmp_path)]) == 0
+    (tmp_path / "models").mkdir()
+    model = randomise(create("paragonsr_s", 4, num_groups=1, num_blocks=1))
+    save_model(model, tmp_path / "models/4xParagonSR_S_pretrain.safetensors")
+    command = "-m scripts.paragonsr.fuse_model --scale 4 --out-dir release_models"
+    command += " --checkpoint models/4xParagonSR_S_pretrain.safetensors"
+    done = subprocess.run(
+        [sys.executable, *command.split()],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    fused = tmp_path / "release_models/4xParagonSR_S_pretrain_fused.safetensors"
+    assert load_model(fused).tags[-1] == "fused"
+
+
+# The keys that traiNNer-redux's strict structs allow, of those that we use.
+STRICT = {
+    "": "name scale use_amp amp_bf16 use_channels_last num_gpu manual_seed datasets "
+    "network_g path train val logger",
+    "train": "total_iter warmup_iter ema_decay grad_clip grad_clip_max_norm optim_g "
+    "scheduler losses",
+    "val": "val_enabled val_freq save_img metrics_enabled metrics",
+    "logger": "print_freq save_checkpoint_freq save_checkpoint_format use_tb_logger",
+    "path": "strict_load_g",
+    "datasets.train": "name type dataroot_gt lq_resize_mode gt_size use_hflip use_rot "
+    "num_worker_per_gpu batch_size_per_gpu accum_iter",
+    "datasets.val": "name type dataroot_gt dataroot_lq",
+}
+REQUIRED = ("name", "scale", "num_gpu", "path")
+
+
+@pytest.mark.parametrize("variant", paragon_archs.variants())
+def test_options_for_trainner_redux_are_strict_and_ours(variant, root):
+    file = root / "options" / "trainner_redux" / f"{variant}.yml"
+    options = yaml.safe_load(file.read_text())
+    for path, allowed in STRICT.items():
+        section = options
+        for key in path.split(".") if path else ():
+            section = section[key]
+        assert set(section) <= set(allowed.split()), path
+    assert set(REQUIRED) <= set(options)
+    network = dict(options["network_g"])
+    with torch.device("meta"):
+        model: Any = create(network.pop("type"), options["scale"], **network)
+    shape = paragon_archs.variants()[variant]
+    free = {**shape, **network}
+    assert free.items() <= model.hyperparameters.items()
+    # PyYAML reads 1e-3 as a string, and so does that host.
+    assert isinstance(options["train"]["optim_g"]["lr"], float)
+    ours = yaml.safe_load((root / "options" / f"{variant}.yml").read_text())
+    assert options["scale"] == ours["scale"]
+    assert options["train"]["optim_g"]["lr"] == float(ours["train"]["optim_g"]["lr"])
+    assert options["train"]["optim_g"]["type"] == ours["train"]["optim_g"]["type"]
+    batch = ours["datasets"]["train"]["batch_size_per_gpu"]
+    assert options["datasets"]["train"]["batch_size_per_gpu"] == batch
+
+
+@pytest.mark.parametrize("variant", paragon_archs.variants())
+def test_options_for_neosr_name_the_scale_twice(variant, root):
+    tomllib = pytest.importorskip("tomllib", reason="Python 3.11")
+    file = root / "options" / "neosr" / f"{variant}.toml"
+    options = tomllib.loads(file.read_text())
+    network = options["network_g"]
+    assert network["scale"] == options["scale"]
+    builder = network.pop("type")
+    assert builder.lower() == variant
+    with torch.device("meta"):
+        create(builder, **network)
+    assert options["train"]["optim_g"]["lr"] > 0
+
+
+def run(python, code, **environment):
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+    return subprocess.run(
+        [python, "-W", "ignore", "-c", textwrap.dedent(code)],
+        env={**clean, "OMP_NUM_THREADS": "1", **environment},
+        cwd=Path(python).parent,  # `-c` looks into the current folder first
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_chainner_s_python_from_nothing_to_nothing(tmp_path, capsys):
+    """A fresh Python with torch and spandrel, as chaiNNer's: install, use, remove."""
+    home = tmp_path / "python"
+    venv.create(home, with_pip=True, symlinks=True)
+    python = home / "bin" / "python"
+    site = next((home / "lib").glob("python*/site-packages"))
+    shared = sysconfig.get_paths()["purelib"]
+    (site / "host_packages.pth").write_text(f"{shared}\n")
+    before = files_of(site)
+    file = tmp_path / "face.safetensors"
+    save_model(create("facesr", 4), file)
+
+    assert main(["integrate", "chainner", "--python", str(python)]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"spandrel knows ParagonSR, ParagonSR2, FusionSR", out)
+    assert (
+        site / "paragon_archs_hook.pth"
+    ).read_text() == "import _paragon_archs_hook\n"
+
+    # A start that does not import spandrel imports neither torch nor the pack.
+    heavy = (
+        "import sys; print({'torch', 'spandrel', 'paragon_archs'} & set(sys.modules))"
+    )
+    assert run(python, heavy).stdout.strip() == "set()"
+    armed = "import sys; print('SpandrelFinder' in map(repr_of, sys.meta_path))"
+    armed = "repr_of = lambda f: getattr(f, '__name__', '')\n" + armed
+    assert run(python, armed).stdout.strip() == "True"
+    assert run(python, armed, PARAGON_ARCHS_NO_HOOK="1").stdout.strip() == "False"
+    # Looked up first, imported later; and the host adds spandrel's extras after us.
+    use = f"""
+        import importlib.util
+        importlib.util.find_spec("spandrel")
+        import spandrel
+        model = spandrel.ModelLoader().load_from_file({str(file)!r})
+        print(model.architecture.id, model.scale, model.purpose)
+        import spandrel_extra_arches
+        spandrel.MAIN_REGISTRY.add(*spandrel_extra_arches.EXTRA_REGISTRY)
+    """
+    used = run(python, use)
+    assert used.returncode == 0, used.stderr
+    assert used.stdout.strip() == "FaceSR 4 SR"
+    # A broken pack says so and breaks nothing.
+    loaders = site / "paragon_archs" / "loaders" / "__init__.py"
+    whole = loaders.read_text()
+    loaders.write_text("raise RuntimeError('broken')")
+    broken = run(python, "import spandrel; print(spandrel.__name__)")
+    assert broken.stdout.strip() == "spandrel"
+    assert "not registered (RuntimeError: broken)" in broken.stderr
+    loaders.write_text(whole)
+
+    assert main(["integrate", "chainner", "--python", str(python), "--remove"]) == 0
+    left = {f for f in files_of(site) - before if "__pycache__" not in f}
+    assert not left
+
+
+def test_chainner_s_python_must_have_what_we_need(tmp_path, capsys):
+    venv.create(tmp_path / "bare", with_pip=False, symlinks=True)
+    python = tmp_path / "bare" / "bin" / "python"
+    said = error_of(capsys, ["integrate", "chainner", "--python", python])
+    assert "Expected torch 2.7.0 or newer" in said
+    missing = ["integrate", "chainner", "--python", tmp_path / "no"]
+    assert "Expected a Python that runs" in error_of(capsys, missing)
+    assert main(["integrate", "chainner", "--python", str(python), "--check"]) == 1
+
+
+def test_floors_are_the_project_s(root):
+    text = (root / "pyproject.toml").read_text()
+    for name, floor in chainner.FLOORS.items():
+        assert f'"{name}>={".".join(map(str, floor))}"' in text
+
+
+COMFY = """
+import importlib.util, json, sys, types
+import torch
+
+folder, models, pack = sys.argv[1:]
+paths = types.ModuleType("folder_paths")
+paths.get_filename_list = lambda kind: ["small.safetensors"]
+paths.get_full_path_or_raise = lambda kind, name: f"{models}/{name}"
+management = types.ModuleType("comfy.model_management")
+management.get_torch_device = lambda: torch.device("cpu")
+management.throw_exception_if_processing_interrupted = lambda: None
+utils = types.ModuleType("comfy.utils")
+steps = []
+
+class ProgressBar:
+    def __init__(self, total):
+        self.total = total
+
+    def update(self, value):
+        steps.append((value, self.total))
+
+utils.ProgressBar = ProgressBar
+comfy = types.ModuleType("comfy")
+comfy.model_management, comfy.utils = management, utils
+for module in (paths, comfy, management, utils):
+    sys.modules[module.__name__] = module
+
+# As nodes.load_custom_node does it: the path is the module's name.
+name = folder.replace(".", "_x_")
+spec = importlib.util.spec_from_file_location(name, f"{folder}/__init__.py")
+node = importlib.util.module_from_spec(spec)
+sys.modules[name] = node
+spec.loader.exec_module(node)
+
+import safetensors.torch, spandrel
+
+state = safetensors.torch.load_file(f"{models}/small.safetensors")
+descriptor = spandrel.ModelLoader().load_from_state_dict(state)
+assert isinstance(descriptor, spandrel.ImageModelDescriptor)
+cls = node.NODE_CLASS_MAPPINGS["ParagonUpscale"]
+assert cls.INPUT_TYPES()["required"]["model_name"] == (["small.safetensors"],)
+x = torch.rand(2, 9, 7, 3)
+(grown,) = getattr(cls(), cls.FUNCTION)("small.safetensors", x, "fp32")
+with torch.no_grad():
+    want = descriptor(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+print(json.dumps({
+    "id": descriptor.architecture.id,
+    "shape": list(grown.shape),
+    "error": float((grown - want).abs().max()),
+    "steps": steps,
+}))
+"""
+
+
+def test_comfyui_loads_the_node_and_both_ways_upscale(tmp_path):
+    (tmp_path / "ComfyUI/custom_nodes").mkdir(parents=True)
+    assert main(["integrate", "comfyui", str(tmp_path / "ComfyUI")]) == 0
+    model = create("paragonsr2_realtime", 2)
+    model(image(1, 3, 4, 4))
+    save_model(model, tmp_path / "small.safetensors")
+    node = tmp_path / "ComfyUI/custom_nodes/paragon_archs"
+    script = tmp_path / "comfy.py"
+    script.write_text(COMFY)
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", script, node, tmp_path, "x"],
+        env={**clean, "OMP_NUM_THREADS": "1"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert said["id"] == "ParagonSR2"
+    assert said["shape"] == [2, 18, 14, 3]
+    assert said["error"] < 1e-5
+    assert said["steps"] == [[1, 2], [1, 2]]
