@@ -6,8 +6,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from ..utils.registry import HAS_BASICSR
-from .common import EXIT_DONE, EXIT_FAILED, EXIT_USAGE
+from .common import EXIT_DONE, EXIT_USAGE
 
 USAGE = """usage: basicsr train -opt FILE ...
        basicsr test -opt FILE ...
@@ -28,13 +27,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return EXIT_USAGE
-    if not HAS_BASICSR:
-        print(
-            "error: Expected BasicSR to be installed, but it is not, or it is broken. "
-            "Install it: pip install 'paragon-archs[train]' (Python 3.10 to 3.12).",
-            file=sys.stderr,
-        )
-        return EXIT_FAILED
     module = importlib.import_module(f"paragon_archs.cli.{arguments[0]}")
     return module.main(arguments[1:])
 

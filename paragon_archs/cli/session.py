@@ -12,10 +12,10 @@ import torch
 
 from ..config.check import check_options
 from ..config.data_check import SCALES, check_data
-from ..config.errors import OptionError
+from ..config.errors import OptionError, TrainingError
 from ..config.loading import Options, find_option_file, force, load_options
 from ..config.signatures import known_types, parameters
-from ..models.repairs import TrainingError
+from ..utils.registry import HAS_BASICSR
 from .common import EXIT_FAILED, EXIT_USAGE, CommandError
 
 
@@ -130,6 +130,13 @@ def exit_code(run: Callable[[], int], debug: bool) -> int:
     Returns:
         `run`'s; 2 for wrong options or data, 1 for work that failed.
     """
+    if not HAS_BASICSR:
+        print(
+            "error: Expected BasicSR to be installed, but it is not, or it is broken. "
+            "Install it: pip install 'paragon-archs[train]' (Python 3.10 to 3.12).",
+            file=sys.stderr,
+        )
+        return EXIT_FAILED
     try:
         return run()
     except OptionError as error:

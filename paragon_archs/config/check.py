@@ -117,7 +117,8 @@ class _Check:
             for pattern, names in UNREAD.items():
                 if _fits(pattern.split(":") if pattern else [], path):
                     unread = Key("any", None, "")
-                    known |= {n: unread for n in names if n not in known}
+                    missing = [n for n in names if n not in known or known[n].model]
+                    known |= dict.fromkeys(missing, unread)
         for section, name in sorted(self.host_keys):
             if section == level and (name not in known or known[name].model):
                 kind = "map" if _lookup(SECTIONS, (*path, name)) else "any"

@@ -125,6 +125,10 @@ class OptionError(ValueError):
         super().__init__("\n".join(sentences))
 
 
+class TrainingError(RuntimeError):
+    """Training cannot go on (exit code 1)."""
+
+
 def sentence(message: str, **values: object) -> str:
     """Returns the sentence of one message id, filled in."""
     return MESSAGES[message].format(**values).strip()

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .repairs import TrainingError
+from ..config.errors import TrainingError
 
 logger = logging.getLogger("basicsr")
 

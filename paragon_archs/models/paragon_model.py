@@ -22,13 +22,14 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..checkpoint import describe, save_state_dict
+from ..config.errors import TrainingError
 from ..utils.registry import MODEL_REGISTRY
 from .checkpointing import checkpoint_blocks
 from .criteria import build_criteria, total_of
 from .ema import Average
 from .guard import Guard, all_finite, finite_network
 from .precision import Precision
-from .repairs import Repaired, TrainingError
+from .repairs import Repaired
 from .validation import validate
 from .whole_image import check_limit, run_within
 

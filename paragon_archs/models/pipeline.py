@@ -21,14 +21,13 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ..config.check import has_base
-from ..config.errors import OptionError, wrong
+from ..config.errors import OptionError, TrainingError, wrong
 from ..config.loading import Options
 from ..data.stream import SampleStream, batches, preserved_rng
 from ..utils.processes import any_process
 from ..utils.signals import StopRequest
 from . import host
 from .folders import make_folders, open_log, write_log
-from .repairs import TrainingError
 from .setup import build, build_set, join, together
 from .stages import read_stages
 from .state import newest_state, prune, read_state, save_state, set_rng_state

@@ -22,16 +22,12 @@ from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from ..checkpoint import find_architecture, read_state_dict, write_pickle
-from ..config.errors import wrong
+from ..config.errors import TrainingError, wrong
 from .ema import follow_buffers, follow_weights
 from .optimizers import build_optimizer
 from .schedulers import build_scheduler, step_learning_rates
 
 logger = logging.getLogger("basicsr")
-
-
-class TrainingError(RuntimeError):
-    """Training cannot go on (exit code 1)."""
 
 
 class Repaired(BaseModel):

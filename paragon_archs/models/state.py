@@ -14,8 +14,8 @@ import torch
 import torch.distributed as dist
 
 from ..checkpoint import write_pickle
+from ..config.errors import TrainingError
 from .guard import all_finite
-from .repairs import TrainingError
 
 logger = logging.getLogger("basicsr")
 
