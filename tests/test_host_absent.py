@@ -111,3 +111,19 @@ def test_basicsr_is_usable_and_holds_our_networks():
     build = importlib.import_module("basicsr.archs").build_network
     assert build({"type": "paragonsr_nano", "scale": 2}).scale == 2
     assert build({"type": "ParagonSR", "num_feat": 24, "num_groups": 1}).scale == 4
+
+
+def test_training_without_basicsr_says_so(root):
+    code = """
+        import importlib.util, sys
+        find = importlib.util.find_spec
+        hidden = lambda n, p=None: None if n == "basicsr" else find(n, p)
+        importlib.util.find_spec = hidden
+        sys.modules["basicsr"] = None
+        from paragon_archs.cli import basicsr, train
+        sys.exit(basicsr.main(["train", "-opt", "x"]) + train.main(["-opt", "x"]))
+    """
+    done = run(textwrap.dedent(code), root)
+    assert done.returncode == 2
+    assert done.stderr.count("error: Expected BasicSR to be installed") == 2
+    assert "Traceback" not in done.stderr
