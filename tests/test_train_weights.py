@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import os
+import re
 import signal
 import threading
 from pathlib import Path
@@ -267,6 +268,10 @@ def test_chart_is_an_svg_of_its_points():
     )
     assert svg.count("<circle") == 3  # two points and the legend's
     assert "a &amp; b" in svg and ">one<" in svg
+    # Labels of near points do not cover each other.
+    near = chart([Series("", [(1, 1), (1.2, 1.01), (9, 9)], ["a" * 20] * 3)], *"txy")
+    places = re.findall(r'<text x="([^"]*)" y="([^"]*)"[^>]*>a{20}<', near)
+    assert len({y for _, y in places}) == 3
     assert "<path" in chart([Series("", [(0, 1), (1, 1)], line=True)], "t", "x", "y")
     with pytest.raises(ValueError, match="at least one point"):
         chart([], "t", "x", "y")

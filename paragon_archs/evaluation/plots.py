@@ -9,6 +9,8 @@ from html import escape
 
 _COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#8c564b", "#555555")
 _WIDTH, _HEIGHT = 720, 420
+_LETTER = 6.6  # mean width of a letter, to tell what a text covers
+_Box = tuple[float, float, float, float]  # left, top, right, bottom
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 20, 36, 52
 
 
@@ -41,6 +43,40 @@ def _ticks(low: float, high: float, logarithmic: bool) -> list[float]:
         first = math.ceil(low / step)
         values = [i * step for i in range(first, math.floor(high / step) + 1)]
     return [v for v in values if low <= v <= high]
+
+
+def _label_place(
+    spot: tuple[float, float], label: str, taken: list[_Box]
+) -> tuple[str, float, float]:
+    """Returns (anchor, x, y) of a label where it covers nothing, and takes the room."""
+    x, y = spot
+    wide = _LETTER * len(label)
+    choices = [
+        ("start", x + 9, y + 4, x + 9),
+        ("end", x - 9, y + 4, x - 9 - wide),
+        ("middle", x, y - 10, x - wide / 2),
+        ("middle", x, y + 19, x - wide / 2),
+        ("start", x + 5, y - 10, x + 5),
+        ("end", x - 5, y + 19, x - 5 - wide),
+    ]
+
+    def is_free(choice: tuple[str, float, float, float]) -> bool:
+        left, top, right, bottom = _box(choice, wide)
+        inside = left > _LEFT and right < _WIDTH - _RIGHT
+        return inside and not any(
+            left < t[2] and t[0] < right and top < t[3] and t[1] < bottom for t in taken
+        )
+
+    # Where there is no room at all, the first place, and the eye has to sort it out.
+    best = next(filter(is_free, choices), choices[0])
+    taken.append(_box(best, wide))
+    return best[0], round(best[1], 1), round(best[2], 1)
+
+
+def _box(choice: tuple[str, float, float, float], wide: float) -> _Box:
+    """Returns what a label of a width covers at (anchor, x, baseline, left)."""
+    _, _, base, left = choice
+    return left, base - 11, left + wide, base + 3
 
 
 def chart(
@@ -112,7 +148,11 @@ def chart(
     parts.append(
         f'<path d="M{_LEFT} {_TOP}V{end_y}H{end_x}" fill="none" stroke="#333"/>'
     )
-    row = 0
+    legend = end_x
+    taken = [
+        (x - 5, y - 5, x + 5, y + 5)
+        for x, y in (place(*p) for one in series if not one.line for p in one.points)
+    ]
     for index, one in enumerate(series):
         colour = _COLOURS[index % len(_COLOURS)]
         spots = [place(x, y) for x, y in one.points]
@@ -125,19 +165,16 @@ def chart(
             parts += [
                 f'<circle cx="{x}" cy="{y}" r="5" fill="{colour}"/>' for x, y in spots
             ]
-        for (x, y), label in zip(spots, one.labels, strict=False):
-            # To the left of a point on the right half, so that it stays inside.
-            side, shift = ("end", -9) if x > _WIDTH / 2 else ("start", 9)
+        for spot, label in zip(spots, one.labels, strict=False):
+            anchor, x, y = _label_place(spot, label, taken)
             parts.append(
-                f'<text x="{x + shift}" y="{y + 4}" text-anchor="{side}">'
-                f"{escape(label)}</text>"
+                f'<text x="{x}" y="{y}" text-anchor="{anchor}">{escape(label)}</text>'
             )
         if one.name:
-            y = end_y - 14 - 18 * row
-            row += 1
             parts.append(
-                f'<circle cx="{end_x - 10}" cy="{y - 4}" r="5" fill="{colour}"/>'
-                f'<text x="{end_x - 20}" y="{y}" text-anchor="end">{escape(one.name)}'
+                f'<circle cx="{legend - 6}" cy="18" r="5" fill="{colour}"/>'
+                f'<text x="{legend - 16}" y="22" text-anchor="end">{escape(one.name)}'
                 "</text>"
             )
+            legend -= 40 + _LETTER * len(one.name)
     return "\n".join([*parts, "</svg>", ""])
