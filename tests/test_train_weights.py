@@ -269,7 +269,8 @@ def test_chart_is_an_svg_of_its_points():
     assert svg.count("<circle") == 3  # two points and the legend's
     assert "a &amp; b" in svg and ">one<" in svg
     # Labels of near points do not cover each other.
-    near = chart([Series("", [(1, 1), (1.2, 1.01), (9, 9)], ["a" * 20] * 3)], *"txy")
+    close = Series("", [(1, 1), (1.2, 1.01), (9, 9)], ["a" * 20] * 3)
+    near = chart([close], "t", "x", "y")
     places = re.findall(r'<text x="([^"]*)" y="([^"]*)"[^>]*>a{20}<', near)
     assert len({y for _, y in places}) == 3
     assert "<path" in chart([Series("", [(0, 1), (1, 1)], line=True)], "t", "x", "y")
