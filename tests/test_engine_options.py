@@ -129,6 +129,11 @@ WRONG: dict[str, Wrong] = {
         [],
         ["'few'", "it holds no images"],
     ),
+    "stages": (
+        {"model_type": "ParagonStagedModel", "stages": [{"name": "first"}]},
+        [],
+        ["first", "iterations"],
+    ),
     "launcher": ({}, ["--launcher", "pytorch"], ["torchrun", "RANK"]),
 }
 WITHOUT_OPTIONS = {"no_file", "not_yaml", "not_text", "no_mapping"}

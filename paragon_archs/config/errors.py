@@ -66,6 +66,7 @@ MESSAGES: dict[str, str] = {
     ),
     "network": "Expected {key!r} to describe a network, but: {problem} ({place})",
     "launcher": "{problem}",
+    "stages": "{problem}",
     # data
     "no_folder": (
         "Expected {key!r} to be an existing folder, but got {value!r} ({place}). Put "

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ..config.check import has_base
-from ..config.errors import OptionError, TrainingError, wrong
+from ..config.errors import TrainingError, wrong
 from ..config.loading import Options
 from ..data.stream import SampleStream, batches, preserved_rng
 from ..utils.processes import any_process
@@ -112,7 +112,7 @@ class Run:
             try:
                 stages = read_stages(opt["stages"], self.stream.iterations_per_epoch)
             except ValueError as error:
-                raise OptionError(str(error)) from error
+                raise wrong("stages", problem=error) from error
             opt["train"]["total_iter"] = stages[-1].stop
         self.total_iter = int(opt["train"]["total_iter"])
         self.check_position(state)
