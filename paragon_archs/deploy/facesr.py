@@ -7,12 +7,12 @@ from torch import Tensor, nn
 
 from ..archs.facesr_arch import FaceSR, NormResidual
 from .base import DeployNetwork
-from .ops import conv, shuffle
+from .ops import conv, shuffle, widen_norm
 
 
 def _residual(block: NormResidual, x: Tensor) -> Tensor:
     y = conv(x, block.conv1.weight, block.conv1.bias, 1)
-    y = F.relu_(block.norm(y))
+    y = F.relu_(widen_norm(block.norm, y))
     return conv(y, block.conv2.weight, block.conv2.bias, 1, add=x)
 
 

@@ -21,7 +21,9 @@ from .ops import (
     linear,
     linear_add,
     pointwise,
+    roll,
     shuffle,
+    widen_norm,
 )
 
 
@@ -100,15 +102,13 @@ class _Swin(Folded):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, D) to the same."""
-        if torch.compiler.is_compiling():
-            return self.block(x)
         norm1, norm2 = self.block.norm1, self.block.norm2
         up, down = self.block.mlp[0], self.block.mlp[2]
         assert isinstance(up, nn.Linear)
         assert isinstance(down, nn.Linear)
-        x = x + self._attend(norm1(x))
+        x = x + self._attend(widen_norm(norm1, x))
         if not fast(x):
-            return x + down(F.gelu(up(norm2(x))))
+            return x + down(F.gelu(up(widen_norm(norm2, x))))
         y = linear(norm2(x).flatten(0, 2), up.weight, up.bias, "gelu")
         y = linear_add(y, x.reshape(-1, x.shape[-1]), down.weight, down.bias)
         return y.view(x.shape)
@@ -119,27 +119,35 @@ class _Swin(Folded):
         rows, columns = (h + side - 1) // side, (w + side - 1) // side
         x = F.pad(x, (0, 0, 0, columns * side - w, 0, rows * side - h))
         if shift:
-            x = torch.roll(x, (-shift, -shift), (1, 2))
+            x = roll(x, -shift, (1, 2))
         x = x.reshape(b, rows, side, columns, side, c).transpose(2, 3)
+        if torch.compiler.is_compiling():
+            # A graph has no windows of its own size for each kind: one mask for all.
+            mask = self.block._mask(rows, columns) if shift else None
+            y = self.block.attn(x.reshape(-1, side**2, c), mask)
+        else:
+            y = self._inside(x.reshape(b, rows, columns, side**2, c))
+        y = y.view(b, rows, columns, side, side, c).transpose(2, 3)
+        y = y.reshape(b, rows * side, columns * side, c)
+        if shift:
+            y = roll(y, shift, (1, 2))
+        return y[:, :h, :w]
+
+    def _inside(self, x: Tensor) -> Tensor:
+        """Attends inside windows (B, rows, columns, N, D), one kind at a time."""
+        b, rows, columns, n, c = x.shape
         attention = self.block.attn
-        qkv = _linear(x.reshape(-1, c), attention.qkv)
         heads = attention.num_heads
-        qkv = qkv.view(b, rows, columns, side**2, 3, heads, c // heads)
+        qkv = _linear(x.reshape(-1, c), attention.qkv)
+        qkv = qkv.view(b, rows, columns, n, 3, heads, c // heads)
         q, k, v = qkv.permute(4, 0, 1, 2, 5, 3, 6).unbind()
-        y = torch.empty(
-            b, rows, columns, side**2, heads, c // heads, dtype=x.dtype, device=x.device
-        )
+        y = x.new_empty(b, rows, columns, n, heads, c // heads)
         for place, bias in self._kinds():
             parts = [t[place].flatten(0, 2) for t in (q, k, v)]
             if parts[0].shape[0]:
                 found = F.scaled_dot_product_attention(*parts, attn_mask=bias)
                 y[place] = found.transpose(1, 2).view(y[place].shape)
-        y = _linear(y.view(-1, c), attention.proj)
-        y = y.view(b, rows, columns, side, side, c).transpose(2, 3)
-        y = y.reshape(b, rows * side, columns * side, c)
-        if shift:
-            y = torch.roll(y, (shift, shift), (1, 2))
-        return y[:, :h, :w]
+        return _linear(y.view(-1, c), attention.proj)
 
     def _kinds(self) -> Iterator[tuple[tuple[slice, ...], Tensor]]:
         """Yields which windows (batch, rows, columns) share which bias (1, h, N, N)."""

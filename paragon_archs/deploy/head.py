@@ -148,10 +148,9 @@ class MergedHead(Folded):
         sides = torch.stack((x[:, :, :, 0], x[:, :, :, -1]), 1)
         columns = line(sides, self.columns, self.column_bias, h)
         tips = torch.stack((ends[..., 0], ends[..., -1]), 2)  # (B, 2, 2, F)
-        corners = torch.einsum(
-            "buvf,uvcf->buvc", tips, self.corners.view(2, 2, c, f)
-        ) + self.corner_bias.view(2, 2, c)
-        return rows, columns, corners
+        corners = tips.view(b, 4, 1, f) @ self.corners.view(4, c, f).transpose(1, 2)
+        corners = corners + self.corner_bias.view(4, 1, c)
+        return rows, columns, corners.view(b, 2, 2, c)
 
 
 def _framed(out: Tensor, rows: Tensor, columns: Tensor, corners: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import functools
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 HALVES = (torch.float16, torch.bfloat16)
 HALF_MAX = 65504.0  # largest float16
@@ -244,7 +244,12 @@ def mish(x: Tensor) -> Tensor:
 
     With v = sigmoid(-x), tanh(softplus(x)) = (1 - v^2) / (1 + v^2): one fast
     transcendental and three cheap passes, where torch's mish takes three slow ones.
+    Exported graphs get the form of it that overflows and cancels in no precision.
     """
+    if torch.compiler.is_compiling():
+        s = torch.sigmoid(x)
+        t = s * (2 - s)
+        return x * (t / (2 - t))
     if not fast(x):
         return F.mish(x)
     v = x.neg().sigmoid_()
@@ -257,6 +262,34 @@ def mish_of_negative(x: Tensor) -> Tensor:
     v = x.sigmoid()
     v.mul_(v).add_(1)
     return torch.addcdiv(x, x, v, value=-2, out=x)
+
+
+def roll(x: Tensor, shift: int, dims: tuple[int, int]) -> Tensor:
+    """`torch.roll` by `shift` along both of `dims`, without arithmetic on sizes.
+
+    An exported `torch.roll` computes the sizes' remainder, which TensorRT lacks.
+    """
+    for dim in dims:
+        size = x.shape[dim]
+        cut = -shift if shift < 0 else size - shift
+        parts = (x.narrow(dim, cut, size - cut), x.narrow(dim, 0, cut))
+        x = torch.cat(parts, dim)
+    return x
+
+
+def widen_norm(norm: nn.LayerNorm | nn.GroupNorm, x: Tensor) -> Tensor:
+    """Applies a norm layer; an exported graph squares in float32.
+
+    Torch's own kernels widen by themselves, a graph has to say it.
+    """
+    if x.dtype not in HALVES or not torch.compiler.is_compiling():
+        return norm(x)
+    wide, weight, bias = x.float(), norm.weight.float(), norm.bias.float()
+    if isinstance(norm, nn.GroupNorm):
+        y = F.group_norm(wide, norm.num_groups, weight, bias, norm.eps)
+    else:
+        y = F.layer_norm(wide, norm.normalized_shape, weight, bias, norm.eps)
+    return y.to(x.dtype)
 
 
 def moments(x: Tensor, eps: float) -> tuple[float, float]:

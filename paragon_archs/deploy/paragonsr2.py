@@ -36,6 +36,7 @@ from .ops import (
     linear,
     pointwise,
     product,
+    roll,
     rows_of,
 )
 
@@ -109,7 +110,7 @@ class _Norm(Folded):
                 y = torch.addcmul(self.bias.flatten(), y, self.scale.flatten(), out=y)
             return image_of(y, x)
         wide = widen(x)
-        wide = wide * torch.rsqrt(wide.square().mean(1, keepdim=True) + self.eps)
+        wide = wide / torch.sqrt(wide.square().mean(1, keepdim=True) + self.eps)
         y = wide.to(x.dtype)
         return y * self.scale + self.bias if self.affine else y
 
@@ -207,13 +208,13 @@ class _Windows(Folded):
         y = x.permute(0, 2, 3, 1)  # (B, H, W, C)
         y = F.pad(y, (0, 0, 0, columns * side - w, 0, rows * side - h))
         if shift:
-            y = torch.roll(y, (-shift, -shift), (1, 2))
+            y = roll(y, -shift, (1, 2))
         y = y.reshape(b, rows, side, columns, side, c).transpose(2, 3)
         y = y.reshape(-1, side * side, c)
         y = self._attend(y).reshape(b, rows, columns, side, side, c).transpose(2, 3)
         y = y.reshape(b, rows * side, columns * side, c)
         if shift:
-            y = torch.roll(y, (shift, shift), (1, 2))
+            y = roll(y, shift, (1, 2))
         return y[:, :h, :w].permute(0, 3, 1, 2)
 
     def _attend(self, x: Tensor) -> Tensor:

@@ -7,8 +7,8 @@ width; run in onnxruntime against torch before the file gets its name.
 
 from __future__ import annotations
 
-import copy
 import importlib
+import inspect
 import json
 import logging
 import warnings
@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..deploy import deploy_model
 from ..fuse import fuse_model
 from ..utils.files import atomic_write
 from .check import SIZES, Comparison, GraphMismatchError, Shape, compare
@@ -31,6 +32,24 @@ _MAX_IR = {18: 8, 19: 9, 20: 9}
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 
 _AXES = ("batch", None, "height", "width")
+
+
+class VideoStep(nn.Module):
+    """A network with memory: (input, prev_feat) -> (output, feature_map).
+
+    An image of zeros for `prev_feat` means that there is no frame before, so that the
+    first one is not dimmed: its share in the blend is then 0, in the batch's every
+    image apart.
+    """
+
+    def __init__(self, network: nn.Module, alpha: float) -> None:
+        super().__init__()
+        self.network = network
+        self.alpha = alpha
+
+    def forward(self, x: Tensor, prev_feat: Tensor) -> tuple[Tensor, Tensor]:
+        known = prev_feat.abs().amax((1, 2, 3), keepdim=True).sign()
+        return self.network(x, True, prev_feat, self.alpha * known)
 
 
 class Graph(nn.Module):
@@ -76,6 +95,8 @@ def export_onnx(
     dtype: str = "fp32",
     opset: int = 18,
     static: tuple[int, int] | None = None,
+    video: bool = False,
+    alpha: float = 0.2,
     in_chans: int | None = None,
     metadata: dict[str, str] | None = None,
 ) -> Comparison:
@@ -87,6 +108,9 @@ def export_onnx(
         dtype: Precision inside the graph, `fp32` or `fp16`; in and out stay float32.
         opset: Version of the operators, 18 to 20.
         static: Height and width to fix, with a batch of one; dynamic otherwise.
+        video: Whether the graph carries features from frame to frame: a second input
+            `prev_feat` and a second output `feature_map`; for ParagonSR2.
+        alpha: Share of `prev_feat` in the blend, for video.
         in_chans: Channels of the input; from the model's hyperparameters otherwise.
         metadata: Added to the file's own.
 
@@ -116,14 +140,27 @@ def export_onnx(
         )
     onnx, _, onnxruntime = require("onnx", "onnxscript", "onnxruntime")
     hyperparameters = getattr(model, "hyperparameters", {})
-    channels = in_chans or hyperparameters.get("in_chans", 3)
+    if video and "prev_feat" not in inspect.signature(model.forward).parameters:
+        raise ValueError(
+            "Expected a network with memory (ParagonSR2) for a video graph, but got "
+            f"{type(model).__name__!r}. Leave --video out."
+        )
+    channels = [in_chans or hyperparameters.get("in_chans", 3)]
     reference = fuse_model(model).float().cpu().eval().requires_grad_(False)
-    network = copy.deepcopy(reference)
+    network = deploy_model(reference)
+    if video:
+        channels.append(hyperparameters["num_feat"])
+        reference, network = VideoStep(reference, alpha), VideoStep(network, alpha)
 
     def make_inputs(size: Shape) -> list[Tensor]:
         batch, height, width = size
         generator = torch.Generator().manual_seed(batch + height * width)
-        return [torch.rand(batch, channels, height, width, generator=generator)]
+        inputs = [
+            torch.rand(batch, c, height, width, generator=generator) for c in channels
+        ]
+        for features in inputs[1:]:  # one image of the check has no frame before it
+            features[0] *= batch == 1
+        return inputs
 
     sizes = SIZES if static is None else ((1, *static),)
     # The example is no multiple of a window, nor 1, which exporters take as a constant.
@@ -134,6 +171,7 @@ def export_onnx(
         "arguments": json.dumps(hyperparameters, default=str),
         "scale": str(hyperparameters.get("scale", "")),
         "dtype": dtype,
+        **({"alpha": str(alpha)} if video else {}),
         **(metadata or {}),
     }
     proto = _tidy(program, opset, static is None, described)
