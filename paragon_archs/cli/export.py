@@ -32,6 +32,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.add_argument(
         "--static", metavar="HxW", type=_size, help="fix height and width, batch 1"
     )
+    arguments.add_argument(
+        "--video",
+        action="store_true",
+        help="carry features from frame to frame: input prev_feat, output feature_map",
+    )
     arguments.add_argument("--overwrite", action="store_true", help="replace OUTPUT")
     published = arguments.add_argument_group("published flags")
     published.add_argument("--checkpoint", help="same as INPUT")
@@ -78,6 +83,7 @@ def _export(options: argparse.Namespace) -> int:
                 dtype=dtype,
                 opset=options.opset,
                 static=options.static,
+                video=options.video,
                 in_chans=descriptor.input_channels,
                 metadata={"scale": str(descriptor.scale)},
             )
@@ -95,7 +101,7 @@ def _outputs(source: str, options: argparse.Namespace) -> dict[Path, str]:
             "Expected -o or --out-dir, but got both. Leave one of the two out."
         )
     if options.out_dir:
-        name = f"{stem(source)}_op{options.opset}"
+        name = f"{stem(source)}{'_video' * options.video}_op{options.opset}"
         folder = Path(options.out_dir)
         return {folder / f"{name}_{d}.onnx": d for d in ("fp32", "fp16")}
     if not options.output:

@@ -1,0 +1,132 @@
+"""`scripts/convert_onnx_release.py`: the published command that makes ONNX releases."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from spandrel import ImageModelDescriptor
+
+from ..checkpoint import load_model
+from ..export import GraphMismatchError, export_onnx
+from ..export.onnx import require, session_runner
+from .common import EXIT_DONE, CommandError, check_claims, guarded, stem
+
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exports a checkpoint as FOLDER/NAME.onnx, or NAME_video.onnx with `--video`."""
+    arguments = argparse.ArgumentParser(
+        prog="convert_onnx_release.py",
+        description="Writes NAME.onnx (with --video NAME_video.onnx) and checks it "
+        "against torch. What the checkpoint tells need not be repeated; a flag that "
+        "contradicts it is an error.",
+        epilog="example: python scripts/convert_onnx_release.py --arch "
+        "paragonsr2_photo --scale 2 --checkpoint model.safetensors",
+        allow_abbrev=False,
+    )
+    arguments.add_argument("--checkpoint", required=True, help="weights")
+    arguments.add_argument("--arch", help="checked against the checkpoint")
+    arguments.add_argument("--scale", type=int, help="checked against the checkpoint")
+    arguments.add_argument("--output", default=".", help="folder (the current one)")
+    arguments.add_argument("--opset", type=int, default=18, help="18 to 20 (18)")
+    arguments.add_argument("--video", action="store_true", help="graph with memory")
+    arguments.add_argument("--val_dir", help="also compare on pictures of this folder")
+    arguments.add_argument(
+        "--val_count", type=int, default=5, help="how many of them (5)"
+    )
+    arguments.add_argument("--overwrite", action="store_true", help="replace the file")
+    told = arguments.add_argument_group("what released weights do not tell")
+    told.add_argument("--upsampler_alpha", type=float, help="0 to 1")
+    told.add_argument("--detail_gain", type=float, help="checked: weights hold it")
+    told.add_argument("--attention_mode", help="sdpa or flex: the same result")
+    told.add_argument(
+        "--export_safe", action="store_true", help="for weights without attention"
+    )
+    told.add_argument("--window_size", type=int, help="side of the attention windows")
+    options = arguments.parse_args(argv)
+    return guarded(lambda: _convert(options))
+
+
+def _convert(options: argparse.Namespace) -> int:
+    source = options.checkpoint
+    check_claims(source, options.arch, options.scale)
+    named = ("upsampler_alpha", "attention_mode", "window_size")
+    overrides = {n: v for n in named if (v := getattr(options, n)) is not None}
+    if options.export_safe:
+        overrides["export_safe"] = True
+    descriptor = load_model(source, overrides=overrides)
+    _check_gain(descriptor, options.detail_gain)
+    folder = Path(options.output)
+    output = folder / f"{stem(source)}{'_video' * options.video}.onnx"
+    if output.exists() and not options.overwrite:
+        raise ValueError(
+            f"Expected a new output, but {str(output)!r} exists. Choose another "
+            "--output or pass --overwrite."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        found = export_onnx(
+            descriptor.model,
+            output,
+            opset=options.opset,
+            video=options.video,
+            in_chans=descriptor.input_channels,
+            metadata={"scale": str(descriptor.scale)},
+        )
+    except GraphMismatchError as error:
+        raise CommandError(str(error)) from error
+    print(f"checked against torch: {found}")
+    if options.val_dir:
+        _validate(descriptor, output, options)
+    print(f"wrote {output}")
+    return EXIT_DONE
+
+
+def _check_gain(descriptor: ImageModelDescriptor[Any], claimed: float | None) -> None:
+    """Holds `--detail_gain` to the weights, which hold the trained value."""
+    held = getattr(descriptor.model, "detail_gain", None)
+    if claimed is not None and held is not None and abs(float(held) - claimed) > 1e-3:
+        raise ValueError(
+            f"Expected --detail_gain to be {float(held):.4g}, as the checkpoint tells, "
+            f"but got {claimed}. Leave the flag out: training changes the value."
+        )
+
+
+def _validate(
+    descriptor: ImageModelDescriptor[Any], graph: Path, options: argparse.Namespace
+) -> None:
+    """Prints the largest difference between the graph and torch on pictures."""
+    (onnxruntime, image) = require("onnxruntime", "PIL.Image")
+    files = sorted(
+        f for f in Path(options.val_dir).iterdir() if f.suffix.lower() in PICTURES
+    )[: options.val_count]
+    if not files:
+        raise ValueError(
+            f"Expected --val_dir to hold pictures, but got {options.val_dir!r}, which "
+            f"holds none. Known are {', '.join(PICTURES)}."
+        )
+    run = session_runner(onnxruntime, graph)
+    for file in files:
+        with image.open(file) as opened:
+            pixels = np.asarray(opened.convert("RGB"), dtype=np.float32) / 255
+        x = torch.from_numpy(pixels).permute(2, 0, 1)[None].contiguous()
+        inputs = [x.numpy()]
+        if options.video:
+            width = descriptor.model.hyperparameters["num_feat"]
+            inputs.append(np.zeros((1, width, *x.shape[2:]), dtype=np.float32))
+        with torch.inference_mode():
+            want = descriptor.model(x).numpy()
+        worst = float(np.abs(run(inputs)[0] - want).max())
+        print(f"{file.name}: differs by at most {worst:.2e}")
+        if not worst <= 1e-3:
+            graph.unlink()
+            raise CommandError(
+                f"Expected the graph to answer as torch does on {str(file)!r}, but it "
+                f"differs by {worst:.2e} (allowed 1e-3). Nothing was left."
+            )

@@ -1,0 +1,137 @@
+"""Every system's deploy form as a graph: operators, sizes, video, older runtimes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+import numpy as np
+import pytest
+import torch
+from common import SMALL, image, small_model
+
+from paragon_archs.checkpoint import save_model
+from paragon_archs.cli.convert_onnx_release import main as convert
+from paragon_archs.cli.export import main as export
+from paragon_archs.export import export_onnx
+
+onnx = pytest.importorskip("onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
+
+# The operators that TensorRT's published matrix (onnx-tensorrt, docs/operators.md)
+# marks as supported, as far as image networks come near them.
+TENSORRT = frozenset(
+    "Abs Add And Cast Ceil Clip Concat Constant ConstantOfShape Conv ConvTranspose "
+    "DepthToSpace Div Equal Erf Exp Expand Flatten Floor Gather Gemm "
+    "GlobalAveragePool Greater GreaterOrEqual Identity InstanceNormalization "
+    "LayerNormalization LeakyRelu Less LessOrEqual Log MatMul Max Min Mul Neg Not Or "
+    "Pad Pow Range ReduceMax ReduceMean ReduceMin ReduceSum Relu Reshape Resize Shape "
+    "Sigmoid Sign Slice Softmax Softplus SpaceToDepth Split Sqrt Squeeze Sub Sum Tanh "
+    "Tile Transpose Unsqueeze Where".split()
+)
+HALVES = ("realtime", "photo", "fusionsr", "facesr")
+
+
+@pytest.fixture(scope="module", params=SMALL)
+def graph(request, tmp_path_factory):
+    """A system's name and its graph; the export itself compares four odd sizes."""
+    file = tmp_path_factory.mktemp("graphs") / f"{request.param}.onnx"
+    dtype = "fp16" if request.param in HALVES else "fp32"
+    assert export_onnx(small_model(request.param), file, dtype=dtype).passed
+    return request.param, file
+
+
+def test_operators_are_tensorrt_s(graph):
+    proto = onnx.load(graph[1])
+    assert {n.op_type for n in proto.graph.node} <= TENSORRT
+    assert {n.domain for n in proto.graph.node} == {""}
+
+
+def test_squares_stay_in_float32(graph):
+    """In a graph of half precision the norms read casts to float32."""
+    proto = onnx.load(graph[1])
+    if graph[0] not in HALVES:
+        assert not [t for t in proto.graph.initializer if t.data_type == 10]
+        return
+    widened = {
+        n.output[0]
+        for n in proto.graph.node
+        if n.op_type == "Cast" and n.attribute[0].i == onnx.TensorProto.FLOAT
+    }
+    norms = ("LayerNormalization", "Pow")
+    for node in proto.graph.node:
+        if node.op_type in norms:
+            assert node.input[0] in widened
+
+
+def test_onnxruntime_1_17(graph, tmp_path):
+    """The runtime that chaiNNer and VapourSynth's plug-ins pin."""
+    python = os.environ.get("PARAGON_ORT117_PYTHON")
+    if not python:
+        pytest.skip("PARAGON_ORT117_PYTHON names no Python with onnxruntime 1.17.1")
+    x = image(1, 3, 13, 21)
+    np.save(tmp_path / "x.npy", x.numpy())
+    code = (
+        "import sys, numpy, onnxruntime\n"
+        "assert onnxruntime.__version__ == '1.17.1', onnxruntime.__version__\n"
+        "graph, folder = sys.argv[1:]\n"
+        "s = onnxruntime.InferenceSession(graph, providers=['CPUExecutionProvider'])\n"
+        "y = s.run(None, {'input': numpy.load(folder + '/x.npy')})[0]\n"
+        "numpy.save(folder + '/y.npy', y)\n"
+    )
+    subprocess.run([python, "-c", code, str(graph[1]), str(tmp_path)], check=True)
+    with torch.no_grad():
+        want = small_model(graph[0])(x).numpy()
+    bound = (2e-2 if graph[0] in HALVES else 1e-4) * want.std()
+    np.testing.assert_allclose(np.load(tmp_path / "y.npy"), want, atol=bound, rtol=0)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    file = tmp_path_factory.mktemp("weights") / "model.safetensors"
+    save_model(small_model("realtime"), file)
+    return file
+
+
+@pytest.mark.parametrize("flags", [[], ["--video"]], ids=["still", "video"])
+def test_convert_onnx_release(checkpoint, tmp_path, monkeypatch, flags):
+    monkeypatch.chdir(tmp_path)
+    command = ["--scale", "2", "--checkpoint", str(checkpoint), *flags]
+    assert convert(command) == 0
+    (file,) = tmp_path.iterdir()
+    assert file.name == ("model_video.onnx" if flags else "model.onnx")
+    session = onnxruntime.InferenceSession(str(file))
+    names = ["input", "prev_feat"] if flags else ["input"]
+    assert [i.name for i in session.get_inputs()] == names
+    if not flags:
+        return
+    model, x = small_model("realtime"), image(2, 3, 9, 7)
+    width = model.hyperparameters["num_feat"]
+    before = image(2, width, 9, 7)
+    before[0] = 0  # no frame before this one; the other has one
+    out, features = session.run(None, {"input": x.numpy(), "prev_feat": before.numpy()})
+    with torch.no_grad():
+        fresh, first = model(x[:1], True)
+        blended, second = model(x[1:], True, before[1:])
+    for got, want in (
+        (out[:1], fresh),
+        (out[1:], blended),
+        (features[:1], first),
+        (features[1:], second),
+    ):
+        np.testing.assert_allclose(got, want.numpy(), atol=1e-5)
+
+
+def test_convert_onnx_release_checks_its_claims(checkpoint, tmp_path, capsys):
+    command = ["--checkpoint", str(checkpoint), "--output", str(tmp_path)]
+    assert convert([*command, "--scale", "4"]) == 2
+    assert convert([*command, "--detail_gain", "7"]) == 2
+    assert "--detail_gain" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_video_needs_memory(tmp_path, capsys):
+    file = tmp_path / "a.safetensors"
+    save_model(small_model("resshuffle"), file)
+    assert export([str(file), "-o", str(tmp_path / "a.onnx"), "--video"]) == 2
+    assert "memory" in capsys.readouterr().err
