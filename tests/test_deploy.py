@@ -13,7 +13,7 @@ from torch import nn
 
 import paragon_archs
 from paragon_archs.checkpoint import load_model
-from paragon_archs.deploy import DeployNetwork, deploy_model, ops
+from paragon_archs.deploy import DeployCall, DeployNetwork, deploy_model, ops
 from paragon_archs.deploy.head import MergedHead
 from paragon_archs.evaluation.published import PublishedForm
 
@@ -172,3 +172,41 @@ def test_whole_variants_against_the_published_form(variant):
     x = image(1, 3, 33, 20)
     want = PublishedForm(model)(x)
     assert spread(deploy_model(model)(x) - want, want) < 1e-4
+
+
+def test_a_descriptor_s_call_runs_the_deploy_form_of_its_model():
+    trained = small_model("realtime")
+    descriptor = load_model(trained.state_dict())
+    model, x = descriptor.model, image(1, 3, 9, 8)
+    parameter = model.conv_in.weight
+
+    def agrees(bound=1e-5):
+        dtype = next(model.parameters()).dtype
+        want = model(x.to(dtype)).clamp(0, 1)
+        got = descriptor(x.to(dtype))
+        return got.dtype == want.dtype and float((got - want).abs().max()) < bound
+
+    assert type(model) is type(trained)
+    call = descriptor._call_fn
+    assert isinstance(call, DeployCall)
+    form = call.form(model)
+    assert isinstance(form, DeployNetwork)
+    assert agrees()
+    assert call.form(model) is form  # made once
+    parameter.mul_(1.5)
+    assert agrees()
+    parameter.data.mul_(0.5)  # no version counter sees this one
+    assert agrees()
+    model.load_state_dict(small_model("realtime").state_dict())
+    assert agrees()
+    descriptor.half()
+    assert agrees(1e-2)
+    descriptor.float()
+    assert agrees()
+    model.train()
+    descriptor(x)
+    assert not model.training
+    twin = copy.deepcopy(descriptor)
+    twin.model.conv_in.weight.zero_()
+    twin(x)
+    assert agrees()

@@ -11,6 +11,7 @@ from .common import EXIT_DONE, EXIT_USAGE
 # Topic -> (module beside this one, summary).
 TOPICS: dict[str, tuple[str, str]] = {
     "training": ("benchmark_training", "seconds per training step"),
+    "speed": ("benchmark_speed", "published, fused, deploy form, onnxruntime"),
     "quality": ("benchmark_quality", "PSNR, SSIM and more over test sets"),
     "upscale": ("benchmark_upscale", "speed over a folder; exactness of strips"),
     "video": ("benchmark_video", "flicker with and without the temporal mode"),

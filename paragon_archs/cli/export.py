@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     arguments.add_argument("--opset", type=int, default=18, help="18 to 20 (18)")
     arguments.add_argument(
-        "--static", metavar="HxW", type=_size, help="fix height and width, batch 1"
+        "--static", metavar="HxW", type=image_size, help="fix height and width, batch 1"
     )
     arguments.add_argument(
         "--video",
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return guarded(lambda: _export(options))
 
 
-def _size(text: str) -> tuple[int, int]:
+def image_size(text: str) -> tuple[int, int]:
     found = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
     if not found:
         raise argparse.ArgumentTypeError(

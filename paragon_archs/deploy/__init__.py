@@ -10,6 +10,7 @@ from torch import nn
 
 from ..fuse import fuse_model
 from .base import DeployNetwork
+from .call import DeployCall
 from .facesr import FaceDeploy
 from .fusionsr import FusionDeploy
 from .paragonsr import ParagonDeploy
@@ -54,4 +55,4 @@ def deploy_model(model: nn.Module | ImageModelDescriptor[Any]) -> nn.Module:
     return fused if form is None else form(fused).eval().requires_grad_(False)
 
 
-__all__ = ["DeployNetwork", "deploy_model"]
+__all__ = ["DeployCall", "DeployNetwork", "deploy_model"]

@@ -1,4 +1,4 @@
-"""The deploy form behind a plain network: made when called, anew when weights change."""
+"""The deploy form behind a network: made when called, anew when weights change."""
 
 from __future__ import annotations
 
@@ -50,11 +50,12 @@ def _fingerprint(model: nn.Module) -> object:
     tensors = [t for t in (*model.parameters(), *model.buffers()) if t.numel()]
     with torch.no_grad():
         floats = [t.detach() for t in tensors if t.is_floating_point()]
-        norms = torch.stack(torch._foreach_norm(floats)).tolist() if floats else []
+        measured = torch._foreach_norm(floats)  # pyright: ignore[reportPrivateImportUsage]
+        norms = [n.double() for n in measured]
     return (
         id(model),
         [(t.data_ptr(), t.dtype, _version(t)) for t in tensors],
-        norms,
+        torch.stack(norms).tolist(),
     )
 
 

@@ -200,11 +200,19 @@ def export_onnx(
 
 
 def session_runner(
-    onnxruntime: Any, path: str | Path
+    onnxruntime: Any, path: str | Path, threads: int = 0
 ) -> Callable[[Sequence[Any]], Sequence[Any]]:
-    """Returns a function that runs the graph at `path` on the CPU."""
+    """Returns a function that runs the graph at `path` on the CPU.
+
+    Args:
+        onnxruntime: The package.
+        path: The graph.
+        threads: CPU threads; 0 leaves the choice to the runtime.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(
-        str(path), providers=["CPUExecutionProvider"]
+        str(path), options, providers=["CPUExecutionProvider"]
     )
     names = [i.name for i in session.get_inputs()]
     return lambda arrays: session.run(None, dict(zip(names, arrays, strict=True)))

@@ -19,6 +19,7 @@ from spandrel import (
 from torch import nn
 
 from ..archs import variants
+from ..deploy import DeployCall, deploy_model
 from ..fuse import fuse_model
 
 
@@ -148,6 +149,7 @@ class PackArchitecture(Architecture[nn.Module]):
             output_channels=arguments["in_chans"],
             size_requirements=SizeRequirements(),  # each network pads by itself
             tiling=traits.tiling,
+            call_fn=DeployCall(deploy_model),
         )
 
 

@@ -1,0 +1,102 @@
+"""`paragon benchmark speed`: forms of networks on the same input, in one run."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from ..evaluation import speed
+from .common import EXIT_DONE, guarded, parser
+from .export import image_size
+
+DTYPES = {
+    "fp32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+}
+
+REFERENCE = (
+    ("paragonsr2_realtime", 4, 128),
+    ("paragonsr2_realtime", 2, 192),
+    ("paragonsr2_stream", 4, 128),
+    ("paragonsr_nano", 4, 96),
+    ("paragonsr_tiny", 4, 96),
+    ("paragonsr_s", 4, 96),
+    ("paragonsr2_photo", 4, 96),
+    ("paragonsr2_pro", 4, 64),
+    ("fusionsr", 4, 64),
+)
+"""The rows of the README's table: network, scale, side of the input."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prints a Markdown table: milliseconds, megapixels per second, times as fast."""
+    arguments = parser(
+        "benchmark speed",
+        "Times forms of networks on the same input, taking turns. `published` is a "
+        "frozen plain implementation; `deploy` is what `paragon upscale` runs.",
+        "paragon benchmark speed paragonsr_nano span --size 96x96 --threads 1",
+    )
+    arguments.add_argument(
+        "networks",
+        nargs="*",
+        help=f"variants, weight files, or {', '.join(speed.PEERS)}; none: the README's "
+        "table",
+    )
+    arguments.add_argument("--scale", type=int, default=4, help="(%(default)s)")
+    arguments.add_argument(
+        "--size", type=image_size, default=(96, 96), metavar="HxW", help="input (96x96)"
+    )
+    arguments.add_argument(
+        "--forms",
+        nargs="+",
+        choices=speed.FORMS,
+        default=["published", "fused", "deploy"],
+        help="(published fused deploy)",
+    )
+    arguments.add_argument("--dtype", choices=DTYPES, default="fp32", help="(fp32)")
+    arguments.add_argument("--device", default="cpu", help="(%(default)s)")
+    arguments.add_argument("--threads", type=int, help="CPU threads (torch's default)")
+    arguments.add_argument("--warmup", type=int, default=2, help="(%(default)s)")
+    arguments.add_argument("--rounds", type=int, default=9, help="(%(default)s)")
+    arguments.add_argument("--picture", help="parameters against speed, .png or .svg")
+    options = arguments.parse_args(argv)
+    return guarded(lambda: _measure(options))
+
+
+def _measure(options: argparse.Namespace) -> int:
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    if options.rounds < 1:
+        raise ValueError(
+            f"Expected --rounds to be at least 1, but got {options.rounds}. Use 9."
+        )
+    device = torch.device(options.device)
+    rows = [(n, options.scale, *options.size) for n in options.networks]
+    rows = rows or [(n, s, side, side) for n, s, side in REFERENCE]
+    example = torch.empty(0, dtype=DTYPES[options.dtype], device=device)
+    rate = speed.matrix_rate(example)
+    print(
+        f"torch {torch.__version__}, {device.type}, {options.dtype}, "
+        f"{torch.get_num_threads()} CPU threads, median of {options.rounds} ± half the "
+        f"distance of the quartiles; matrix products: {rate / 1e9:.0f} G multiply-adds "
+        "a second\n"
+    )
+    print("\n".join(speed.HEADER), flush=True)
+    points = []
+    for name, scale, height, width in rows:
+        model = speed.build(name, scale)
+        x = torch.rand(1, 3, height, width).to(example)
+        timings = speed.measure(model, x, options.forms, options.warmup, options.rounds)
+        shown = f"{Path(name).stem} x{scale}, {height}x{width}"
+        print("\n".join(speed.table(shown, model, timings)), flush=True)
+        parameters = sum(p.numel() for p in model.parameters())
+        best = max(t.megapixels for t in timings)
+        points.append((f"{Path(name).stem} x{scale}", parameters, best))
+    if options.picture:
+        speed.draw(points, options.picture)
+        print(f"\nwrote {options.picture}")
+    return EXIT_DONE

@@ -1,0 +1,324 @@
+"""How fast a network runs, form by form, on the same input in one run."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from ..archs import create, variants
+from ..checkpoint import load_model
+from ..deploy import deploy_model, ops
+from ..export import export_onnx
+from ..export.onnx import require, session_runner
+from ..fuse import fuse_model
+from .published import PublishedForm
+
+FORMS = ("published", "fused", "deploy", "compiled", "onnx", "onnx-published")
+
+# Networks of spandrel for comparison: module, class, arguments without the scale, and
+# the name of the scale's argument.
+PEERS: dict[str, tuple[str, str, dict[str, Any], str]] = {
+    "compact": ("Compact", "SRVGGNetCompact", {}, "upscale"),
+    "span": ("SPAN", "SPAN", {"num_in_ch": 3, "num_out_ch": 3}, "upscale"),
+    "safmn": ("SAFMN", "SAFMN", {"dim": 36, "n_blocks": 8}, "upscaling_factor"),
+    "realplksr": ("RealPLKSR", "RealPLKSR", {}, "upscaling_factor"),
+    "swinir_light": (
+        "SwinIR",
+        "SwinIR",
+        {
+            "img_size": 64,
+            "window_size": 8,
+            "depths": [6, 6, 6, 6],
+            "embed_dim": 60,
+            "num_heads": [6, 6, 6, 6],
+            "mlp_ratio": 2,
+            "upsampler": "pixelshuffledirect",
+        },
+        "upscale",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One form of one network.
+
+    Attributes:
+        form: One of `FORMS`.
+        seconds: Median of the rounds.
+        spread: Half the distance of the quartiles, in seconds.
+        megapixels: Of output, per second.
+        ratio: Times as fast as the published form (the network itself where there is
+            none); an ONNX graph of the deploy form against that of the published one.
+        error: Largest difference from the published form's answer, in units of its
+            standard deviation.
+        multiply_adds: Of the form, or None where they cannot be counted.
+        share: Multiply-adds per second over the machine's matrix-product rate.
+        memory: Peak beyond the weights in bytes, or None where it cannot be read.
+    """
+
+    form: str
+    seconds: float
+    spread: float
+    megapixels: float
+    ratio: float | None
+    error: float
+    multiply_adds: int | None
+    share: float | None
+    memory: int | None
+
+
+def build(name: str, scale: int) -> nn.Module:
+    """Returns a network: a variant of ours, a peer, or what a weight file holds.
+
+    Without a file the weights are random, those of a LayerScale and of zero starts
+    too, so that every part of the network has something to compute.
+
+    Raises:
+        ValueError: for an unknown name.
+    """
+    torch.manual_seed(0)
+    if name in PEERS:
+        module, kind, arguments, factor = PEERS[name]
+        found = importlib.import_module(f"spandrel.architectures.{module}")
+        return getattr(found, kind)(**arguments, **{factor: scale}).eval()
+    if Path(name).suffix:
+        return load_model(name).model
+    if name not in variants():
+        raise ValueError(
+            f"Expected a network to be a variant, one of {', '.join(PEERS)}, or a "
+            f"weight file, but got {name!r}. `paragon variants` lists the variants."
+        )
+    model = create(name, scale).eval()
+    with torch.no_grad():
+        for key, value in model.named_parameters():
+            if key.endswith(("gamma", "residual_scale")):
+                value.copy_(0.3 + 0.1 * torch.rand_like(value))
+    return model
+
+
+def measure(
+    model: nn.Module,
+    x: Tensor,
+    forms: Sequence[str] = ("published", "fused", "deploy"),
+    warmup: int = 2,
+    rounds: int = 9,
+) -> list[Timing]:
+    """Times the forms of a network, taking turns, so that a slow spell hits all.
+
+    Args:
+        model: The network.
+        x: (B, C, H, W) in its dtype and on its device.
+        forms: Out of `FORMS`; those that the network lacks are left out.
+        warmup: Calls of each before it counts.
+        rounds: Calls of each that count.
+    """
+    limit = matrix_rate(x)
+    with tempfile.TemporaryDirectory() as folder:
+        runs = _runs(model.to(x), x, forms, Path(folder))
+        with torch.inference_mode():
+            answers = {name: run(x).double().cpu() for name, (run, _) in runs.items()}
+            times: dict[str, list[float]] = {name: [] for name in runs}
+            for index in range(warmup + rounds):
+                for name, (run, _) in runs.items():
+                    _synchronise(x)
+                    start = time.perf_counter()
+                    run(x)
+                    _synchronise(x)
+                    if index >= warmup:
+                        times[name].append(time.perf_counter() - start)
+            memory = {name: peak_memory(run, x) for name, (run, _) in runs.items()}
+    first = next(iter(answers.values()))
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    timings = []
+    for name, values in times.items():
+        quarters = statistics.quantiles(values, n=4) if len(values) > 1 else [0, 0, 0]
+        pixels = first.shape[0] * first.shape[2] * first.shape[3]
+        base = "onnx-published" if name.startswith("onnx") else "published"
+        base = "fused" if base == "published" and base not in medians else base
+        macs = _multiply_adds(runs[name][1], x)
+        timings.append(
+            Timing(
+                form=name,
+                seconds=medians[name],
+                spread=(quarters[2] - quarters[0]) / 2,
+                megapixels=pixels / medians[name] / 1e6,
+                ratio=medians[base] / medians[name] if base in medians else None,
+                error=float((answers[name] - first).abs().max() / first.std()),
+                multiply_adds=macs,
+                share=macs / medians[name] / limit if macs else None,
+                memory=memory[name],
+            )
+        )
+    return timings
+
+
+Run = Callable[[Tensor], Tensor]
+
+
+def _runs(
+    model: nn.Module, x: Tensor, forms: Sequence[str], folder: Path
+) -> dict[str, tuple[Run, nn.Module | None]]:
+    """Returns, in the order of `FORMS`, what to call and what to count."""
+    fused = fuse_model(model).eval().requires_grad_(False)
+    deployed = deploy_model(model)
+    try:
+        published: nn.Module | None = PublishedForm(model).to(x)
+    except ValueError:
+        published = None
+    runs: dict[str, tuple[Run, nn.Module | None]] = {}
+    for form in FORMS:
+        if form not in forms:
+            continue
+        if form == "published" and published is not None:
+            runs[form] = (published, published)
+        elif form == "fused":
+            runs[form] = (fused, fused)
+        elif form == "deploy":
+            runs[form] = (deployed, deployed)
+        elif form == "compiled":
+            runs[form] = (torch.compile(deployed), deployed)
+        elif form == "onnx":
+            export_onnx(model, folder / "deploy.onnx")
+            runs[form] = (_session(folder / "deploy.onnx"), deployed)
+        elif form == "onnx-published" and published is not None:
+            export_onnx(published, folder / "published.onnx")
+            runs[form] = (_session(folder / "published.onnx"), published)
+    return runs
+
+
+def _session(graph: Path) -> Run:
+    (onnxruntime,) = require("onnxruntime")
+    run = session_runner(onnxruntime, graph, threads=torch.get_num_threads())
+    return lambda x: torch.from_numpy(run([x.float().cpu().numpy()])[0])
+
+
+def _synchronise(x: Tensor) -> None:
+    if x.is_cuda:
+        torch.cuda.synchronize()
+
+
+def _multiply_adds(model: nn.Module | None, x: Tensor) -> int | None:
+    """Counts multiply-adds on shapes alone, without computing."""
+    if model is None:
+        return None
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        copy.deepcopy(model).to("meta")(x.to("meta"))
+    return counter.get_total_flops() // 2
+
+
+def matrix_rate(x: Tensor, size: int = 1024, rounds: int = 7) -> float:
+    """Returns multiply-adds per second of a square matrix product, as the forms do it.
+
+    Args:
+        x: Tells dtype and device.
+        size: Side of the matrices.
+        rounds: Products; the fastest counts, it is a limit.
+    """
+    a = torch.randn(size, size).to(x)
+    product: Callable[[], Tensor] = (
+        (lambda: ops.linear(a, a, None)) if ops.fast(x) else (lambda: a @ a)
+    )
+    best = float("inf")
+    with torch.inference_mode():
+        for _ in range(rounds):
+            _synchronise(x)
+            start = time.perf_counter()
+            product()
+            _synchronise(x)
+            best = min(best, time.perf_counter() - start)
+    return size**3 / best
+
+
+def peak_memory(run: Run, x: Tensor) -> int | None:
+    """Returns the bytes that a call takes at its peak beyond what stood before.
+
+    On a CPU this is Linux's high-water mark of the process, which the kernel resets on
+    request; elsewhere None.
+    """
+    if x.is_cuda:
+        torch.cuda.synchronize()
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        run(x)
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() - before
+    try:
+        before = _status("VmRSS")
+        Path("/proc/self/clear_refs").write_text("5")
+        run(x)
+        return max(0, _status("VmHWM") - before)
+    except (OSError, KeyError):
+        return None
+
+
+def _status(key: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    found = dict(line.split(":", 1) for line in lines)
+    return int(found[key].split()[0]) * 1024
+
+
+def table(name: str, model: nn.Module, timings: Sequence[Timing]) -> list[str]:
+    """Returns a Markdown table's rows for one network."""
+    parameters = sum(p.numel() for p in model.parameters())
+    rows = []
+    for t in timings:
+        cells = (
+            name,
+            t.form,
+            f"{parameters:,}",
+            f"{t.seconds * 1e3:.2f} ± {t.spread * 1e3:.2f}",
+            f"{t.megapixels:.2f}",
+            "" if t.ratio is None else f"{t.ratio:.2f}",
+            f"{t.error:.0e}",
+            "" if t.multiply_adds is None else f"{t.multiply_adds / 1e9:.2f}",
+            "" if t.share is None else f"{t.share:.0%}",
+            "" if t.memory is None else f"{t.memory / 2**20:.0f}",
+        )
+        rows.append(f"| {' | '.join(cells)} |")
+    return rows
+
+
+HEADER = (
+    "| network | form | parameters | ms | output MP/s | times as fast | error | "
+    "multiply-adds (G) | share of limit | peak MiB |",
+    "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+)
+
+
+def draw(points: Sequence[tuple[str, int, float]], path: str | Path) -> None:
+    """Writes a picture of parameters against speed.
+
+    Args:
+        points: Label, parameters and megapixels of output per second.
+        path: The picture, .png or .svg.
+
+    Raises:
+        ImportError: without matplotlib.
+    """
+    require("matplotlib")
+    from matplotlib.figure import Figure  # noqa: PLC0415 (an optional package)
+
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for label, parameters, speed in points:
+        axes.scatter(speed, parameters / 1e6)
+        axes.annotate(
+            label, (speed, parameters / 1e6), xytext=(5, 4), textcoords="offset points"
+        )
+    axes.set(xscale="log", yscale="log")
+    axes.set_xlabel("output megapixels per second")
+    axes.set_ylabel("parameters in millions")
+    axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=120)
