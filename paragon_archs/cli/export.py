@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import argparse
 import re
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+from spandrel import ImageModelDescriptor
 
 from ..checkpoint import load_model
 from ..export import GraphMismatchError, export_onnx
+from ..export.tensorrt import (
+    build_engine,
+    load_tensorrt,
+    profile_shapes,
+    sizes_of,
+    trtexec_line,
+)
 from .common import EXIT_DONE, CommandError, check_claims, guarded, parser, stem
 
 
@@ -21,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "paragon export 4xParagonSR_S.safetensors -o 4xParagonSR_S.onnx --dtype fp16",
     )
     arguments.add_argument("input", nargs="?", help="checkpoint, any form")
-    arguments.add_argument("-o", "--output", help="file to write, .onnx")
+    arguments.add_argument("-o", "--output", help="file to write, .onnx or .trt")
     arguments.add_argument(
         "--dtype",
         choices=("fp32", "fp16", "bf16"),
@@ -38,6 +49,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="carry features from frame to frame: input prev_feat, output feature_map",
     )
     arguments.add_argument("--overwrite", action="store_true", help="replace OUTPUT")
+    engine = arguments.add_argument_group("TensorRT engines (OUT.trt)")
+    for name, usual in (("min", "64x64"), ("opt", "720x1280"), ("max", "1080x1920")):
+        engine.add_argument(
+            f"--{name}", metavar="HxW", type=image_size, help=f"profile ({usual})"
+        )
     published = arguments.add_argument_group("published flags")
     published.add_argument("--checkpoint", help="same as INPUT")
     published.add_argument(
@@ -76,6 +92,9 @@ def _export(options: argparse.Namespace) -> int:
         Path(options.out_dir).mkdir(parents=True, exist_ok=True)
     descriptor = load_model(source)
     for output, dtype in outputs.items():
+        if output.suffix.lower() == ".trt":
+            _engine(descriptor, output, dtype, options)
+            continue
         try:
             found = export_onnx(
                 descriptor.model,
@@ -94,6 +113,39 @@ def _export(options: argparse.Namespace) -> int:
     return EXIT_DONE
 
 
+def _engine(
+    descriptor: ImageModelDescriptor[Any],
+    output: Path,
+    dtype: str,
+    options: argparse.Namespace,
+) -> None:
+    """Builds a TensorRT engine from the float32 graph; prints the `trtexec` line."""
+    sizes = sizes_of(options.min, options.opt, options.max)
+    if options.static:
+        sizes = (options.static,) * 3
+    features = descriptor.model.hyperparameters["num_feat"] if options.video else None
+    shapes = profile_shapes(sizes, descriptor.input_channels, features)
+    line = trtexec_line(output.with_suffix(".onnx"), output, dtype, shapes)
+    trt = load_tensorrt(line)
+    with tempfile.TemporaryDirectory() as folder:
+        graph = Path(folder) / "graph.onnx"
+        found = export_onnx(
+            descriptor.model,
+            graph,
+            opset=options.opset,
+            video=options.video,
+            in_chans=descriptor.input_channels,
+            metadata={"scale": str(descriptor.scale)},
+        )
+        print(f"graph checked against torch: {found}")
+        try:
+            key = build_engine(trt, graph.read_bytes(), output, dtype, shapes)
+        except RuntimeError as error:
+            raise CommandError(f"{error} With a GPU: {line}") from error
+    print(f"the same by hand: {line}")
+    print(f"wrote {output} ({key})")
+
+
 def _outputs(source: str, options: argparse.Namespace) -> dict[Path, str]:
     """Returns each file to write and the precision inside it."""
     if options.output and options.out_dir:
@@ -107,9 +159,9 @@ def _outputs(source: str, options: argparse.Namespace) -> dict[Path, str]:
     if not options.output:
         raise ValueError("Expected an output, but got none. Give -o OUT.onnx.")
     output = Path(options.output)
-    if output.suffix.lower() != ".onnx":
+    if output.suffix.lower() not in (".onnx", ".trt"):
         raise ValueError(
-            f"Expected the output's extension to be .onnx, but got {str(output)!r}. "
-            "Name the file so."
+            "Expected the output's extension to be .onnx or .trt, but got "
+            f"{str(output)!r}. Name the file so."
         )
     return {output: options.dtype}

@@ -113,7 +113,7 @@ class MergedHead(Folded):
         out = shuffle(cells, s)
         rows, columns, corners = self._ring(x)
         if torch.compiler.is_compiling() and s > 1:
-            return _framed(out, rows, columns, corners)
+            return _framed(out, rows, columns, corners, s)
         out = out[:, :, o : o + s * h, o : o + s * w]
         if torch.compiler.is_compiling():
             return out - _map(rows, columns, corners, h, w)
@@ -153,18 +153,21 @@ class MergedHead(Folded):
         return rows, columns, corners.view(b, 2, 2, c)
 
 
-def _framed(out: Tensor, rows: Tensor, columns: Tensor, corners: Tensor) -> Tensor:
+def _framed(
+    out: Tensor, rows: Tensor, columns: Tensor, corners: Tensor, s: int
+) -> Tensor:
     """Puts the corrected ring around the inner pixels, without writing in place.
 
-    `out` is what the cells hold, at least one pixel more on every side.
+    `out` is what the cells hold: one pixel more above and left, s - 1 more below and
+    right. Every cut is counted from an end, so that a reader of the graph can infer the
+    output's size from the input's.
     """
-    height, width = columns.shape[-1], rows.shape[-1]
-    left = out[:, :, 2:height, 1:2] - columns[:, 0, :, 1:-1, None]
-    right = out[:, :, 2:height, width : width + 1] - columns[:, 1, :, 1:-1, None]
-    inner = torch.cat((left, out[:, :, 2:height, 2:width], right), 3)
+    left = out[:, :, 2:-s, 1:2] - columns[:, 0, :, 1:-1, None]
+    right = out[:, :, 2:-s, -s : 1 - s] - columns[:, 1, :, 1:-1, None]
+    inner = torch.cat((left, out[:, :, 2:-s, 2:-s], right), 3)
     lines = []
-    for side, at in ((0, 1), (1, height)):
-        line = out[:, :, at : at + 1, 1 : width + 1] - rows[:, side, :, None]
+    for side, at in ((0, slice(1, 2)), (1, slice(-s, 1 - s))):
+        line = out[:, :, at, 1 : 1 - s] - rows[:, side, :, None]
         tips = corners[:, side, :, :, None, None]  # (B, 2, C, 1, 1)
         ends = columns[:, :, :, -side, None, None] - tips
         lines.append(

@@ -1,0 +1,59 @@
+"""The speed benchmark: what it counts, and the table it prints."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from common import image, small_model
+
+from paragon_archs.checkpoint import save_model
+from paragon_archs.cli.benchmark_release import main as release
+from paragon_archs.cli.benchmark_speed import main
+from paragon_archs.evaluation import speed
+
+
+def test_forms_agree_and_multiply_adds_are_counted():
+    model, x = small_model("paragonsr", 4), image(1, 3, 12, 10)
+    found = {t.form: t for t in speed.measure(model, x, rounds=2, warmup=1)}
+    assert list(found) == ["published", "fused", "deploy"]
+    assert found["published"].ratio == 1
+    assert all(t.error < 1e-4 for t in found.values())
+    counts = {k: t.multiply_adds for k, t in found.items()}
+    assert counts["published"] == counts["fused"]
+    # At least what the merged head saves: (9 F M s^2 + 27 F s^2 - 16 F 3 s^2) pixels.
+    saved = (9 * 24 * 24 * 16 + 27 * 24 * 16 - 16 * 24 * 48) * 120
+    assert counts["fused"] is not None
+    assert counts["deploy"] is not None
+    assert counts["fused"] - counts["deploy"] > 0.8 * saved
+
+
+@pytest.mark.parametrize("name", speed.PEERS)
+def test_peers_build_at_their_scale(name):
+    model = speed.build(name, 2)
+    with torch.no_grad():
+        assert model(image(1, 3, 16, 16)).shape == (1, 3, 32, 32)
+
+
+def test_command_prints_a_table(capsys, tmp_path):
+    file = tmp_path / "mine.safetensors"
+    save_model(small_model("realtime"), file)
+    flags = ["--size", "9x8", "--rounds", "2", "--scale", "2"]
+    assert main([str(file), *flags]) == 0
+    rows = [r for r in capsys.readouterr().out.splitlines() if r.startswith("| mine")]
+    assert [r.split("|")[2].strip() for r in rows] == ["published", "fused", "deploy"]
+
+
+def test_wrong_use(capsys):
+    assert main(["paragonsr_z"]) == 2
+    assert "paragonsr_z" in capsys.readouterr().err
+
+
+def test_release_command(tmp_path, capsys):
+    image_module = pytest.importorskip("PIL.Image")
+    file = tmp_path / "model.safetensors"
+    save_model(small_model("realtime"), file)
+    image_module.new("RGB", (9, 7)).save(tmp_path / "a.png")
+    command = ["--input", str(tmp_path), "--pt_model", str(file), "--scale", "2"]
+    assert release(command) == 0
+    assert "| deploy | 1 |" in capsys.readouterr().out
+    assert release([*command, "--arch", "paragonsr2_stream", "--scale", "3"]) == 2
