@@ -29,10 +29,10 @@ FORMS = ("published", "fused", "deploy", "compiled", "onnx", "onnx-published")
 # Networks of spandrel for comparison: module, class, arguments without the scale, and
 # the name of the scale's argument.
 PEERS: dict[str, tuple[str, str, dict[str, Any], str]] = {
-    "compact": ("Compact", "SRVGGNetCompact", {}, "upscale"),
+    "compact": ("Compact", "Compact", {}, "upscale"),
     "span": ("SPAN", "SPAN", {"num_in_ch": 3, "num_out_ch": 3}, "upscale"),
     "safmn": ("SAFMN", "SAFMN", {"dim": 36, "n_blocks": 8}, "upscaling_factor"),
-    "realplksr": ("RealPLKSR", "RealPLKSR", {}, "upscaling_factor"),
+    "realplksr": ("PLKSR", "RealPLKSR", {}, "upscaling_factor"),
     "swinir_light": (
         "SwinIR",
         "SwinIR",
