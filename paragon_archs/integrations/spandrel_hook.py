@@ -7,7 +7,6 @@ goes wrong in here is said on stderr and never reaches the host.
 
 import os
 import sys
-from importlib.machinery import PathFinder
 
 OPT_OUT = "PARAGON_ARCHS_NO_HOOK"
 
@@ -20,6 +19,8 @@ class SpandrelFinder:
         """Returns spandrel's spec with our step behind; None for anything else."""
         if name != "spandrel":
             return None
+        from importlib.machinery import PathFinder  # noqa: PLC0415 (not at start-up)
+
         spec = PathFinder.find_spec(name, path, target)
         loader = spec.loader if spec is not None else None
         if loader is None or not hasattr(loader, "exec_module"):
