@@ -38,8 +38,8 @@ DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 # Tiles for networks that cannot be followed: bytes that a pixel of theirs may take.
 _FOREIGN_BYTES = 12_000
 _HALO = 32
-# On a CPU, images whose whole run takes more than this go in strips.
-_CPU_WHOLE = 512 * 2**20
+# On a CPU, networks of several sweeps go in strips if a whole run takes more than this.
+_CPU_WHOLE = 2**30
 
 Rows = Callable[[int, int, Tensor], None]
 
@@ -383,8 +383,11 @@ class Upscaler:
 
     def most_whole(self) -> float:
         """Returns the bytes up to which a run in one piece is the fastest."""
-        follows = self._engine is not None
-        return _CPU_WHOLE if follows and self.device.type == "cpu" else math.inf
+        if self._engine is None or self.device.type != "cpu":
+            return math.inf
+        # One sweep in strips stays in the caches; several walk over memory more often.
+        single = self._engine.sweeps_at_least == 1
+        return memory.CPU_STRIPS if single else _CPU_WHOLE
 
     def padded(self, size: tuple[int, int]) -> tuple[int, int]:
         """Returns the size that the network asks for at least."""

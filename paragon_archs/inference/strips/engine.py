@@ -26,6 +26,7 @@ Read = Callable[[int, int], Tensor]
 # Widest margins that are tried: the narrower, the more whole maps are kept.
 _LIMITS = (None, 32, 16, 8, 4)
 _LEAST_ROWS = 8
+_MARGINS = 18  # rows of a strip with its margins, at least, in margins
 _SHORT = 1e9  # added to the work of a plan that does not fit
 
 
@@ -73,7 +74,7 @@ class StripEngine:
                 (rows of the input) and the result's rows; rows come in any order.
             budget: Bytes for maps and strips; at least a few rows are always taken.
             batch: Images side by side.
-            most: Bytes that a strip may take, however large the budget is.
+            most: Bytes that a strip should take, however large the budget is.
         """
         plan, rows = self._choose(size, budget, batch, most)
         logger.info(
@@ -95,10 +96,13 @@ class StripEngine:
         row = width * batch * element  # bytes of one value per pixel, one row
         best: tuple[float, Plan, list[int]] | None = None
         for plan in self._plans:
-            left = min(budget - plan.maps * row * height, most)
+            left = budget - plan.maps * row * height
             rows, work = [], 0.0
             for stage in plan.stages:
-                wanted = int(left / (stage.peak * row)) - 2 * stage.margin
+                # Wide margins need high strips, whatever is the best size otherwise.
+                high = _MARGINS * stage.margin * stage.peak * row
+                wanted = int(min(left, max(most, high)) / (stage.peak * row))
+                wanted -= 2 * stage.margin
                 rows.append(min(max(wanted, _LEAST_ROWS), height))
                 share = min(rows[-1] + 2 * stage.margin, height) / rows[-1]
                 work += stage.peak * share + (wanted < _LEAST_ROWS) * _SHORT
@@ -141,6 +145,11 @@ class StripEngine:
         )
         spread = float(wanted.max() - wanted.min()) or 1.0
         return float((got - wanted).abs().max()) <= 1e-3 * spread
+
+    @property
+    def sweeps_at_least(self) -> int:
+        """How many sweeps the network takes where memory is no matter."""
+        return len(self._plans[0].stages)
 
     def sweeps(self, size: tuple[int, int], budget: float = 0) -> int:
         """Returns how many sweeps an image of that size and budget takes."""
