@@ -308,7 +308,7 @@ class Upscaler:
     def wide(self) -> Upscaler:
         """This upscaler in float32."""
         wide = copy.copy(self)
-        for kept in ("_engine", "wide"):
+        for kept in ("engine", "wide"):
             wide.__dict__.pop(kept, None)
         wide.dtype = torch.float32
         # From the weights as they were: what half precision has cut stays cut.
@@ -319,7 +319,7 @@ class Upscaler:
         return wide
 
     @functools.cached_property
-    def _engine(self) -> StripEngine | None:
+    def engine(self) -> StripEngine | None:
         """The exact engine for the network, or None where only tiles are left."""
         name = self.descriptor.architecture.name
         if not isinstance(self.network, nn.Module):
@@ -343,7 +343,7 @@ class Upscaler:
         height = size[0]
         padded = self.padded(size)
         budget = memory.budget(self.limit, self.device)
-        engine = self._engine if padded == size else None
+        engine = self.engine if padded == size else None
         on_cpu = self.device.type == "cpu"
         if self.cost(size) <= min(budget, self.most_whole()):
             try:
@@ -377,16 +377,16 @@ class Upscaler:
 
     def cost(self, size: tuple[int, int]) -> float:
         """Returns about how many bytes (height, width) takes in one piece."""
-        if self._engine is not None and self.padded(size) == size:
-            return self._engine.peak(size)
+        if self.engine is not None and self.padded(size) == size:
+            return self.engine.peak(size)
         return float(_FOREIGN_BYTES * size[0] * size[1])
 
     def most_whole(self) -> float:
         """Returns the bytes up to which a run in one piece is the fastest."""
-        if self._engine is None or self.device.type != "cpu":
+        if self.engine is None or self.device.type != "cpu":
             return math.inf
         # One sweep in strips stays in the caches; several walk over memory more often.
-        single = self._engine.sweeps_at_least == 1
+        single = self.engine.sweeps_at_least == 1
         return memory.CPU_STRIPS if single else _CPU_WHOLE
 
     def padded(self, size: tuple[int, int]) -> tuple[int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -54,6 +55,7 @@ class StripEngine:
         graph = record(network, channels, call)
         self._plans = [make_plan(graph, limit) for limit in _LIMITS]
         self._told = False
+        self.seconds = 0.0  # spent in computing strips, over all runs
 
     def run(
         self,
@@ -217,7 +219,9 @@ class _Run:
         while at < end:
             try:
                 strip = _strip(at, rows, self.height, stage)
+                started = time.perf_counter()
                 values = self._compute(stage, strip)
+                self.engine.seconds += time.perf_counter() - started
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error) or rows <= 1:
                     raise
