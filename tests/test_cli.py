@@ -114,6 +114,15 @@ def test_a_claimed_variant_is_held_to_the_checkpoint(claimed, holds, tmp_path, c
         assert not (tmp_path / "f.pth").exists()
 
 
+@pytest.mark.parametrize(("claimed", "code"), [("tiny", 0), ("photo", 2)])
+def test_free_hyperparameters_may_be_called_after_their_architecture(
+    claimed, code, checkpoint, tmp_path
+):
+    """paragonsr_tiny was published with 3 x 3 blocks and later built with 3 x 2."""
+    command = ["fuse", str(checkpoint), "-o", str(tmp_path / "f.pth")]
+    assert main([*command, "--variant", claimed]) == code
+
+
 def test_benchmark_training_compares_gradients(capsys):
     command = ["benchmark", "training", "--variant", "paragonsr_nano", "--scale", "2"]
     assert main([*command, "--batch", "1", "--size", "8", "--rounds", "1"]) == 0

@@ -92,15 +92,20 @@ def check_claims(
     Raises:
         ValueError: when a flag contradicts the checkpoint.
     """
-    from ..checkpoint import load_model  # noqa: PLC0415 (keeps `--help` fast)
+    from ..archs import variants  # noqa: PLC0415 (keeps `--help` fast)
+    from ..checkpoint import load_model  # noqa: PLC0415
 
     descriptor = load_model(file)
-    held = next(iter(descriptor.tags), None)
-    if variant is not None and held is not None:
+    if variant is not None:
+        family = descriptor.architecture.id.lower()
+        known = [n for n in variants() if n.split("_")[0] == family]
+        # Free hyperparameters have no variant: any of their architecture may be meant.
+        held = [t for t in descriptor.tags if t in known] or known
         wanted = variant.lower()
-        if wanted != held and not held.endswith(f"_{wanted}"):
+        if not any(n == wanted or n.endswith(f"_{wanted}") for n in held):
+            told = held[0] if len(held) == 1 else f"a {descriptor.architecture.name}"
             raise ValueError(
-                f"Expected --variant to be {held!r}, as {file!r} tells, but got "
+                f"Expected --variant to be {told!r}, as {file!r} tells, but got "
                 f"{variant!r}. Leave the flag out or name the right file."
             )
     if scale is not None and scale != descriptor.scale:
