@@ -110,7 +110,21 @@ def _export(options: argparse.Namespace) -> int:
             raise CommandError(str(error)) from error
         print(f"checked against torch: {found}")
         print(f"wrote {output}")
+        shapes = _shapes(descriptor, options)
+        line = trtexec_line(output, output.with_suffix(".trt"), "fp16", shapes)
+        print(f"for TensorRT: {line}")
     return EXIT_DONE
+
+
+def _shapes(
+    descriptor: ImageModelDescriptor[Any], options: argparse.Namespace
+) -> dict[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]]:
+    """Returns TensorRT's smallest, usual and largest shape of every input."""
+    sizes = sizes_of(options.min, options.opt, options.max)
+    if options.static:
+        sizes = (options.static,) * 3
+    features = descriptor.model.hyperparameters["num_feat"] if options.video else None
+    return profile_shapes(sizes, descriptor.input_channels, features)
 
 
 def _engine(
@@ -120,11 +134,7 @@ def _engine(
     options: argparse.Namespace,
 ) -> None:
     """Builds a TensorRT engine from the float32 graph; prints the `trtexec` line."""
-    sizes = sizes_of(options.min, options.opt, options.max)
-    if options.static:
-        sizes = (options.static,) * 3
-    features = descriptor.model.hyperparameters["num_feat"] if options.video else None
-    shapes = profile_shapes(sizes, descriptor.input_channels, features)
+    shapes = _shapes(descriptor, options)
     line = trtexec_line(output.with_suffix(".onnx"), output, dtype, shapes)
     trt = load_tensorrt(line)
     with tempfile.TemporaryDirectory() as folder:
