@@ -7,6 +7,7 @@ import torch
 from common import image, randomise
 
 import paragon_archs
+from paragon_archs.archs.paragonsr_arch import gated_mish
 from paragon_archs.fuse import fuse_model, is_fused
 
 
@@ -63,3 +64,18 @@ def test_a_layer_called_fuse_is_no_method():
     model = paragon_archs.create("paragonsr2_stream", 2)
     assert is_fused(model)
     assert fuse_model(model).state_dict().keys() == model.state_dict().keys()
+
+
+def test_gated_mish_is_mish_times_inner_with_its_gradients():
+    gate = torch.cat((torch.linspace(-60, 60, 241), torch.tensor([-1e4, 0.0, 1e4])))
+    gate = gate.double().requires_grad_()
+    inner = torch.linspace(-2, 3, gate.numel(), dtype=torch.float64).requires_grad_()
+    wanted, got = torch.nn.functional.mish(gate) * inner, gated_mish(gate, inner)
+    torch.testing.assert_close(got, wanted, rtol=1e-12, atol=1e-12)
+    weights = torch.linspace(1, -2, gate.numel(), dtype=torch.float64)
+    for have, want in zip(
+        torch.autograd.grad(got, (gate, inner), weights),
+        torch.autograd.grad(wanted, (gate, inner), weights),
+        strict=True,
+    ):
+        torch.testing.assert_close(have, want, rtol=1e-12, atol=1e-12)

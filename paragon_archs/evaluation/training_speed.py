@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..archs import create
-from ..archs.paragonsr_arch import LayerScale, ReparamConv
+from ..archs.paragonsr_arch import GatedFFN, LayerScale, ReparamConv
 
 
 class _PermutedLayerScale(nn.Module):
@@ -40,6 +40,14 @@ class _SeparateBranches(nn.Module):
         return self.conv3x3(x) + self.conv1x1(x) + self.dw_conv3x3(x)
 
 
+class _PublishedFFN(GatedFFN):
+    """The feed-forward with torch's mish and a product, as published."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate = F.mish(self.spatial_mixer(self.project_in_g(x)))
+        return self.project_out(gate * self.project_in_i(x))
+
+
 def unfolded(model: nn.Module) -> nn.Module:
     """Returns a ParagonSR that computes the same with separate branches.
 
@@ -52,6 +60,8 @@ def unfolded(model: nn.Module) -> nn.Module:
                 setattr(parent, name, _PermutedLayerScale(child.gamma))
             elif isinstance(child, ReparamConv):
                 setattr(parent, name, _SeparateBranches(child))
+            elif isinstance(child, GatedFFN):
+                child.__class__ = _PublishedFFN  # the same layers, another forward
     return plain
 
 
