@@ -49,7 +49,8 @@ class _PublishedFFN(GatedFFN):
 
 
 def unfolded(model: nn.Module) -> nn.Module:
-    """Returns a ParagonSR that computes the same with separate branches.
+    """Returns a ParagonSR that computes the same as it was published:
+    separate branches, torch's mish, a permuting LayerScale.
 
     The parameters keep their names and values, so gradients can be compared by name.
     """
