@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..utils.allocator import keep_freed_memory
 from . import upscale
 from .common import check_claims, guarded, parser, set_up_logging
 
@@ -39,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")
     arguments.add_argument("--overwrite", action="store_true", help="replace outputs")
     options = arguments.parse_args(argv)
+    keep_freed_memory()
     set_up_logging()
     return guarded(lambda: _run(options))
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..utils.allocator import keep_freed_memory
 from ..utils.processes import leave_processes
 from .session import arguments_of, exit_code, prepare
 
@@ -14,6 +15,7 @@ from .session import arguments_of, exit_code, prepare
 def main(argv: Sequence[str] | None = None) -> int:
     """Tests; returns 0, 1 (failed) or 2 (wrong options)."""
     arguments = arguments_of("test", argv)
+    keep_freed_memory()
     return exit_code(lambda: _test(arguments), arguments.debug)
 
 

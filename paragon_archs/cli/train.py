@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..utils.allocator import keep_freed_memory
 from ..utils.processes import leave_processes
 from .session import arguments_of, exit_code, prepare
 
@@ -14,6 +15,7 @@ from .session import arguments_of, exit_code, prepare
 def main(argv: Sequence[str] | None = None) -> int:
     """Trains; returns 0, 1 (failed), 2 (wrong options), 130 or 143 (asked to stop)."""
     arguments = arguments_of("train", argv)
+    keep_freed_memory()
     return exit_code(lambda: _train(arguments), arguments.debug)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from ..evaluation.plots import Series, chart
+from ..utils.allocator import keep_freed_memory
 from ..utils.files import atomic_write
 from ..weights.recipes import RECIPES
 from .common import EXIT_DONE, guarded, set_up_logging
@@ -53,6 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.add_argument("--device", default="cpu", help="cpu or cuda (cpu)")
     arguments.add_argument("--threads", type=int, help="torch's threads on the CPU")
     options = arguments.parse_args(argv)
+    keep_freed_memory()
     return guarded(lambda: _train(options))
 
 

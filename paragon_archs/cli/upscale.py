@@ -7,12 +7,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..utils.allocator import keep_freed_memory
 from .common import EXIT_DONE, EXIT_FAILED, guarded, parser, set_up_logging
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Upscales images, videos and folders of them."""
     options = flags().parse_args(argv)
+    keep_freed_memory()
     set_up_logging(options.verbose)
     return guarded(lambda: upscale(options))
 

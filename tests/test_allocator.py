@@ -1,0 +1,65 @@
+"""Freed memory is kept where the C library is glibc, and only when asked for."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from paragon_archs.utils.allocator import keep_freed_memory
+
+# Takes 128 MiB, frees it, and prints how many MiB more than before are resident.
+PROBE = """
+import ctypes, os
+from pathlib import Path
+{first}
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+libc.free.argtypes = [ctypes.c_void_p]
+def resident():
+    pages = Path("/proc/self/statm").read_text().split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+before = resident()
+block = libc.malloc(128 << 20)
+ctypes.memset(block, 1, 128 << 20)
+libc.free(block)
+print((resident() - before) >> 20)
+"""
+
+
+def is_glibc():
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        return (os.confstr("CS_GNU_LIBC_VERSION") or "").startswith("glibc")
+    except ValueError:
+        return False
+
+
+def kept_after(first):
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE.format(first=first)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return int(done.stdout)
+
+
+@pytest.mark.skipif(not is_glibc(), reason="the C library is not glibc")
+def test_freed_memory_is_kept():
+    first = "from paragon_archs.utils.allocator import keep_freed_memory as keep\n"
+    assert kept_after(f"{first}assert keep()") >= 120
+
+
+@pytest.mark.skipif(not is_glibc(), reason="the C library is not glibc")
+def test_the_library_leaves_the_allocator_alone():
+    assert kept_after("import paragon_archs, paragon_archs.inference") <= 8
+
+
+@pytest.mark.parametrize("platform", ["darwin", "win32"])
+def test_nothing_happens_elsewhere(monkeypatch, platform):
+    monkeypatch.setattr(sys, "platform", platform)
+    assert keep_freed_memory() is False
