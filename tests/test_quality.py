@@ -14,10 +14,12 @@ from PIL import Image
 
 from paragon_archs import create
 from paragon_archs.checkpoint import save_model
+from paragon_archs.cli import benchmark_quality
 from paragon_archs.cli.benchmark import main as benchmark
 from paragon_archs.evaluation import iqa
 from paragon_archs.evaluation.crops import crop_sheet, hardest_window
 from paragon_archs.evaluation.measures import gray, luma, psnr, quantise, shave, ssim
+from paragon_archs.evaluation.peers import PUBLISHED
 from paragon_archs.evaluation.quality import (
     PROTOCOLS,
     TestSet,
@@ -30,6 +32,7 @@ from paragon_archs.evaluation.quality import (
     shrink_like_matlab,
     shrink_like_pillow,
 )
+from paragon_archs.evaluation.speed import build
 from paragon_archs.utils.resize import imresize
 
 
@@ -254,6 +257,45 @@ def test_speed_is_a_column_and_a_chart(folder, model, tmp_path):
     assert float(fast["bicubic"]) > 0 and float(fast["mine"]) > 0
     svg = (out / "chart_Tiny_x2.svg").read_text()
     assert ">bicubic<" in svg and ">mine<" in svg
+
+
+def test_published_figures_stand_beside_measured_ones(
+    folder, model, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(benchmark_quality, "SPEED_SIDE", 16)
+    out = tmp_path / "out"
+    call = ["quality", str(model), "--hr", f"Set5={folder}", "-o", str(out)]
+    call += ["--crops", "0", "--published"]
+    assert benchmark([*call, "--speed", "--threads", "1"]) == 0
+    table = (out / "table_x2.md").read_text()
+    cells = {
+        row.split(" | ")[0][2:]: [c.strip(" |") for c in row.split(" | ")[1:]]
+        for row in table.splitlines()
+        if row.startswith("| ")
+    }
+    assert cells["model"] == (
+        ["parameters", "Set5", "Set14", "B100", "Urban100", "MP/s", "from"]
+    )
+    ours = rows_of(out / "averages.csv")[0]
+    assert cells["mine"][1] == f"{float(ours['psnr_y']):.2f}"
+    assert cells["mine"][2:5] == ["-"] * 3 and cells["mine"][-1] == "here"
+    assert cells["FSRCNN"] == ["12 K", "37.00", "32.63", "31.53", "29.88", "-", "S"]
+    assert float(cells["SAFMN"][5]) > 0 and float(cells["SeemoRe-T"][5]) > 0
+    assert "30.71" not in table  # of scale 4
+    svg = (out / "chart_Set5_x2.svg").read_text()
+    assert all(f">{name}<" in svg for name in ("mine", "SAFMN", "SwinIR-light"))
+    assert ">FSRCNN<" not in svg  # nobody timed it
+
+    capsys.readouterr()
+    assert benchmark([*call, "--protocol", "resshuffle"]) == 2
+    assert "standard protocol" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("peer", [p for p in PUBLISHED if p.network], ids=str)
+def test_a_timed_peer_is_the_network_that_was_published(peer):
+    count = sum(p.numel() for p in build(peer.network, peer.scale).parameters())
+    # SwinIR-light has a count of 878 K in its paper and 910 K in others' tables.
+    assert count / 1000 == pytest.approx(float(peer.parameters[:-2]), rel=0.04)
 
 
 def test_command_goes_on_after_a_broken_image(folder, tmp_path, capsys):

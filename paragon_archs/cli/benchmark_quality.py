@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..evaluation import iqa
 from ..evaluation.crops import crop_sheet, hardest_window
 from ..evaluation.measures import luma, psnr, quantise, shave
+from ..evaluation.peers import SETS, published, side_by_side
 from ..evaluation.plots import Series, chart
 from ..evaluation.quality import (
     PROTOCOLS,
@@ -31,6 +32,7 @@ from ..evaluation.quality import (
     speeds,
     write_csv,
 )
+from ..evaluation.speed import build
 from ..utils.files import atomic_write
 from ..weights import resolve
 from .common import EXIT_DONE, CommandError, guarded, parser
@@ -88,6 +90,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         action="store_true",
         help="also measure output megapixels per second, and draw them against PSNR",
     )
+    arguments.add_argument(
+        "--published",
+        action="store_true",
+        help="also write table_x<scale>.md with published figures of other networks; "
+        "with --speed, those that spandrel can build are timed and drawn too",
+    )
+    arguments.add_argument("--threads", type=int, help="CPU threads (torch's default)")
     arguments.add_argument("--device", default="cpu", help="cpu or cuda (cpu)")
     arguments.add_argument(
         "--resume", action="store_true", help="keep the rows that OUTPUT holds already"
@@ -98,6 +107,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _measure(options: argparse.Namespace) -> int:
     protocol = PROTOCOLS[options.protocol]
+    if options.published and protocol.name != "standard":
+        raise ValueError(
+            "Expected --published with the standard protocol, in which those figures "
+            f"were measured, but got {protocol.name!r}. Leave one of the two out."
+        )
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
     if options.lr is not None and len(options.lr) != len(options.hr):
         raise ValueError(
             f"Expected as many folders after --lr as after --hr, {len(options.hr)}, "
@@ -139,19 +155,27 @@ def _measure(options: argparse.Namespace) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     broken = _fill(table, sets, contenders, protocol, metrics)
     means = averages(table.rows)
+    fast: dict[tuple[str, int], float] = {}
     if options.speed:
-        fast = _speeds(contenders)
+        others = _peers(contenders, options.device) if options.published else []
+        fast = _speeds([*contenders, *others])
         for row in means:
             if (row["model"], row["scale"]) in fast:
                 row["mp_per_s"] = fast[row["model"], row["scale"]]
-        _charts(folder, means)
+        _charts(folder, means, fast if options.published else {})
     if means:
         columns = list(dict.fromkeys(k for row in means for k in row))
         write_csv(folder / "averages.csv", columns, means)
-        text = markdown(means, {c.name: c.parameters for c in contenders})
+        parameters = {c.name: c.parameters for c in contenders}
+        text = markdown(means, parameters)
         with atomic_write(folder / "averages.md") as temporary:
             temporary.write_text(f"Protocol: {protocol.about}.\n\n{text}\n")
         print(text)
+        for scale in sorted({c.scale for c in contenders} if options.published else ()):
+            text = side_by_side(means, parameters, fast, scale)
+            with atomic_write(folder / f"table_x{scale}.md") as temporary:
+                temporary.write_text(text)
+            print(f"\n{text}")
     if options.crops > 0 and not broken:
         _picture(folder, sets, contenders, protocol, options.crops)
     if broken:
@@ -245,13 +269,51 @@ def _speeds(contenders: Sequence[Contender]) -> dict[tuple[str, int], float]:
     return fast
 
 
-def _charts(folder: Path, means: Sequence[dict[str, Any]]) -> None:
-    """Writes `chart_<set>_x<scale>.svg`: the first measure against the speed."""
+def _peers(contenders: Sequence[Contender], device: str) -> list[Contender]:
+    """Other networks with random weights, for their speed alone."""
+    found = []
+    for scale in sorted({c.scale for c in contenders}):
+        for peer in published(scale):
+            if not peer.network:
+                continue
+            model = build(peer.network, scale).to(device)
+
+            def upscale(low: Tensor, model: nn.Module = model) -> Tensor:
+                return model(low.to(device)).float().cpu()
+
+            count = sum(p.numel() for p in model.parameters())
+            found.append(Contender(peer.name, scale, count, upscale))
+    return found
+
+
+def _charts(
+    folder: Path,
+    means: Sequence[dict[str, Any]],
+    fast: dict[tuple[str, int], float],
+) -> None:
+    """Writes `chart_<set>_x<scale>.svg`: the first measure against the speed.
+
+    Args:
+        folder: Where to.
+        means: Rows of averages with speeds.
+        fast: Speeds of peers as well, whose published figures are drawn; may be empty.
+    """
     for key in dict.fromkeys((row["set"], row["scale"]) for row in means):
         rows = [r for r in means if (r["set"], r["scale"]) == key and "mp_per_s" in r]
         column = "psnr_y" if "psnr_y" in rows[0] else "psnr_rgb"
+        points = [(r["mp_per_s"], r[column], r["model"]) for r in rows]
+        drawn = [Series("", [(x, y)], [name]) for x, y, name in points]
+        known = [
+            (fast[p.name, p.scale], p.figures[SETS.index(key[0])], p.name)
+            for p in published(key[1])
+            if key[0] in SETS and (p.name, p.scale) in fast
+        ]
+        others = [(x, y, name) for x, y, name in known if y is not None]
+        if others:
+            spots, names = [(x, y) for x, y, _ in others], [n for *_, n in others]
+            drawn.append(Series("PSNR published, speed measured", spots, names))
         picture = chart(
-            [Series("", [(r["mp_per_s"], r[column])], [r["model"]]) for r in rows],
+            drawn,
             f"{key[0]}, scale {key[1]}",
             f"output megapixels per second (LR of {SPEED_SIDE} x {SPEED_SIDE})",
             f"{column.upper().replace('_', '-')} in dB",

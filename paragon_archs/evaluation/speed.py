@@ -32,6 +32,19 @@ PEERS: dict[str, tuple[str, str, dict[str, Any], str]] = {
     "compact": ("Compact", "Compact", {}, "upscale"),
     "span": ("SPAN", "SPAN", {"num_in_ch": 3, "num_out_ch": 3}, "upscale"),
     "safmn": ("SAFMN", "SAFMN", {"dim": 36, "n_blocks": 8}, "upscaling_factor"),
+    "seemore_t": (
+        "SeemoRe",
+        "SeemoRe",
+        {
+            "embedding_dim": 36,
+            "num_experts": 3,
+            "num_layers": 6,
+            "lr_space": "exp",
+            "recursive": 2,
+            "global_kernel_size": 11,
+        },
+        "scale",
+    ),
     "realplksr": ("PLKSR", "RealPLKSR", {}, "upscaling_factor"),
     "swinir_light": (
         "SwinIR",

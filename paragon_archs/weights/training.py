@@ -42,6 +42,7 @@ from .soap import SOAP
 logger = logging.getLogger(__name__)
 
 MARGIN = 2  # low-resolution pixels at a crop's border that the loss leaves out
+RING = 4  # low-resolution pixels around one that a base path reads
 
 
 def find_images(folders: Sequence[str | Path]) -> list[Path]:
@@ -308,7 +309,7 @@ class Run:
             if name.endswith(".gamma"):
                 nn.init.constant_(parameter, recipe.gamma)
         form = TrainingForm(self.model)
-        smallest = max(recipe.patch + 2, recipe.late_patch)
+        smallest = max(recipe.patch + 2 * RING, recipe.late_patch)
         logger.info("preparing images")
         self.pool = Pool(
             find_images(train), recipe.scale, recipe.shrink, smallest, form.base
@@ -354,13 +355,13 @@ class Run:
 
     def _whole_crops(self) -> tuple[Tensor, Tensor]:
         """Returns (input, high-resolution image), crops that stand for whole images."""
-        # The pool holds what the base path of the whole image leaves; a ring of one
-        # pixel around the crop gives the base path all that it sees there.
+        # The pool holds what the base path of the whole image leaves; a ring around the
+        # crop gives the base path all that it sees there.
         recipe = self.recipe
-        x, high = self._crops(self.rng, recipe.batch, recipe.patch + 2)
+        x, high = self._crops(self.rng, recipe.batch, recipe.patch + 2 * RING)
         if self.form.base is not None:
             high = high + self.form.base(x)
-        return shave(x, 1), shave(high, recipe.scale)
+        return shave(x, RING), shave(high, RING * recipe.scale)
 
     def _weights(self) -> Iterator[tuple[str, Tensor]]:
         return ((k, p) for k, p in self.model.named_parameters() if p.requires_grad)

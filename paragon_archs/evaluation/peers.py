@@ -1,0 +1,115 @@
+"""Published PSNR-Y of other networks, with their sources, for a table beside ours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+SETS = ("Set5", "Set14", "B100", "Urban100")
+SOURCES = {
+    "S": "SAFMN's figs/efficient_sr.png",
+    "M": "SeemoRe's figures/main_table.png",
+    "N": "torchSR's README",
+    "O": "Omni-SR's result.tex",
+    "W": "SwinIR's figs/lightweight_image_sr.png",
+    "P": "ParagonSR2's README, through pyiqa, protocol not told",
+    "F": "FusionSR's README, its own table: HR, LR and bicubic files mixed",
+}
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One line of a published table.
+
+    Attributes:
+        name: What its authors call it.
+        scale: Upscaling factor.
+        parameters: Number of weights as published; empty for a filter.
+        figures: PSNR-Y in dB on each of `SETS`, None where nobody published it.
+        source: A key of `SOURCES`.
+        network: Its name in `evaluation.speed.PEERS` where spandrel can build it, so
+            that its speed can be measured here with random weights.
+    """
+
+    name: str
+    scale: int
+    parameters: str
+    figures: tuple[float | None, float | None, float | None, float | None]
+    source: str
+    network: str = ""
+
+
+PUBLISHED = (
+    Peer("bicubic, published", 2, "", (33.66, 30.24, 29.56, 26.88), "S"),
+    Peer("ESPCN", 2, "21 K", (36.83, 32.40, 31.29, 29.48), "S"),
+    Peer("FSRCNN", 2, "12 K", (37.00, 32.63, 31.53, 29.88), "S"),
+    Peer("NinaSR-b0", 2, "0.10 M", (37.72, 33.24, 31.97, 31.33), "N"),
+    Peer("SeemoRe-T", 2, "220 K", (38.06, 33.65, 32.23, 32.22), "M", "seemore_t"),
+    Peer("SAFMN", 2, "228 K", (38.00, 33.54, 32.16, 31.84), "S", "safmn"),
+    Peer("IMDN", 2, "694 K", (38.00, 33.63, 32.19, 32.17), "M"),
+    Peer("EDSR-baseline", 2, "1370 K", (37.99, 33.57, 32.16, 31.98), "S"),
+    Peer("SwinIR-light", 2, "878 K", (38.14, 33.86, 32.31, 32.76), "W", "swinir_light"),
+    Peer("ParagonSR2 realtime", 2, "17 K", (None, None, None, 27.56), "P"),
+    Peer("ParagonSR2 stream", 2, "110 K", (None, None, None, 28.23), "P"),
+    Peer("ParagonSR2 photo", 2, "745 K", (None, None, None, 30.15), "P"),
+    Peer("bicubic, published", 4, "", (28.42, 26.00, 25.96, 23.14), "S"),
+    Peer("ESPCN", 4, "25 K", (30.52, 27.42, 26.87, 24.39), "S"),
+    Peer("FSRCNN", 4, "12 K", (30.71, 27.59, 26.98, 24.62), "S"),
+    Peer("NinaSR-b0", 4, "0.10 M", (31.77, 28.28, 27.36, 25.45), "N"),
+    Peer("SeemoRe-T", 4, "232 K", (32.31, 28.72, 27.65, 26.23), "M", "seemore_t"),
+    Peer("SAFMN", 4, "240 K", (32.18, 28.60, 27.58, 25.97), "S", "safmn"),
+    Peer("IMDN", 4, "715 K", (32.21, 28.58, 27.56, 26.04), "S"),
+    Peer("EDSR-baseline", 4, "1518 K", (32.09, 28.58, 27.57, 26.04), "S"),
+    Peer("SwinIR-light", 4, "897 K", (32.44, 28.77, 27.69, 26.47), "W", "swinir_light"),
+    Peer("FusionSR", 4, "3.98 M", (25.15, 23.53, 24.54, 21.59), "F"),
+)
+
+
+def published(scale: int) -> list[Peer]:
+    """Returns the lines of `PUBLISHED` at a scale."""
+    return [peer for peer in PUBLISHED if peer.scale == scale]
+
+
+def side_by_side(
+    means: Sequence[dict[str, Any]],
+    parameters: dict[str, int],
+    fast: dict[tuple[str, int], float],
+    scale: int,
+) -> str:
+    """Returns a Markdown table: models down, test sets across, peers beneath.
+
+    Args:
+        means: Rows of `quality.averages` with `psnr_y`.
+        parameters: Number of weights by model.
+        fast: Output megapixels per second by (model, scale); may be empty.
+        scale: Upscaling factor of the table.
+    """
+    rows = [row for row in means if row["scale"] == scale]
+    sets = list(dict.fromkeys([*(row["set"] for row in rows), *SETS]))
+    head = ["model", "parameters", *sets, *(["MP/s"] if fast else []), "from"]
+    lines = [
+        "| " + " | ".join(head) + " |",
+        "| --- |" + " ---: |" * (len(head) - 2) + " --- |",
+    ]
+
+    def line(
+        name: str, count: str, figures: dict[str, float | None], source: str
+    ) -> str:
+        values = [figures.get(one) for one in sets]
+        cells = ["-" if v is None else f"{v:.2f}" for v in values]
+        if fast:
+            speed = fast.get((name, scale))
+            cells.append("-" if speed is None else f"{speed:.2f}")
+        return f"| {' | '.join([name, count or '-', *cells, source])} |"
+
+    for name in dict.fromkeys(row["model"] for row in rows):
+        figures = {r["set"]: r.get("psnr_y") for r in rows if r["model"] == name}
+        count = parameters.get(name, 0)
+        lines.append(line(name, f"{count:,}" if count else "", figures, "here"))
+    for peer in published(scale):
+        known = dict(zip(SETS, peer.figures, strict=True))
+        lines.append(line(peer.name, peer.parameters, known, peer.source))
+    used = dict.fromkeys(peer.source for peer in published(scale))
+    told = "; ".join(f"{key}: {SOURCES[key]}" for key in used)
+    return "\n".join(lines) + f"\n\nPSNR-Y in dB. Published figures from {told}.\n"
