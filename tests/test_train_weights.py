@@ -23,9 +23,10 @@ from paragon_archs.cli.train_weights import main as train_weights
 from paragon_archs.evaluation.measures import shave
 from paragon_archs.evaluation.plots import Series, chart
 from paragon_archs.utils.resize import imresize
+from paragon_archs.weights.crops import Pool
 from paragon_archs.weights.recipes import RECIPES, Recipe
 from paragon_archs.weights.soap import SOAP
-from paragon_archs.weights.training import Pool, Run, TrainingForm, rate
+from paragon_archs.weights.training import Run, TrainingForm, rate
 
 
 @pytest.fixture

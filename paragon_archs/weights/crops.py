@@ -1,0 +1,118 @@
+"""What a training of shipped weights sees: crops of images that fit in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..evaluation.measures import quantise
+from ..evaluation.quality import (
+    EXTENSIONS,
+    crop_to_multiple,
+    read_image,
+    shrink_like_matlab,
+)
+from ..utils.resize import imresize
+
+
+def find_images(folders: Sequence[str | Path]) -> list[Path]:
+    """Returns the image files under `folders`, sorted within each.
+
+    Raises:
+        FileNotFoundError: when a folder is missing or holds no image.
+    """
+    found: list[Path] = []
+    for folder in folders:
+        inside = sorted(
+            p for p in Path(folder).rglob("*") if p.suffix.lower() in EXTENSIONS
+        )
+        if not inside:
+            raise FileNotFoundError(
+                f"Expected a folder with images, but got {str(folder)!r}, which has "
+                f"none ({', '.join(EXTENSIONS)}). Check the path."
+            )
+        found += inside
+    return found
+
+
+def make_pair(high: Tensor, scale: int) -> tuple[Tensor, Tensor]:
+    """Returns (low, high), uint8: `high` cropped to multiples of scale, and its LR."""
+    high = crop_to_multiple(high, scale)
+    return shrink_like_matlab(high, scale), high
+
+
+class Pool:
+    """Crops of the training images, drawn at random, flipped and turned.
+
+    Args:
+        paths: Image files.
+        scale: Upscaling factor.
+        shrink: Factors at which every image takes part.
+        smallest: Side in low-resolution pixels that a crop may have; images below it
+            are left out.
+        base: What the network adds its residual to, or None.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        scale: int,
+        shrink: Sequence[float],
+        smallest: int,
+        base: Callable[[Tensor], Tensor] | None,
+    ) -> None:
+        self.scale = scale
+        self.pairs: list[tuple[Tensor, Tensor]] = []
+        for path in paths:
+            whole = read_image(path)
+            for factor in shrink:
+                image = whole
+                if factor != 1:
+                    smaller = imresize(whole[None].float() / 255, factor)[0]
+                    image = quantise(smaller).to(torch.uint8)
+                low, high = make_pair(image, scale)
+                if min(low.shape[-2:]) < smallest:
+                    continue
+                target = high.float() / 255
+                if base is not None:
+                    with torch.no_grad():
+                        target = target - base(low[None].float() / 255)[0]
+                self.pairs.append((low, target.half()))
+        if not self.pairs:
+            raise ValueError(
+                f"Expected images of at least {smallest * scale} pixels a side, but "
+                f"none of the {len(paths)} is. Use smaller crops or other images."
+            )
+        areas = np.array([low[0].numel() for low, _ in self.pairs], dtype=np.float64)
+        self.chances = np.cumsum(areas / areas.sum())
+
+    def draw(
+        self, rng: np.random.Generator, batch: int, patch: int
+    ) -> tuple[Tensor, Tensor]:
+        """Returns (input, target): (B, 3, P, P) and (B, 3, P * s, P * s), float32."""
+        lows, targets = [], []
+        s = self.scale
+        for _ in range(batch):
+            low, target = self.pairs[int(np.searchsorted(self.chances, rng.random()))]
+            y = int(rng.integers(low.shape[1] - patch + 1))
+            x = int(rng.integers(low.shape[2] - patch + 1))
+            turn = int(rng.integers(8))
+            end_y, end_x = y + patch, x + patch
+            lows.append(_turned(low[:, y:end_y, x:end_x], turn))
+            targets.append(
+                _turned(target[:, y * s : end_y * s, x * s : end_x * s], turn)
+            )
+        return torch.stack(lows).float() / 255, torch.stack(targets).float()
+
+
+def _turned(image: Tensor, turn: int) -> Tensor:
+    """One of the eight flips and quarter turns of a square image (C, P, P)."""
+    if turn & 1:
+        image = image.flip(-1)
+    if turn & 2:
+        image = image.flip(-2)
+    return image.mT if turn & 4 else image
