@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import engine_common
 import numpy as np
 import pytest
 import torch
@@ -12,7 +13,16 @@ from paragon_archs.utils.registry import HAS_BASICSR
 
 # What trains needs the host, which cannot be built on Python 3.13.
 collect_ignore_glob = (
-    [] if HAS_BASICSR else ["test_engine_*", "test_data_*", "test_gan*", "test_staged*"]
+    []
+    if HAS_BASICSR
+    else [
+        "test_engine_*",
+        "test_data_*",
+        "test_gan*",
+        "test_staged*",
+        "test_model_processes*",
+        "test_recipes*",
+    ]
 )
 
 torch.set_num_threads(1)  # small tensors; and `-n` runs several of us side by side
@@ -22,6 +32,14 @@ torch.set_num_threads(1)  # small tensors; and `-n` runs several of us side by s
 def root() -> Path:
     """The checkout's top folder."""
     return Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with three small pairs of images in `data`."""
+    monkeypatch.chdir(tmp_path)
+    engine_common.write_images(tmp_path / "data")
+    return tmp_path
 
 
 @pytest.fixture

@@ -11,6 +11,8 @@ import numpy as np
 import yaml
 from PIL import Image
 
+from paragon_archs.cli import basicsr
+
 OPTIONS: dict[str, Any] = {
     "name": "run",
     "model_type": "ParagonModel",
@@ -98,3 +100,15 @@ def log_of(root: Path, name: str = "run") -> str:
     """Returns the newest log of a run."""
     logs = (root / "experiments" / name).glob("train_*.log")
     return max(logs, key=lambda log: log.stat().st_mtime_ns).read_text()
+
+
+def train(here: Path, changes: dict[str, Any] | None = None, *flags: str) -> int:
+    """Runs `basicsr train` with the small options, changed; returns its exit status.
+
+    Args:
+        here: The working folder.
+        changes: As for `changed`.
+        flags: More of the command line.
+    """
+    write_options(here / "o.yml", changes)
+    return basicsr.main(["train", "-opt", "o.yml", *flags])

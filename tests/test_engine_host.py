@@ -8,17 +8,14 @@ from __future__ import annotations
 import os
 import pickle
 import pickletools
-import random
 import re
 import sys
 from pathlib import Path
 from typing import Any
 
 import engine_common as common
-import numpy as np
 import pytest
 import torch
-from basicsr.data import degradations
 from basicsr.losses import build_loss
 from basicsr.models.base_model import BaseModel
 from PIL import Image
@@ -26,7 +23,7 @@ from torch import nn
 
 from paragon_archs.cli import basicsr
 from paragon_archs.cli.session import arguments_of
-from paragon_archs.data.stream import SeededDataset, preserved_rng, sort_paths
+from paragon_archs.data.stream import SeededDataset
 from paragon_archs.evaluation.engine_speed import measure_engine
 from paragon_archs.models import host
 from paragon_archs.utils import registry
@@ -36,167 +33,6 @@ SR: dict[str, Any] = {
     "train:losses": ...,
     "train:pixel_opt": {"type": "L1Loss"},
 }
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working folder with a small data set."""
-    monkeypatch.chdir(tmp_path)
-    common.write_images(tmp_path / "data")
-    return tmp_path
-
-
-def train(here: Path, changes: dict[str, Any], *flags: str) -> int:
-    common.write_options(here / "o.yml", changes)
-    return basicsr.main(["train", "-opt", "o.yml", *flags])
-
-
-# Data ------------------------------------------------------------------------------
-
-
-class Draws(torch.utils.data.Dataset):
-    """Gives the random numbers that a sample would draw."""
-
-    def __len__(self) -> int:
-        return 4
-
-    def __getitem__(self, index: int) -> tuple[float, float, float]:
-        return random.random(), float(np.random.rand()), float(torch.rand(1))
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_every_epoch_draws_other_crops_and_workers_change_nothing(workers: int) -> None:
-    """The host's workers get the same seed in every epoch (C1, C3)."""
-    from paragon_archs.data.stream import SampleStream, batches
-
-    random.seed(5)
-    before = random.getstate()
-    stream = SampleStream(4, 4, seed=0)
-    options = {"num_worker_per_gpu": workers}
-    drawn: Any = batches(Draws(), stream, 0, 3, torch.device("cpu"), options)
-    found = [torch.stack(batch).T.tolist() for batch in drawn]
-    flat = [tuple(row) for batch in found for row in batch]
-    assert len(set(flat)) == 12
-    expected = []
-    with preserved_rng():
-        for iteration in range(3):
-            for _, seed in stream.batch_of(iteration):
-                random.seed(seed)
-                np.random.seed(seed % 2**32)
-                torch.manual_seed(seed)
-                expected.append(Draws()[0])
-    assert flat == [tuple(row) for row in expected]
-    assert random.getstate() == before
-
-
-def test_the_seed_decides_the_batches(here: Path) -> None:
-    """The host shuffles with the number of the epoch alone (C5)."""
-    logs = []
-    for seed in (1, 2, 1):
-        assert train(here, {"manual_seed": seed, "val": ...}) == 0
-        logs.append(common.losses_of(common.log_of(here)))
-    assert logs[0] == logs[2] != logs[1]
-
-
-@pytest.mark.parametrize("images", [3, 8])
-@pytest.mark.parametrize("size", [5, 16])
-def test_no_batch_size_ends_training_early(here: Path, images: int, size: int) -> None:
-    """The host stops at 7 of 12 iterations, or at 0, and says nothing (B12, B13)."""
-    common.write_images(here / "other", count=images)
-    changes = {
-        "datasets:train:dataroot_gt": "other/hr",
-        "datasets:train:dataroot_lq": "other/lr",
-        "datasets:train:batch_size_per_gpu": size,
-        "train:total_iter": 3,
-        "val": ...,
-        "name": f"run{images}x{size}",
-    }
-    assert train(here, changes) == 0
-    assert list(common.losses_of(common.log_of(here, str(changes["name"])))) == [
-        1,
-        2,
-        3,
-    ]
-
-
-@pytest.mark.parametrize("workers", [0, 1])
-@pytest.mark.parametrize("prefetch", [None, "cpu"])
-def test_an_unreadable_image_is_named(
-    here: Path, workers: int, prefetch: str | None, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """The host hangs for ever, or says that None has no astype (C2, C11)."""
-    whole = Path("data/lr/1.png").read_bytes()
-    Path("data/lr/1.png").write_bytes(whole[: len(whole) // 2])  # a whole header
-    changes = {
-        "datasets:train:num_worker_per_gpu": workers,
-        "datasets:train:prefetch_mode": prefetch,
-        "val": ...,
-    }
-    assert train(here, changes) == 1
-    err = capfd.readouterr().err
-    line = next(e for e in err.splitlines() if e.startswith("error: "))
-    assert "data/lr/1.png" in line and "on_bad_image: skip" in line
-    assert "Traceback" not in err
-    assert train(here, {**changes, "datasets:train:on_bad_image": "skip"}) == 0
-    assert "data/lr/1.png" in capfd.readouterr().err or workers
-
-
-def test_a_text_file_among_the_images_is_named() -> None:
-    class Broken(Draws):
-        paths = ("a", "b", "c", "notes.txt")
-
-        def __getitem__(self, index: int) -> Any:
-            if index == 3:
-                return None.astype("float32")  # type: ignore[attr-defined]
-            return super().__getitem__(index)
-
-    with pytest.raises(ValueError, match=r"notes\.txt"):
-        SeededDataset(Broken())[3, 7]
-    assert SeededDataset(Broken(), "skip")[3, 7] == SeededDataset(Broken())[0, 7]
-
-
-def test_files_come_in_one_order() -> None:
-    """The host takes them as the file system lists them (C4)."""
-
-    class Paths:
-        paths: list[Any]
-
-    one = Paths()
-    one.paths = ["0003", "0001", "0005"]
-    sort_paths(one)
-    assert one.paths == ["0001", "0003", "0005"]
-    one.paths = [{"gt_path": p, "lq_path": p} for p in ("b", "a")]
-    sort_paths(one)
-    assert [p["gt_path"] for p in one.paths] == ["a", "b"]
-
-
-def test_a_validation_lr_of_another_scale_is_an_error(
-    here: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """The host crops the HR and reports a number (C8)."""
-    common.write_images(here / "four", scale=4)
-    assert train(here, {"datasets:val:dataroot_lq": "four/lr"}) == 2
-    assert "2 times their LR" in capfd.readouterr().err
-
-
-def test_nested_folders_are_an_error(
-    here: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """The host finds no images there and divides by zero (C13)."""
-    Path("top").mkdir()
-    Path("data").rename("top/data")
-    changes = {"datasets:train:dataroot_gt": "top/data", "val": ...}
-    changes |= {"datasets:train:dataroot_lq": "top/data/lr", "datasets:val": ...}
-    assert train(here, changes) == 2
-    assert "'datasets:train:dataroot_gt'" in capfd.readouterr().err
-
-
-def test_jpeg_quality_may_be_a_fraction() -> None:
-    """OpenCV 5 refuses one (C6)."""
-    host.install()
-    picture = np.full((8, 8, 3), 0.5, dtype=np.float32)
-    out = degradations.random_add_jpg_compression(picture, (60, 90))
-    assert np.abs(out - picture).max() < 0.05
 
 
 # Rates, schedules, losses ----------------------------------------------------------
@@ -212,7 +48,7 @@ def test_warm_up_reaches_the_rate(here: Path, kind: dict[str, Any]) -> None:
     """The host stays at (w - 1) / w of it for ever (B14)."""
     scheduler = {"type": "MultiStepLR", "milestones": [5], "gamma": 0.5}
     changes = {"train:warmup_iter": 4, "train:total_iter": 6, "val": ...}
-    assert train(here, {**kind, **changes, "train:scheduler": scheduler}) == 0
+    assert common.train(here, {**kind, **changes, "train:scheduler": scheduler}) == 0
     expected = [2.5e-4, 5e-4, 7.5e-4, 1e-3, 1e-3, 5e-4]
     assert learning_rates(here) == pytest.approx(expected)
 
@@ -224,7 +60,7 @@ def test_the_cosine_goes_on_after_its_last_period(
     """The host crashes there (B15)."""
     scheduler = {"type": "CosineAnnealingRestartLR", "periods": [2]}
     scheduler["restart_weights"] = [1]
-    assert train(here, {**kind, "train:scheduler": scheduler, "val": ...}) == 0
+    assert common.train(here, {**kind, "train:scheduler": scheduler, "val": ...}) == 0
     assert learning_rates(here)[-1] == 0
 
 
@@ -235,13 +71,13 @@ def test_a_host_model_takes_any_optimizer_and_scheduler(here: Path) -> None:
         "train:scheduler": {"type": "CosineAnnealingLR"},
         "val": ...,
     }
-    assert train(here, {**SR, **changes}) == 0
+    assert common.train(here, {**SR, **changes}) == 0
 
 
 def test_nan_stops_a_host_model(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """The host trains on to the end and calls a black image the best (B16)."""
     changes = {"train:optim_g:lr": 1e30, "logger:save_checkpoint_freq": 1}
-    assert train(here, {**SR, **changes}) == 1
+    assert common.train(here, {**SR, **changes}) == 1
     assert "error: Expected finite" in capfd.readouterr().err
     for file in Path("experiments/run/training_states").iterdir():
         networks = torch.load(file, weights_only=True)["networks"]
@@ -277,7 +113,7 @@ def test_charbonnier_under_fp16_has_a_gradient(here: Path) -> None:
         "train:losses": [{"type": "CharbonnierLoss"}],
         "val": ...,
     }
-    assert train(here, changes) == 0
+    assert common.train(here, changes) == 0
     assert "step skipped" not in common.log_of(here)
     x = torch.zeros(2, requires_grad=True)
     build_loss({"type": "CharbonnierLoss"})(x, torch.zeros(2)).backward()
@@ -295,7 +131,7 @@ def test_auto_resume_on_a_cpu_under_another_root(
     changes = {**kind, "val": ..., "logger:save_checkpoint_freq": 2}
     for last in (2, 4):
         flags = ["--auto_resume", "--force_yml", f"train:total_iter={last}"]
-        assert train(here, changes, *flags) == 0
+        assert common.train(here, changes, *flags) == 0
     assert [p.name for p in Path("experiments").iterdir()] == ["run"]
     assert list(common.losses_of(common.log_of(here))) == [3, 4]
 
@@ -303,10 +139,10 @@ def test_auto_resume_on_a_cpu_under_another_root(
 def test_a_host_model_resumes_exactly(here: Path) -> None:
     """The host starts the epoch anew, with the first crops (B4, B5)."""
     changes = {**SR, "logger:save_checkpoint_freq": 3, "train:total_iter": 7}
-    assert train(here, {**changes, "name": "whole"}) == 0
+    assert common.train(here, {**changes, "name": "whole"}) == 0
     for last in (4, 7):
         flags = ["--auto_resume", "--force_yml", f"train:total_iter={last}"]
-        assert train(here, {**changes, "name": "parts"}, *flags) == 0
+        assert common.train(here, {**changes, "name": "parts"}, *flags) == 0
     whole = common.losses_of(common.log_of(here, "whole"))
     parts = common.losses_of(common.log_of(here, "parts"))
     assert {i: whole[i] for i in parts} == parts and min(parts) == 5
@@ -320,26 +156,28 @@ def test_a_host_model_resumes_exactly(here: Path) -> None:
 
 def test_a_state_that_the_host_wrote_resumes(here: Path) -> None:
     """It holds no weights: they lie beside it."""
-    assert train(here, {**SR, "val": ...}) == 0
+    assert common.train(here, {**SR, "val": ...}) == 0
     file = Path("experiments/run/training_states/4.state")
     state = torch.load(file, weights_only=True)
     kept = ("epoch", "iter", "optimizers", "schedulers")
     torch.save({k: state[k] for k in kept}, file)
     flags = ["--auto_resume", "--force_yml", "train:total_iter=5"]
-    assert train(here, {**SR, "val": ...}, *flags) == 0
+    assert common.train(here, {**SR, "val": ...}, *flags) == 0
     assert list(common.losses_of(common.log_of(here))) == [5]
 
 
 def test_a_host_model_starts_from_a_bare_or_a_safetensors_file(here: Path) -> None:
     """The host wants its own wrapping and no safetensors (B27, B28)."""
-    assert train(here, {"val": ..., "name": "first"}) == 0
+    assert common.train(here, {"val": ..., "name": "first"}) == 0
     weights = "experiments/first/models/net_g_latest.safetensors"
     changes = {**SR, "val": ..., "train:optim_g:lr": 0.0, "train:ema_decay": 0.5}
     changes |= {"path": {"pretrain_network_g": weights}}
-    assert train(here, changes) == 0
+    assert common.train(here, changes) == 0
     after = torch.load("experiments/run/models/net_g_latest.pth", weights_only=True)
     torch.save(after["params"], "bare.pth")
-    assert train(here, {**changes, "path": {"pretrain_network_g": "bare.pth"}}) == 0
+    assert (
+        common.train(here, {**changes, "path": {"pretrain_network_g": "bare.pth"}}) == 0
+    )
     again = torch.load("experiments/run/models/net_g_latest.pth", weights_only=True)
     for name, value in after["params"].items():
         assert torch.equal(again["params"][name], value)
@@ -348,7 +186,7 @@ def test_a_host_model_starts_from_a_bare_or_a_safetensors_file(here: Path) -> No
 
 def test_the_last_validation_bears_the_last_iteration(here: Path) -> None:
     """The host adds one for every epoch that is left (B20)."""
-    assert train(here, {"train:total_iter": 5}) == 0
+    assert common.train(here, {"train:total_iter": 5}) == 0
     assert re.findall(r"Best: .* @ (\d+) iter", common.log_of(here)) == ["4", "5"]
 
 
@@ -443,16 +281,16 @@ def test_real_esrnet_trains_on_a_cpu(here: Path) -> None:
 def test_a_dataset_name_that_holds_debug_changes_nothing(here: Path) -> None:
     """The host takes it for its debug mode (B32); the flag does that here."""
     changes = {"name": "undebugged", "logger:print_freq": 2, "val": ...}
-    assert train(here, changes) == 0
+    assert common.train(here, changes) == 0
     assert list(common.losses_of(common.log_of(here, "undebugged"))) == [2, 4]
-    assert train(here, changes, "--debug") == 0
+    assert common.train(here, changes, "--debug") == 0
     assert len(common.losses_of(common.log_of(here, "debug_undebugged"))) == 4
 
 
 def test_a_run_leaves_one_log_and_its_options(here: Path) -> None:
     """A second run in one process went into the first one's log (B26)."""
     for name in ("one", "two"):
-        assert train(here, {"name": name, "val": ...}) == 0
+        assert common.train(here, {"name": name, "val": ...}) == 0
         assert len(common.losses_of(common.log_of(here, name))) == 4
         assert (here / "experiments" / name / "o.yml").is_file()
 
@@ -464,15 +302,15 @@ def test_tensorboard_holds_every_step_once(here: Path) -> None:
     )
     changes = {"logger:use_tb_logger": True, "logger:save_checkpoint_freq": 3}
     changes |= {"train:total_iter": 4, "val": ...}
-    assert train(here, changes) == 0
+    assert common.train(here, changes) == 0
     Path("experiments/run/training_states/4.state").unlink()
-    assert train(here, changes, "--auto_resume") == 0
+    assert common.train(here, changes, "--auto_resume") == 0
     events = event_accumulator.EventAccumulator("tb_logger/run").Reload()
     assert [e.step for e in events.Scalars("losses/l_l1")] == [1, 2, 3, 4]
 
 
 def test_test_writes_images_and_metrics(here: Path) -> None:
-    assert train(here, {"val": ...}) == 0
+    assert common.train(here, {"val": ...}) == 0
     changes = {
         "datasets:train": ...,
         "datasets:test_1": common.OPTIONS["datasets"]["val"],

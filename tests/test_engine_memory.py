@@ -17,7 +17,6 @@ from paragon_archs.utils.registry import HAS_BASICSR
 if not HAS_BASICSR:
     pytest.skip("needs BasicSR", allow_module_level=True)
 
-from paragon_archs.cli import basicsr
 from paragon_archs.models import whole_image
 from paragon_archs.models.checkpointing import checkpoint_blocks, repeated_blocks
 from paragon_archs.models.whole_image import run_within
@@ -30,18 +29,6 @@ NETWORKS = {
     "resshuffle": {"num_features": 8, "num_residuals": 2},
     "facesr": {"num_feat": 8, "mid_feat": 4, "refine_feat": 4, "num_refine": 2},
 }
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    common.write_images(tmp_path / "data")
-    return tmp_path
-
-
-def train(here, changes):
-    common.write_options(here / "o.yml", changes)
-    return basicsr.main(["train", "-opt", "o.yml"])
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -99,7 +86,7 @@ def test_the_switch_trains_to_the_same_weights(here):
     weights = []
     for name, switch in (("one", False), ("two", True)):
         extra = {"train:grad_checkpointing": switch, "name": name}
-        assert train(here, {**changes, **extra}) == 0
+        assert common.train(here, {**changes, **extra}) == 0
         file = here / f"experiments/{name}/training_states/4.state"
         weights.append(torch.load(file, weights_only=True)["networks"])
     assert "checkpointing of 2 blocks" in common.log_of(here, "two")
@@ -153,7 +140,7 @@ def test_validation_within_a_limit_has_the_same_metric(here):
     common.write_images(here / "data", count=2, side=96)
     metrics = []
     for name, limit in (("one", None), ("two", "60K")):
-        assert train(here, {"val:max_memory": limit, "name": name}) == 0
+        assert common.train(here, {"val:max_memory": limit, "name": name}) == 0
         text = common.log_of(here, name)
         metrics.append([line for line in text.splitlines() if "# psnr" in line])
     assert metrics[0] == metrics[1]
@@ -161,12 +148,12 @@ def test_validation_within_a_limit_has_the_same_metric(here):
 
 
 def test_a_wrong_limit_is_said_first(here, capsys):
-    assert train(here, {"val:max_memory": "much"}) == 2
+    assert common.train(here, {"val:max_memory": "much"}) == 2
     assert "max_memory to be a size like 4G" in capsys.readouterr().err
 
 
 def test_samples_show_input_result_and_target(here):
-    assert train(here, {"val:samples": 2, "logger:use_tb_logger": True}) == 0
+    assert common.train(here, {"val:samples": 2, "logger:use_tb_logger": True}) == 0
     folder = here / "experiments/run/visualization/samples"
     assert sorted(p.name for p in folder.iterdir()) == ["few_0_4.png", "few_1_4.png"]
     assert Image.open(folder / "few_0_4.png").size == (96, 32)

@@ -30,14 +30,6 @@ from paragon_archs.models.stopping import EarlyStopping
 CPU = torch.device("cpu")
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working folder with a small data set."""
-    monkeypatch.chdir(tmp_path)
-    common.write_images(tmp_path / "data")
-    return tmp_path
-
-
 def options(here: Path, changes: dict[str, Any] | None = None) -> dict[str, Any]:
     """Returns checked options as the trainer hands them to the model."""
     common.write_options(here / "o.yml", changes)

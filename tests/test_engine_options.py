@@ -23,20 +23,6 @@ from paragon_archs.config.loading import force, load_options
 from paragon_archs.config.signatures import known_types, model_keys
 from paragon_archs.config.table import keys_table
 
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working folder with a small data set."""
-    monkeypatch.chdir(tmp_path)
-    common.write_images(tmp_path / "data")
-    return tmp_path
-
-
-def train(here: Path, changes: dict[str, Any] | None = None, *flags: str) -> int:
-    common.write_options(here / "o.yml", changes)
-    return basicsr.main(["train", "-opt", "o.yml", *flags])
-
-
 # Message id -> changes of the options, flags, and what the sentence must hold.
 Wrong = tuple[dict[str, Any], list[str], list[str]]
 WRONG: dict[str, Wrong] = {
@@ -160,7 +146,7 @@ def test_wrong_options_give_one_sentence(
     save_model(create("ParagonSR", 2, num_feat=16, num_groups=1), "other.safetensors")
     Path("cut.state").write_bytes(b"PK\x03\x04 cut off")
     changes, flags, parts = WRONG[message]
-    assert train(here, changes, *flags) == 2
+    assert common.train(here, changes, *flags) == 2
     errors = [e for e in capfd.readouterr().err.splitlines() if e.startswith("error: ")]
     head = MESSAGES[message].split("{")[0]
     sentences = [e for e in errors if e.startswith(f"error: {head}")]
@@ -200,7 +186,7 @@ def test_the_main_mistakes_at_once(
         "train:optim_g:lr='1e-4'",
         "train:optim_g:momentun=1",
     ]
-    assert train(here, None, "--force_yml", *flags) == 2
+    assert common.train(here, None, "--force_yml", *flags) == 2
     errors = capfd.readouterr().err.splitlines()
     assert len(errors) == len(flags)
     assert all(flag in " ".join(errors) for flag in flags)

@@ -18,7 +18,6 @@ if not HAS_BASICSR:
 
 from basicsr.models import build_model
 
-from paragon_archs.cli import basicsr
 from paragon_archs.cli.session import arguments_of, prepare
 
 
@@ -92,8 +91,7 @@ def here(tmp_path, monkeypatch):
 
 
 def train(here, changes=None, *flags, **more):
-    common.write_options(here / "o.yml", {**GAN, **(changes or {}), **more})
-    return basicsr.main(["train", "-opt", "o.yml", *flags])
+    return common.train(here, {**GAN, **(changes or {}), **more}, *flags)
 
 
 def model_of(here, changes=None):

@@ -16,7 +16,6 @@ from paragon_archs.utils.registry import HAS_BASICSR
 if not HAS_BASICSR:
     pytest.skip("needs BasicSR", allow_module_level=True)
 
-from paragon_archs.cli import basicsr
 from paragon_archs.models.stages import Stage, freeze, load_stage, read_stages
 
 NEW = ["conv_first.enhanced_path.*", "conv_first.mix_weight"]
@@ -61,8 +60,7 @@ def here(tmp_path, monkeypatch):
 
 
 def train(here, changes=None, *flags):
-    common.write_options(here / "o.yml", {**STAGED, **(changes or {})})
-    return basicsr.main(["train", "-opt", "o.yml", *flags])
+    return common.train(here, {**STAGED, **(changes or {})}, *flags)
 
 
 def state(here, iteration):

@@ -134,11 +134,15 @@ class SeededDataset(Dataset[Any]):
         dataset: Any data set of the host's kind.
         on_bad: `error` names an image that cannot be read and stops; `skip` names it
             and takes the next one.
+        purpose: What the images are for, in messages; only training may skip one.
     """
 
-    def __init__(self, dataset: Any, on_bad: str = "error") -> None:
+    def __init__(
+        self, dataset: Any, on_bad: str = "error", purpose: str = "training"
+    ) -> None:
         self.dataset = dataset
         self.on_bad = on_bad
+        self.purpose = purpose
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -167,9 +171,10 @@ class SeededDataset(Dataset[Any]):
         if isinstance(name, dict):
             name = " and ".join(map(str, name.values()))
         reason = " ".join(str(error).split()) or type(error).__name__
+        way = ", or set on_bad_image: skip" if self.purpose == "training" else ""
         return (
-            f"Expected training images that can be read, but got {name}: {reason} "
-            "Replace it, or set on_bad_image: skip."
+            f"Expected {self.purpose} images that can be read, but got {name}: "
+            f"{reason} Replace it{way}."
         )
 
 

@@ -37,7 +37,8 @@ def validate(
     """
     opt = model.opt
     rank, world = opt["rank"], opt["world_size"]
-    dataset = SeededDataset(dataloader.dataset)  # names what it cannot read
+    # Names what it cannot read.
+    dataset = SeededDataset(dataloader.dataset, purpose="validation")
     name = dataloader.dataset.opt["name"]
     metrics = opt["val"].get("metrics") or {}
     indices = range(rank, len(dataloader.dataset), world)
