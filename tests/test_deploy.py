@@ -12,8 +12,10 @@ from common import SMALL, image, randomise, small_model
 from torch import nn
 
 import paragon_archs
+from paragon_archs.archs.paragonsr2_arch import MagicKernelSharp2021
 from paragon_archs.checkpoint import load_model
 from paragon_archs.deploy import DeployCall, DeployNetwork, deploy_model, ops
+from paragon_archs.deploy.cells import MagicCells
 from paragon_archs.deploy.head import MergedHead
 from paragon_archs.evaluation.published import PublishedForm
 
@@ -48,6 +50,22 @@ def test_merged_head_is_exact_to_the_border(scale, size, way):
     x = torch.randn(2, 5, *size, generator=generator, dtype=torch.float64)
     want = 0.3 * out(F.pixel_shuffle(up(x), scale))
     got = MergedHead(up, out, scale, gain=0.3)(x)
+    torch.testing.assert_close(got, want, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("scale", [1, 2, 3, 4, 8])
+def test_cells_are_the_magic_kernel_s_pixels(scale, size, way):
+    """With other weights than its own, so that no symmetry hides a swap."""
+    base = MagicKernelSharp2021(3, scale).double()
+    generator = torch.Generator().manual_seed(scale)
+    for p in base.parameters():
+        p.copy_(torch.randn(p.shape, generator=generator, dtype=p.dtype))
+    x = image(2, 3, *size, dtype=torch.float64)
+    want = base(x)
+    shuffled = F.pixel_shuffle(MagicCells(base, x)(x), scale)
+    o = 0 if scale == 1 else 1
+    got = shuffled[:, :, o : o + want.shape[2], o : o + want.shape[3]]
     torch.testing.assert_close(got, want, rtol=0, atol=1e-11)
 
 

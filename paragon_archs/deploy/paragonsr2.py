@@ -1,8 +1,8 @@
 """ParagonSR2 in deploy form.
 
 LayerScales and norms are folded into the convolutions next to them, the head is one
-convolution, and the base path's blur after nearest upsampling is scale^2 small filters
-at low resolution, added to the head's cells before they are shuffled.
+convolution, and the base path is scale^2 filters at low resolution, added to the head's
+cells before they are shuffled.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from ..archs.paragonsr2_arch import (
     NUM_HEADS,
     TOKEN_DIM,
     ChannelAttention,
+    MagicBase,
     NanoBlock,
     ParagonSR2,
     PhotoBlock,
@@ -27,6 +28,7 @@ from ..archs.paragonsr2_arch import (
     widen,
 )
 from .base import DeployNetwork, Folded, column, exact
+from .cells import MagicCells, PublishedCells
 from .head import MergedHead
 from .ops import (
     channels_last,
@@ -39,54 +41,6 @@ from .ops import (
     roll,
     rows_of,
 )
-
-
-class BaseCells(Folded):
-    """The published base path, as the cells of a `MergedHead` of the same scale.
-
-    Zeros around the input stay zeros under nearest upsampling, so the blur's padding
-    needs no mending; that of `sharp` is kept by leaving `sharp` a step of its own.
-    """
-
-    def __init__(self, base: PublishedBase, like: Tensor) -> None:
-        super().__init__()
-        s = base.scale
-        channels = base.blur.h.weight.shape[0]
-        taps = (5 if s == 1 else 4, 0 if s == 1 else 1)  # of the head, and its offset
-        down = _polyphase(exact(base.blur.v.weight).flatten(1), s, *taps)
-        across = _polyphase(exact(base.blur.h.weight).flatten(1), s, *taps)
-        kernel = torch.einsum("ciy,cjx->cijyx", down, across).flatten(1, 2)
-        dense = torch.zeros(channels, s * s, channels, taps[0], taps[0])
-        dense = dense.double()
-        for c in range(channels):
-            dense[c, :, c] = kernel[c]
-        self.keep("blur", dense.flatten(0, 1), like)
-        self.sharpens = base.alpha > 0
-        if self.sharpens:
-            v, h = exact(base.sharp.v.weight), exact(base.sharp.h.weight)
-            sharp = base.alpha * (v * h)  # (C, 1, taps, taps)
-            middle = sharp.shape[-1] // 2
-            sharp[:, :, middle, middle] += 1 - base.alpha
-            self.keep("sharp", sharp, like)
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.sharpens:
-            x = conv(x, self.sharp, None, self.sharp.shape[-1] // 2, x.shape[1])
-        return conv(x, self.blur, None, 2)
-
-
-def _polyphase(taps: Tensor, s: int, n: int, offset: int) -> Tensor:
-    """Returns what a filter (C, taps) after nearest upsampling reads, along one side.
-
-    (C, s, n): for each sub-pixel of a cell, weights of the low-resolution pixels from
-    two before the cell's own on.
-    """
-    c, k = taps.shape
-    found = torch.zeros(c, s, n, dtype=torch.float64)
-    for i in range(s):
-        for tap in range(k):
-            found[:, i, (i - offset + tap - k // 2) // s + 2] += taps[:, tap]
-    return found
 
 
 class _Norm(Folded):
@@ -322,11 +276,12 @@ class ParagonDeploy2(DeployNetwork):
         assert isinstance(up, nn.Conv2d)
         gain = float(model.detail_gain)
         self.head = MergedHead(up, model.conv_out, self.scale, gain)
-        self.cells = self.base = None
+        like = model.conv_in.weight
         if isinstance(model.base, PublishedBase):
-            self.cells = BaseCells(model.base, model.conv_in.weight)
+            self.cells = PublishedCells(model.base, like)
         else:
-            self.base = model.base
+            assert isinstance(model.base, MagicBase)
+            self.cells = MagicCells(model.base.mks2021, like)
 
     def features(self, x: Tensor) -> Tensor:
         """Returns `conv_in(x)`, (B, F, H, W)."""
@@ -340,10 +295,7 @@ class ParagonDeploy2(DeployNetwork):
 
     def end(self, x: Tensor, y: Tensor) -> Tensor:
         """Returns base path and head in one, from the input and the last features."""
-        if self.cells is not None:
-            return self.head(y, self.cells(x))
-        assert self.base is not None
-        return self.base(x) + self.head(y)
+        return self.head(y, self.cells(x))
 
     def run(self, x: Tensor) -> Tensor:
         return self.finish(x, self.features(x))
