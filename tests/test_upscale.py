@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import sys
+import threading
 import zlib
 
 import cv2
@@ -18,6 +19,9 @@ import paragon_archs
 from paragon_archs.checkpoint import load_model, save_model
 from paragon_archs.cli.upscale import main
 from paragon_archs.inference import Upscaler, WriteOptions, read_picture, write_picture
+from paragon_archs.inference.arrays import all_finite
+from paragon_archs.inference.jobs import plan
+from paragon_archs.inference.jobs import run as run_jobs
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
@@ -246,6 +250,38 @@ def test_folder_keeps_its_structure_and_goes_on_after_a_failure(
     assert "2 of 5" in errors
 
 
+@pytest.mark.parametrize("memory", ["auto", "1M"])
+def test_pictures_side_by_side_are_those_one_by_one(memory, tmp_path, weights):
+    """Several threads, each with a picture; with little memory, one after another."""
+    (tmp_path / "in").mkdir()
+    for index in range(6):
+        picture = Image.fromarray(pattern(9 + index, 13, 3))
+        picture.save(tmp_path / "in" / f"{index}.png")
+    (tmp_path / "in" / "2.png").write_bytes(b"no image")
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        upscaler = Upscaler(weights, "cpu", memory=memory)
+        assert upscaler.fits((13, 9), upscaler.lanes) == (memory == "auto")
+        jobs = plan([tmp_path / "in"], tmp_path / "out")
+        failed = run_jobs(upscaler, jobs, WriteOptions())
+        assert torch.get_num_threads() == 3
+        threads = []
+        other = threading.Thread(target=lambda: threads.append(torch.get_num_threads()))
+        other.start()
+        other.join()
+        assert threads == [3]
+    finally:
+        torch.set_num_threads(before)
+    assert [job.source.name for job, _ in failed] == ["2.png"]
+    assert len(list((tmp_path / "out").iterdir())) == 5
+    for job in jobs:
+        if job.source.name != "2.png":
+            wanted = Upscaler(weights, "cpu").picture(read_picture(job.source))
+            got = read_picture(job.output).pixels.astype(int)
+            assert np.abs(got - wanted.pixels).max() <= 1
+
+
 def run(*arguments):
     return main([str(a) for a in arguments])
 
@@ -348,6 +384,16 @@ def test_arrays_of_other_kinds_are_refused(upscaler):
         upscaler.image(np.zeros((3, 3, 5), np.uint8))
     with pytest.raises(ValueError, match="int64"):
         upscaler.image(np.zeros((3, 3, 3), np.int64))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_values_that_are_no_numbers_are_seen(dtype):
+    x = torch.full((1, 3, 40, 50), torch.finfo(dtype).max, dtype=dtype)
+    assert all_finite(x)  # though their sum is not
+    for bad in ([torch.nan], [torch.inf], [-torch.inf], [torch.inf, -torch.inf]):
+        y = torch.zeros_like(x)
+        y.view(-1)[7 : 7 + len(bad)] = torch.tensor(bad, dtype=dtype)
+        assert not all_finite(y)
 
 
 @pytest.mark.parametrize("in_chans", [1, 4])

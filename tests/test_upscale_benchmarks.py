@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 
 import paragon_archs
-from paragon_archs.checkpoint import load_model, save_model
+from paragon_archs.checkpoint import save_model
+from paragon_archs.cli.benchmark_upscale import main as upscale_main
 from paragon_archs.cli.benchmark_video import main
 from paragon_archs.evaluation.flicker import measure_flicker
 from paragon_archs.evaluation.upscaling import measure_exactness, measure_folder
@@ -43,12 +44,16 @@ def test_folder_speed_counts_every_image(tmp_path):
     (tmp_path / "in").mkdir()
     for index in range(2):
         Image.fromarray(scene(20, 24)).save(tmp_path / "in" / f"{index}.png")
-    upscaler = Upscaler(tmp_path / "m.safetensors", "cpu")
-    network = load_model(tmp_path / "m.safetensors").model
-    speed = measure_folder(upscaler, tmp_path / "in", network, rounds=1)
-    assert speed.images == 2
-    assert 0 < speed.network < speed.ours
-    assert speed.plain > 0
+    speed = measure_folder(tmp_path / "m.safetensors", tmp_path / "in", 1, threads=2)
+    assert (speed.images, speed.threads) == (2, 2)
+    assert 0 < speed.network < 1
+    assert min(speed.plain, speed.plain_kept, speed.ours) > 0
+
+
+def test_folders_without_images_are_refused(tmp_path, capsys):
+    for wrong in ([str(tmp_path)], [], [str(tmp_path), "--rounds", "0"]):
+        assert upscale_main(wrong) == 2
+        assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_video_benchmark_prints_its_table(tmp_path, capsys):

@@ -45,9 +45,7 @@ def flags() -> argparse.ArgumentParser:
     images.add_argument("--quality", type=int, default=95, help="1 to 100 (95)")
     images.add_argument("--lossless", action="store_true", help="WebP and AVIF")
     images.add_argument("--depth", type=int, choices=(8, 16), help="bits a value")
-    images.add_argument(
-        "--compression", type=int, default=1, help="of PNG, 0 to 9 (1: quick)"
-    )
+    images.add_argument("--compression", type=int, help="of PNG, 0 to 9 (the quickest)")
     images.add_argument("--scale-to", help="WxH that results are brought to")
     images.add_argument("--downscale", type=float, help="make results smaller by this")
     video = arguments.add_argument_group("video")

@@ -6,9 +6,11 @@ import glob
 import logging
 import re
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
+
+import torch
 
 from .overlap import ahead
 from .pictures import (
@@ -28,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 KNOWN = IMAGE_SUFFIXES | VIDEO_SUFFIXES
 _WRITERS = 2  # threads that write; more pictures than these do not wait in memory
+_FAILURES = (ValueError, OSError, RuntimeError, MemoryError)  # of one job
 
 
 @dataclass(frozen=True)
@@ -247,7 +250,8 @@ def run(
     """Reads, upscales and writes every job; a failure does not stop the others.
 
     Pictures are read ahead in one thread and written in others while the next one is
-    computed.
+    computed. On a CPU as many as there are threads are computed at once, where memory
+    allows, each in a thread of its own.
 
     Returns:
         The jobs that failed, each with its reason in one sentence.
@@ -256,43 +260,70 @@ def run(
     need("PIL.Image", "reading and writing images", "pillow")
     failed: list[tuple[Job, str]] = []
     images = [job for job in jobs if not job.is_video]
-    writing: list[tuple[Job, Future[None]]] = []
+    sizing = sizing or Sizing()
+    lanes = min(upscaler.lanes, len(images))
+    threads = torch.get_num_threads()
+    under_way: list[tuple[Job, Future[None]]] = []
+    bar = tqdm(total=len(images), unit="image", disable=None if images else True)
+
+    def write(job: Job, picture: Picture) -> None:
+        write_picture(sizing.apply(picture), job.output, options)
+
+    def work(job: Job, picture: Picture) -> None:
+        write(job, upscaler.picture(picture))
+
+    def note(job: Job, error: BaseException | None) -> None:
+        bar.update()
+        if error is not None:
+            _note(failed, job, error)
 
     def settle(most: int) -> None:
-        while len(writing) > most:
-            job, future = writing.pop(0)
-            error = future.exception()
-            if error is not None:
-                _note(failed, job, error)
+        while len(under_way) > most:
+            wait([future for _, future in under_way], return_when=FIRST_COMPLETED)
+            for pair in [p for p in under_way if p[1].done()]:
+                under_way.remove(pair)
+                note(pair[0], pair[1].exception())
 
-    with ThreadPoolExecutor(_WRITERS) as pool:
-        pictures = ahead(_pictures(images), 2)
-        for job, picture in tqdm(
-            pictures, total=len(images), unit="image", disable=None if images else True
-        ):
-            try:
-                if isinstance(picture, BaseException):
-                    raise picture
-                grown = upscaler.picture(picture)
-                if sizing is not None:
-                    grown = sizing.apply(grown)
-            except (ValueError, OSError, RuntimeError, MemoryError) as error:
-                _note(failed, job, error)
-                continue
-            writing.append(
-                (job, pool.submit(write_picture, grown, job.output, options))
-            )
-            settle(_WRITERS)
+    alone = False  # whether what is under way is writing alone
+    pool = ThreadPoolExecutor(
+        max(lanes, _WRITERS), initializer=_take_threads, initargs=(threads, lanes)
+    )
+    try:
+        for job, picture in ahead(_pictures(images), 2):
+            if isinstance(picture, BaseException):
+                note(job, picture)
+            elif lanes > 1 and upscaler.fits(picture.size, lanes):
+                settle(lanes - 1)
+                under_way.append((job, pool.submit(work, job, picture)))
+                alone = False
+            else:
+                settle(_WRITERS if alone else 0)
+                alone = True
+                try:
+                    grown = upscaler.picture(picture)
+                except _FAILURES as error:
+                    note(job, error)
+                    continue
+                under_way.append((job, pool.submit(write, job, grown)))
         settle(0)
+    finally:
+        pool.shutdown()
+        bar.close()
+        torch.set_num_threads(threads)  # the lanes' number is every new thread's
     for job in jobs:
         if not job.is_video:
             continue
         try:
             logger.info("%s", job.source)
             upscale_video(upscaler, job.source, job.output, video, resume)
-        except (ValueError, OSError, RuntimeError, MemoryError) as error:
+        except _FAILURES as error:
             _note(failed, job, error)
     return failed
+
+
+def _take_threads(threads: int, lanes: int) -> None:
+    """Gives a lane its share of torch's threads."""
+    torch.set_num_threads(max(1, threads // max(1, lanes)))
 
 
 def _pictures(
@@ -306,6 +337,6 @@ def _pictures(
 
 
 def _note(failed: list[tuple[Job, str]], job: Job, error: BaseException) -> None:
-    if not isinstance(error, (ValueError, OSError, RuntimeError, MemoryError)):
+    if not isinstance(error, _FAILURES):
         raise error
     failed.append((job, " ".join(str(error).split()) or type(error).__name__))

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from pathlib import Path
 
 import torch
 
+from ..utils.allocator import freed_memory_is_kept
+
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _CGROUP = Path("/sys/fs/cgroup")
 
-# Strips of this size on a CPU are the fastest: narrower ones compute more margin twice,
-# wider ones leave the caches.
-CPU_STRIPS = 64 * 2**20
+# On a CPU, a run in one piece is the fastest up to this, and takes no more than people
+# have.
+CPU_WHOLE = 2**30
+# Strips on a CPU: narrower ones compute more margin twice. Where the system takes back
+# what is freed, wider ones cost page faults.
+CPU_STRIPS = 256 * 2**20
+CPU_CACHED = 64 * 2**20
 # What is left to others, and to what the estimate does not see.
 _SHARE = 0.8
 _FALLBACK = 2 * 2**30
@@ -61,6 +68,13 @@ def budget(limit: int | None, device: torch.device) -> float:
     if limit is None:
         return free_memory() * _SHARE
     return limit - _resident() - 0.1 * limit
+
+
+def strip_bytes(device: torch.device) -> float:
+    """Returns the bytes that a strip should take, however much is free."""
+    if device.type != "cpu":
+        return math.inf
+    return CPU_STRIPS if freed_memory_is_kept() else CPU_CACHED
 
 
 def free_memory() -> float:

@@ -112,19 +112,19 @@ class WriteOptions:
         quality: 1 to 100 for JPEG, WebP and AVIF.
         lossless: Whether WebP and AVIF keep every value.
         depth: 8 or 16 bits a value, None for the picture's own.
-        compression: PNG's deflate level, 0 to 9.
+        compression: PNG's deflate level, 0 to 9; None for OpenCV's own, the quickest.
     """
 
     quality: int = 95
     lossless: bool = False
     depth: int | None = None
-    compression: int = 1
+    compression: int | None = None
 
     def __post_init__(self) -> None:
         allowed = {
             "quality": (1 <= self.quality <= 100, "1 to 100"),
             "depth": (self.depth in (None, 8, 16), "8 or 16"),
-            "compression": (0 <= self.compression <= 9, "0 to 9"),
+            "compression": (self.compression in (None, *range(10)), "0 to 9"),
         }
         for name, (fits, range_) in allowed.items():
             if not fits:
@@ -422,14 +422,17 @@ def _png_pixels(array: np.ndarray, options: WriteOptions) -> bytes:
     if plain and (channels < 3 or not _has_opencv()):
         image = _pillow().fromarray(array[..., 0] if channels == 1 else array)
         buffer = io.BytesIO()
-        image.save(buffer, "PNG", compress_level=options.compression)
+        level = 1 if options.compression is None else options.compression
+        image.save(buffer, "PNG", compress_level=level)
         return buffer.getvalue()
     cv2 = need("cv2", "16-bit colour in PNG", "opencv-python-headless")
     if channels == 2:
         array = array[..., [0, 0, 0, 1]]
         channels = 4
     order = cv2.COLOR_RGBA2BGRA if channels == 4 else cv2.COLOR_RGB2BGR
-    flags = [cv2.IMWRITE_PNG_COMPRESSION, options.compression]
+    flags = []
+    if options.compression is not None:
+        flags = [cv2.IMWRITE_PNG_COMPRESSION, options.compression]
     _, encoded = cv2.imencode(".png", cv2.cvtColor(array, order), flags)
     return encoded.tobytes()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from ..archs.paragonsr2_arch import ParagonSR2
 from . import memory
-from .arrays import to_array, to_tensor
+from .arrays import all_finite, to_array, to_tensor
 from .backends import GraphModel
 from .scenes import SceneCuts
 from .strips import StripEngine
@@ -94,7 +93,7 @@ class FrameUpscaler:
         stacked = torch.cat([to_tensor(f, up.device) for f in frames]).to(up.dtype)
         size = (stacked.shape[2], stacked.shape[3])
         grown = up.whole(stacked, up.padded(size))
-        if not bool(torch.isfinite(grown).all()):
+        if not all_finite(grown):
             return [up.image(frame) for frame in frames]  # finds out which one it is
         return [to_array(g[None], f.dtype) for g, f in zip(grown, frames, strict=True)]
 
@@ -131,7 +130,7 @@ class FrameUpscaler:
         out = np.empty((height * s, width * s, channels), frame.dtype)
 
         def take(low: int, high: int, rows: Tensor) -> None:
-            if not bool(torch.isfinite(rows).all()):
+            if not all_finite(rows):
                 raise NotFiniteError
             rows = rows.float()
             rows = rows.mean(1, keepdim=True) if channels == 1 else rows[:, :channels]
@@ -139,7 +138,7 @@ class FrameUpscaler:
 
         budget = memory.budget(up.limit, up.device)
         graph = isinstance(up.descriptor, GraphModel)
-        if graph or up.cost((height, width)) <= min(budget, up.most_whole()):
+        if graph or up.in_one_piece((height, width), budget):
             with torch.inference_mode():
                 grown, tapped = _call(up.network, read(0, height), before, self.alpha)
             take(0, height, grown)
@@ -156,7 +155,7 @@ class FrameUpscaler:
         reads = [read]
         if before is not None:
             reads.append(lambda low, high: before[:, :, low:high])
-        most = memory.CPU_STRIPS if up.device.type == "cpu" else math.inf
+        most = memory.strip_bytes(up.device)
         engine.run(reads, (height, width), [take, keep], budget, most=most)
         assert tapped is not None
         return out, tapped

@@ -20,8 +20,17 @@ from torch import Tensor, nn
 from ..checkpoint import load_model
 from ..deploy import deploy_model
 from ..loaders import PARAGON_REGISTRY
+from ..utils.allocator import freed_memory_is_kept
 from . import memory
-from .arrays import check_array, rounded, to_array, to_tensor, transform, white
+from .arrays import (
+    all_finite,
+    check_array,
+    rounded,
+    to_array,
+    to_tensor,
+    transform,
+    white,
+)
 from .backends import GRAPH_SUFFIXES, GraphModel, load_graph
 from .oom import is_out_of_memory
 from .pictures import Picture, read_picture
@@ -38,8 +47,6 @@ DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 # Tiles for networks that cannot be followed: bytes that a pixel of theirs may take.
 _FOREIGN_BYTES = 12_000
 _HALO = 32
-# On a CPU, networks of several sweeps go in strips if a whole run takes more than this.
-_CPU_WHOLE = 2**30
 
 Rows = Callable[[int, int, Tensor], None]
 
@@ -279,7 +286,7 @@ class Upscaler:
         """Runs the network; what half precision spoils is done again in float32."""
 
         def check(low: int, high: int, rows: Tensor) -> None:
-            if not bool(torch.isfinite(rows).all()):
+            if not all_finite(rows):
                 raise NotFiniteError
             take(low, high, rows)
 
@@ -303,6 +310,11 @@ class Upscaler:
                 "not numbers in float32 too. The weights are broken; nothing is "
                 "written."
             ) from None
+
+    @property
+    def of_this_pack(self) -> bool:
+        """Whether the network is one of this pack, not of others and not a graph."""
+        return self.descriptor.architecture.id in PARAGON_REGISTRY
 
     @functools.cached_property
     def wide(self) -> Upscaler:
@@ -329,8 +341,7 @@ class Upscaler:
         except UntraceableError as error:
             logger.info("%s: overlapping tiles for large images (%s)", name, error)
             return None
-        pack = self.descriptor.architecture.id in PARAGON_REGISTRY
-        if not pack and not engine.agrees(self.network):
+        if not self.of_this_pack and not engine.agrees(self.network):
             logger.info("%s: overlapping tiles for large images", name)
             return None
         logger.info("%s: exact at any size, strip by strip", name)
@@ -344,8 +355,7 @@ class Upscaler:
         padded = self.padded(size)
         budget = memory.budget(self.limit, self.device)
         engine = self.engine if padded == size else None
-        on_cpu = self.device.type == "cpu"
-        if self.cost(size) <= min(budget, self.most_whole()):
+        if self.in_one_piece(size, budget):
             try:
                 take(0, height, self.whole(read(0, height), padded))
                 return
@@ -357,7 +367,7 @@ class Upscaler:
                 logger.warning("out of memory: going on in parts")
                 budget /= 2
         if engine is not None:
-            most = memory.CPU_STRIPS if on_cpu else math.inf
+            most = memory.strip_bytes(self.device)
             engine.run([read], size, [take], budget, most=most)
             return
         logger.warning(
@@ -381,13 +391,29 @@ class Upscaler:
             return self.engine.peak(size)
         return float(_FOREIGN_BYTES * size[0] * size[1])
 
-    def most_whole(self) -> float:
-        """Returns the bytes up to which a run in one piece is the fastest."""
+    def in_one_piece(self, size: tuple[int, int], budget: float) -> bool:
+        """Whether (height, width) is best run whole where so many bytes are free."""
+        cost = self.cost(size)
         if self.engine is None or self.device.type != "cpu":
-            return math.inf
-        # One sweep in strips stays in the caches; several walk over memory more often.
+            return cost <= budget
+        # Where the system takes freed memory back, one sweep in strips that fit the
+        # caches costs less than page faults; several sweeps do not.
         single = self.engine.sweeps_at_least == 1
-        return memory.CPU_STRIPS if single else _CPU_WHOLE
+        quick = freed_memory_is_kept() or not single
+        return cost <= min(budget, memory.CPU_WHOLE if quick else memory.CPU_CACHED)
+
+    @property
+    def lanes(self) -> int:
+        """How many pictures may be computed at once: on a CPU, one for each thread."""
+        # Networks of others may change themselves while they run.
+        plain = self.of_this_pack and self.compiled is self.network
+        return torch.get_num_threads() if plain and self.device.type == "cpu" else 1
+
+    def fits(self, size: tuple[int, int], lanes: int) -> bool:
+        """Whether as many pictures of (width, height) fit into memory at once."""
+        grown = 3 * 4 * self.scale**2 * size[0] * size[1]
+        each = self.cost((size[1], size[0])) + grown
+        return each * lanes <= memory.budget(self.limit, self.device)
 
     def padded(self, size: tuple[int, int]) -> tuple[int, int]:
         """Returns the size that the network asks for at least."""

@@ -16,6 +16,8 @@ _KEPT = 2**30
 # What glibc before 2.35 allows at most.
 _LARGEST_ONCE = 32 * 2**20
 
+_kept = False
+
 
 def keep_freed_memory() -> bool:
     """Lets the C library keep large blocks that are freed, for the whole process.
@@ -41,6 +43,13 @@ def keep_freed_memory() -> bool:
         glibc = None
     if not glibc or not glibc.startswith("glibc"):
         return False
+    global _kept  # noqa: PLW0603 (the setting is the process's)
     set_ = ctypes.CDLL(None).mallopt
     largest = set_(_MMAP_THRESHOLD, _LARGEST) or set_(_MMAP_THRESHOLD, _LARGEST_ONCE)
-    return bool(largest and set_(_TRIM_THRESHOLD, _KEPT) and set_(_ARENA_MAX, 1))
+    _kept = bool(largest and set_(_TRIM_THRESHOLD, _KEPT) and set_(_ARENA_MAX, 1))
+    return _kept
+
+
+def freed_memory_is_kept() -> bool:
+    """Whether `keep_freed_memory` has been called, with success."""
+    return _kept

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -55,7 +56,8 @@ class StripEngine:
         graph = record(network, channels, call)
         self._plans = [make_plan(graph, limit) for limit in _LIMITS]
         self._told = False
-        self.seconds = 0.0  # spent in computing strips, over all runs
+        self.busy = 0.0  # seconds times threads spent in computing strips, in all runs
+        self._lock = threading.Lock()
 
     def run(
         self,
@@ -87,7 +89,10 @@ class StripEngine:
             "s" * (len(plan.stages) > 1),
             min(rows),
         )
-        _Run(self, plan, reads, size, sinks).run(rows)
+        one = _Run(self, plan, reads, size, sinks)
+        one.run(rows)
+        with self._lock:
+            self.busy += one.seconds * torch.get_num_threads()
 
     def _choose(
         self, size: tuple[int, int], budget: float, batch: int, most: float
@@ -189,6 +194,7 @@ class _Run:
             v: Source(read) for v, read in zip(self.graph.inputs, reads, strict=True)
         }
         self.small: dict[int, Any] = {}  # values without rows
+        self.seconds = 0.0  # spent in computing strips
         self.norms: dict[int, tuple[Tensor, Tensor]] = {}
         self.sinks: dict[int, list[Sink]] = {}
         for v, sink in zip(self.graph.outputs, sinks, strict=True):
@@ -221,7 +227,7 @@ class _Run:
                 strip = _strip(at, rows, self.height, stage)
                 started = time.perf_counter()
                 values = self._compute(stage, strip)
-                self.engine.seconds += time.perf_counter() - started
+                self.seconds += time.perf_counter() - started
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error) or rows <= 1:
                     raise
