@@ -10,6 +10,7 @@ processors, and walks over memory once more for every activation.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -312,10 +313,27 @@ def moments(x: Tensor, eps: float) -> tuple[float, float]:
     return mean, (variance + eps) ** -0.5
 
 
-STRIP = 300_000
-"""Values of the widest tensor of a strip: big enough to hide the cost of a call."""
+BAND = 600_000
+"""Values of the widest tensor of a band: big enough to hide the cost of a call."""
 
 
-def strip(row: int) -> int:
-    """Returns how many rows make a strip, `row` values being one."""
-    return max(4, STRIP // row)
+def in_bands(x: Tensor, row: int, step: Callable[[Tensor, slice], Tensor]) -> Tensor:
+    """Runs a step band by band of rows, so that what it makes stays in the cache.
+
+    Args:
+        x: (1, C, H, W), channels-last.
+        row: Values of the step's widest tensor in a row of the image.
+        step: From a band, one row more above and below where there is one, and the
+            rows that are its own, to these rows of the result, (1, C, rows, W).
+    """
+    height = x.shape[2]
+    count = max(1, min(height // 4, round(height * row / BAND)))
+    if count == 1:
+        return step(x, slice(None))
+    out = torch.empty_like(x)
+    for index in range(count):
+        top, bottom = height * index // count, height * (index + 1) // count
+        first, own = max(0, top - 1), bottom - top
+        band = x[:, :, first : bottom + 1]
+        out[:, :, top:bottom] = step(band, slice(top - first, top - first + own))
+    return out

@@ -18,12 +18,12 @@ from .ops import (
     conv,
     fast,
     image_of,
+    in_bands,
     mish,
     mish_of_negative,
     moments,
     pointwise,
     rows_of,
-    strip,
 )
 
 EPS = 1e-5
@@ -77,6 +77,7 @@ class ParagonDeployBlock(Folded):
         passed = torch.zeros_like(gamma1)
         passed[:identity] = 1
         self.keep("passed", passed, like)
+        self.keep("unscaled", torch.ones_like(passed), like)
 
         ffn = block.transformer
         weight2, bias2 = exact(block.norm2.weight), exact(block.norm2.bias)
@@ -95,6 +96,8 @@ class ParagonDeployBlock(Folded):
         assert isinstance(mixer, nn.Conv2d)  # the model comes fused
         self.keep("mixer", exact(mixer.weight), like)
         self.keep("mixer_bias", exact(mixer.bias), like)
+        self.keep("negative_mixer", -exact(mixer.weight), like)
+        self.keep("negative_mixer_bias", -exact(mixer.bias), like)
         self.keep("out", exact(ffn.project_out.weight) * column(gamma2), like)
         self.keep("out_bias", exact(ffn.project_out.bias) * gamma2, like)
 
@@ -123,7 +126,17 @@ class ParagonDeployBlock(Folded):
         return pointwise(y, self.out, self.out_bias, add=x)
 
     def _fast(self, x: Tensor) -> Tensor:
-        mean, scale = moments(x, EPS)
+        x = self.mix(x, *moments(x, EPS))
+        return self.feed(x, *moments(x, EPS))
+
+    def mix(self, x: Tensor, mean: float, scale: float) -> Tensor:
+        """The context step; only where `fast`.
+
+        Args:
+            x: (1, C, H, W).
+            mean: Of the whole image.
+            scale: 1 / its spread.
+        """
         weight = self.norm_weight * scale
         bias = self.norm_bias - weight * mean
         rows = rows_of(x)
@@ -131,7 +144,7 @@ class ParagonDeployBlock(Folded):
         y = torch.addcmul(
             torch.addcmul(self.shift, bias, self.passed),
             rows,
-            torch.addcmul(1 - self.passed, 1 + weight, self.passed),
+            torch.addcmul(self.unscaled, weight, self.passed),
         )
         start = self.split[0]
         for (kernel, _), padding in zip(self._kernels(), self.paddings, strict=True):
@@ -140,26 +153,22 @@ class ParagonDeployBlock(Folded):
             part = conv(image_of(part, x), kernel, None, padding, kernel.shape[0])
             y[:, at].add_(rows_of(part))
             start = at.stop
-        x = image_of(y, x)
-        mean, scale = moments(x, EPS)
+        return image_of(y, x)
+
+    def feed(self, x: Tensor, mean: float, scale: float) -> Tensor:
+        """The feed-forward step; arguments as of `mix`."""
         gate_in = self._normed("gate", mean, scale)
         inner_in = self._normed("inner", mean, scale)
-        mixer, mixer_bias = -self.mixer, -self.mixer_bias
-        out = torch.empty_like(x)
-        # Strips of rows that stay in the cache from the first step to the last; the
-        # mixer looks one row beyond its strip.
-        height = x.shape[2]
-        step = strip(x.shape[3] * mixer.shape[0])
-        for top in range(0, height, step):
-            bottom = min(top + step, height)
-            above, below = min(1, top), min(1, height - bottom)
-            gate = pointwise(x[:, :, top - above : bottom + below], *gate_in)
-            gate = conv(gate, mixer, mixer_bias, 1, mixer.shape[0])
-            gate = mish_of_negative(gate[:, :, above : above + bottom - top])
-            part = x[:, :, top:bottom]
-            y = pointwise(part, *inner_in, mul=gate)
-            out[:, :, top:bottom] = pointwise(y, self.out, self.out_bias, add=part)
-        return out
+        mixer, bias = self.negative_mixer, self.negative_mixer_bias
+
+        def step(band: Tensor, own: slice) -> Tensor:
+            gate = pointwise(band, *gate_in)
+            gate = conv(gate, mixer, bias, 1, len(mixer))[:, :, own]
+            part = band[:, :, own]
+            y = pointwise(part, *inner_in, mul=mish_of_negative(gate))
+            return pointwise(y, self.out, self.out_bias, add=part)
+
+        return in_bands(x, x.shape[3] * len(mixer), step)
 
     def _normed(self, name: str, mean: float, scale: float) -> tuple[Tensor, Tensor]:
         """Returns weight and bias of a 1x1 convolution with the norm before it."""

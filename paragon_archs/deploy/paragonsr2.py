@@ -35,6 +35,7 @@ from .ops import (
     conv,
     fast,
     image_of,
+    in_bands,
     linear,
     pointwise,
     product,
@@ -95,10 +96,20 @@ class _Mixer(Folded):
         self.keep("out_bias", exact(conv2.bias) * exact(gamma).flatten(), like)
 
     def forward(self, x: Tensor) -> Tensor:
+        if not fast(x):
+            return pointwise(self._hidden(x), self.out, self.out_bias, add=x)
+
+        def step(band: Tensor, own: slice) -> Tensor:
+            y = self._hidden(band)[:, :, own]
+            return pointwise(y, self.out, self.out_bias, add=band[:, :, own])
+
+        return in_bands(x, x.shape[3] * len(self.into), step)
+
+    def _hidden(self, x: Tensor) -> Tensor:
+        """Returns what `conv2` reads, (B, H, rows, W)."""
         y = x if self.norm is None else self.norm(x)
         y = pointwise(y, self.into, self.into_bias)
-        y = conv(y, self.dw.weight, self.dw.bias, 1, y.shape[1], activation="gelu")
-        return pointwise(y, self.out, self.out_bias, add=x)
+        return conv(y, self.dw.weight, self.dw.bias, 1, y.shape[1], activation="gelu")
 
 
 class _Gated(Folded):
