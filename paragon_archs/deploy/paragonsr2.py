@@ -7,6 +7,8 @@ cells before they are shuffled.
 
 from __future__ import annotations
 
+import functools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -37,6 +39,7 @@ from .ops import (
     image_of,
     in_bands,
     linear,
+    linear_add,
     pointwise,
     product,
     roll,
@@ -163,10 +166,17 @@ class _Windows(Folded):
         self.keep("proj_bias", exact(attention.proj.bias) * factor, like)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.windows(self.norm(x))
+        if not fast(x):
+            return x + self.windows(self.norm(x))
+        y = self._gathered(self.norm(x))
+        y = linear_add(y, rows_of(x), self.proj, self.proj_bias)
+        return image_of(y, x)
 
     def windows(self, x: Tensor) -> Tensor:
         """Attention inside windows of the normalised features, (B, C, H, W)."""
+        if fast(x) and x.shape[0] == 1:
+            x = channels_last(x)
+            return image_of(linear(self._gathered(x), self.proj, self.proj_bias), x)
         b, c, h, w = x.shape
         side, shift = self.window, self.shift
         rows, columns = (h + side - 1) // side, (w + side - 1) // side
@@ -176,26 +186,55 @@ class _Windows(Folded):
             y = roll(y, -shift, (1, 2))
         y = y.reshape(b, rows, side, columns, side, c).transpose(2, 3)
         y = y.reshape(-1, side * side, c)
-        y = self._attend(y).reshape(b, rows, columns, side, side, c).transpose(2, 3)
+        y = F.linear(self._attend(y), self.proj, self.proj_bias)
+        y = y.reshape(b, rows, columns, side, side, c).transpose(2, 3)
         y = y.reshape(b, rows * side, columns * side, c)
         if shift:
             y = roll(y, shift, (1, 2))
         return y[:, :h, :w].permute(0, 3, 1, 2)
 
+    def _gathered(self, x: Tensor) -> Tensor:
+        """Returns the attended pixels (H * W, C); only where `fast`.
+
+        Padding, shift and cut into windows are one move of whole pixels each way.
+        """
+        h, w = x.shape[2:]
+        there, back = _places(h, w, self.window, self.shift)
+        rows = rows_of(x)
+        if len(there) > len(rows):
+            rows = F.pad(rows, (0, 0, 0, 1))
+        y = rows.index_select(0, there).view(-1, self.window**2, x.shape[1])
+        return self._attend(y).flatten(0, 1).index_select(0, back)
+
     def _attend(self, x: Tensor) -> Tensor:
+        """Attends inside windows (windows, N, C), without the last projection."""
         n, c = x.shape[1:]
-        project = _linear if fast(x) else F.linear
-        qkv = project(x, self.qkv, self.qkv_bias)
+        if fast(x):
+            qkv = linear(x.flatten(0, 1), self.qkv, self.qkv_bias)
+        else:
+            qkv = F.linear(x, self.qkv, self.qkv_bias)
         qkv = qkv.reshape(-1, n, 3, NUM_HEADS, c // NUM_HEADS)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind()
         y = F.scaled_dot_product_attention(q, k, v)
-        y = y.transpose(1, 2).reshape(-1, n, c)
-        return project(y, self.proj, self.proj_bias)
+        return y.transpose(1, 2).reshape(-1, n, c)
 
 
-def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """`F.linear` in oneDNN; only where `fast`."""
-    return linear(x.reshape(-1, x.shape[-1]), weight, bias).view(*x.shape[:-1], -1)
+@functools.lru_cache(maxsize=4)
+def _places(h: int, w: int, side: int, shift: int) -> tuple[Tensor, Tensor]:
+    """Returns where the pixels of an image and of its (shifted) windows come from.
+
+    The first: of each place in the windows its pixel, h * w for padding; the second: of
+    each pixel its place.
+    """
+    high, wide = -(-h // side) * side, -(-w // side) * side
+    pixels = torch.full((high, wide), h * w, dtype=torch.int32)
+    pixels[:h, :w] = torch.arange(h * w, dtype=torch.int32).view(h, w)
+    pixels = pixels.roll((-shift, -shift), (0, 1))
+    there = pixels.view(high // side, side, wide // side, side).transpose(1, 2)
+    there = there.reshape(-1)
+    back = torch.empty(h * w + 1, dtype=torch.int32)
+    back[there.long()] = torch.arange(len(there), dtype=torch.int32)
+    return there, back[:-1]
 
 
 class _Channels(Folded):
