@@ -109,8 +109,9 @@ def test_options_of_paragonsr2(overrides):
     assert_same(in_strips(model, x, 2, 0), wanted)
 
 
-def test_batches_run_side_by_side():
-    model = network("paragonsr_nano", 2, fuse_model)
+@pytest.mark.parametrize("form", [fuse_model, deploy_model])
+def test_batches_run_side_by_side(form):
+    model = network("paragonsr_nano", 2, form)
     x = image(3, 3, 30, 20)
     with torch.inference_mode():
         wanted = model(x)

@@ -29,13 +29,25 @@ from .ops import (
 EPS = 1e-5
 
 
+Norm = tuple[Tensor, Tensor]
+"""Mean and 1 / sqrt(variance + EPS) of one image, both (1) in float64."""
+
+
 def group_norm(
-    x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None
+    x: Tensor,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    norm: Norm | None = None,
 ) -> Tensor:
     """Group norm with one group; its squares in at least float32.
 
     Torch's kernel widens by itself; in an exported graph the cast has to be written.
+    With `norm`, `x` is part of an image of which these are the statistics.
     """
+    if norm is not None:
+        mean, scale = norm
+        y = torch.addcmul((-mean * scale).to(x.dtype), x, scale.to(x.dtype))
+        return y if weight is None or bias is None else _affine(y, weight, bias)
     if x.dtype in HALVES and torch.compiler.is_compiling():
         wide = (
             None if weight is None or bias is None else (weight.float(), bias.float())
@@ -43,6 +55,10 @@ def group_norm(
         y = F.group_norm(x.float(), 1, *(wide or (None, None)), EPS)
         return y.to(x.dtype)
     return F.group_norm(x, 1, weight, bias, EPS)
+
+
+def _affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return torch.addcmul(bias[:, None, None], x, weight[:, None, None])
 
 
 class ParagonDeployBlock(Folded):
@@ -102,7 +118,7 @@ class ParagonDeployBlock(Folded):
         self.keep("out_bias", exact(ffn.project_out.bias) * gamma2, like)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._fast(x) if fast(x) else self._plain(x)
+        return self.feed(self.mix(x))
 
     def _kernels(self) -> list[tuple[Tensor, Tensor]]:
         """Returns kernel and bias of the square, the wide and the tall branch."""
@@ -111,32 +127,34 @@ class ParagonDeployBlock(Folded):
             for i in range(3)
         ]
 
-    def _plain(self, x: Tensor) -> Tensor:
-        y = group_norm(x, self.norm_weight, self.norm_bias)
+    def mix(self, x: Tensor, norm: Norm | None = None) -> Tensor:
+        """Adds the branches of the normed features to (B, C, H, W); B is 1 if `fast`.
+
+        Args:
+            x: The features, of an image or of some rows.
+            norm: The image's statistics where `x` is not all of it.
+        """
+        if fast(x):
+            return self._mix(x, *_statistics(x, norm))
+        y = group_norm(x, self.norm_weight, self.norm_bias, norm)
         parts = list(torch.split(y, self.split, dim=1))
         for index, (kernel, bias) in enumerate(self._kernels(), start=1):
             groups = kernel.shape[0]
             padding = self.paddings[index - 1]
             parts[index] = conv(parts[index], kernel, bias, padding, groups)
-        x = x + torch.cat(parts, dim=1)
-        y = group_norm(x)
+        return x + torch.cat(parts, dim=1)
+
+    def feed(self, x: Tensor, norm: Norm | None = None) -> Tensor:
+        """Adds the gated step of the normed features; like `mix`."""
+        if fast(x):
+            return self._feed(x, *_statistics(x, norm))
+        y = group_norm(x, norm=norm)
         gate = pointwise(y, self.gate, self.gate_bias)
         gate = mish(conv(gate, self.mixer, self.mixer_bias, 1, gate.shape[1]))
         y = pointwise(y, self.inner, self.inner_bias, mul=gate)
         return pointwise(y, self.out, self.out_bias, add=x)
 
-    def _fast(self, x: Tensor) -> Tensor:
-        x = self.mix(x, *moments(x, EPS))
-        return self.feed(x, *moments(x, EPS))
-
-    def mix(self, x: Tensor, mean: float, scale: float) -> Tensor:
-        """The context step; only where `fast`.
-
-        Args:
-            x: (1, C, H, W).
-            mean: Of the whole image.
-            scale: 1 / its spread.
-        """
+    def _mix(self, x: Tensor, mean: float, scale: float) -> Tensor:
         weight = self.norm_weight * scale
         bias = self.norm_bias - weight * mean
         rows = rows_of(x)
@@ -155,8 +173,7 @@ class ParagonDeployBlock(Folded):
             start = at.stop
         return image_of(y, x)
 
-    def feed(self, x: Tensor, mean: float, scale: float) -> Tensor:
-        """The feed-forward step; arguments as of `mix`."""
+    def _feed(self, x: Tensor, mean: float, scale: float) -> Tensor:
         gate_in = self._normed("gate", mean, scale)
         inner_in = self._normed("inner", mean, scale)
         mixer, bias = self.negative_mixer, self.negative_mixer_bias
@@ -178,6 +195,10 @@ class ParagonDeployBlock(Folded):
             alpha=mean * scale,
         )
         return self.get_buffer(name) * scale, shift
+
+
+def _statistics(x: Tensor, norm: Norm | None) -> tuple[float, float]:
+    return moments(x, EPS) if norm is None else (float(norm[0]), float(norm[1]))
 
 
 class ParagonDeploy(DeployNetwork):

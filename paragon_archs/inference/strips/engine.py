@@ -18,7 +18,7 @@ from .graph import Node, Ref, record
 from .maps import Map, Rows, Source, Span
 from .plan import Plan, Stage, make_plan
 from .rules import Rule
-from .statistics import Mean, Moments
+from .statistics import GroupNorm, Mean, Moments
 
 logger = logging.getLogger(__name__)
 
@@ -211,7 +211,9 @@ class _Run:
     def _sweep(self, index: int, stage: Stage, rows: int) -> None:
         graph = self.graph
         gathered: dict[int, Moments | Mean] = {
-            n: Moments(graph.nodes[n]) if graph.nodes[n].rule.kind == "norm" else Mean()
+            n: _moments(graph.nodes[n])
+            if graph.nodes[n].rule.kind == "norm"
+            else Mean()
             for n in stage.statistics
         }
         for v in stage.keeps:
@@ -243,7 +245,7 @@ class _Run:
         for n, statistic in gathered.items():
             node = graph.nodes[n]
             if isinstance(statistic, Moments):
-                self.norms[n] = statistic.finish(self.engine.dtype)
+                self.norms[n] = statistic.finish()
             else:
                 self.small[node.outputs[0]] = statistic.finish(self.engine.dtype)
         for n in stage.after:
@@ -259,10 +261,7 @@ class _Run:
         for n in stage.nodes:
             node = self.graph.nodes[n]
             if node.rule.kind == "norm":
-                factor, summand = self.norms[n]
-                env[node.outputs[0]] = torch.addcmul(
-                    summand, env[node.inputs[0]], factor
-                )
+                env[node.outputs[0]] = self._norm(n, env[node.inputs[0]])
             elif node.rule.kind == "window":
                 env[node.outputs[0]] = self._windows(node, env, strip)
             else:
@@ -296,6 +295,15 @@ class _Run:
         )
         made = result if node.many else [result]
         env.update(zip(node.outputs, made, strict=True))
+
+    def _norm(self, n: int, x: Tensor) -> Tensor:
+        """Norms a strip by the image's statistics, and what else the node does."""
+        node = self.graph.nodes[n]
+        if not node.rule.given:
+            return GroupNorm(node)(x, self.norms[n])
+        images = zip(x.split(1), *self.norms[n], strict=True)
+        parts = [node.call(image, (mean, scale)) for image, mean, scale in images]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _windows(self, node: Node, env: dict[int, Any], strip: _Strip) -> Tensor:
         """Runs window attention on whole windows that lie in shifted order.
@@ -367,6 +375,13 @@ class _Run:
                     kept = self.maps[v]
                     assert isinstance(kept, Map)
                     kept.add((a, b), rows)
+
+
+def _moments(node: Node) -> Moments:
+    if node.rule.given:
+        return Moments()
+    norm = GroupNorm(node)
+    return Moments(norm.groups, norm.eps)
 
 
 @dataclass(frozen=True)

@@ -272,7 +272,7 @@ def _count(graph: Graph, stage: Stage) -> None:
         # What an operation needs beside its result: attention holds queries, keys,
         # values and its windows; convolutions may reorder what they read.
         read = sum(graph.values[v].size for v in node.inputs)
-        extra = 6 * made if node.rule.kind == "window" else read
+        extra = 6 * made if node.rule.kind == "window" else read + node.rule.inside
         stage.peak = max(stage.peak, now + made + extra)
         now += made
         for v in {*node.inputs}:

@@ -16,7 +16,9 @@ from ...archs.paragonsr2_arch import MagicKernelSharp2021, WindowAttention
 from ...deploy import ops
 from ...deploy.fusionsr import _Swin as DeploySwin
 from ...deploy.head import MergedHead
+from ...deploy.paragonsr import ParagonDeployBlock
 from ...deploy.paragonsr2 import ParagonDeploy2
+from ...deploy.paragonsr2 import _Mixer as Mixer
 from ...deploy.paragonsr2 import _Norm as DeployNorm
 from ...deploy.paragonsr2 import _Windows as DeployWindows
 
@@ -40,6 +42,8 @@ class Rule:
         window: Side of the windows in pixels.
         shift: Rows that the windows are shifted by; the top rows share the last ones.
         masked: Whether the last row of windows is treated unlike the others.
+        given: Of `norm`: whether the call takes the statistics as its last argument.
+        inside: Values per pixel that it holds beside its input and its result.
     """
 
     kind: str = "local"
@@ -47,6 +51,8 @@ class Rule:
     window: int = 0
     shift: int = 0
     masked: bool = False
+    given: bool = False
+    inside: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -90,6 +96,22 @@ LEAVES: tuple[Leaf, ...] = (
         ),
     ),
     Leaf(DeployNorm, "forward", lambda m: Rule()),
+    Leaf(Mixer, "forward", lambda m: Rule(halo=1, inside=2 * len(m.into))),
+    Leaf(
+        ParagonDeployBlock,
+        "mix",
+        lambda m: Rule(
+            "norm",
+            halo=max(rows for rows, _ in m.paddings),
+            given=True,
+            inside=2 * len(m.shift),
+        ),
+    ),
+    Leaf(
+        ParagonDeployBlock,
+        "feed",
+        lambda m: Rule("norm", halo=1, given=True, inside=3 * len(m.gate)),
+    ),
     Leaf(MergedHead, "forward", lambda m: Rule(halo=3)),
     # The head's 3, or the base path's 3 of `sharp` and 2 of the blur (4 of MKS 2021).
     Leaf(ParagonDeploy2, "end", lambda m: Rule(halo=5)),

@@ -16,12 +16,9 @@ class Moments:
     not lose digits where the mean is large.
     """
 
-    def __init__(self, node: Node) -> None:
-        self._groups: int = argument(node, 1, "num_groups", 1)
-        self._weight: Tensor | None = argument(node, 2, "weight", None)
-        self._bias: Tensor | None = argument(node, 3, "bias", None)
-        self._eps: float = argument(node, 4, "eps", 1e-5)
-        self._channels = 0
+    def __init__(self, groups: int = 1, eps: float = 1e-5) -> None:
+        self._groups = groups
+        self._eps = eps
         self._count = 0
         self._mean: Tensor | None = None
         self._squares: Tensor | None = None
@@ -29,7 +26,6 @@ class Moments:
     def add(self, x: Tensor) -> None:
         """Takes in the rows (B, C, rows, W) of a strip."""
         batch, channels = x.shape[:2]
-        self._channels = channels
         count = x[0].numel() // self._groups
         mean, squares = self._of_one_group(x) if self._groups == 1 else (None, None)
         if mean is None or squares is None:
@@ -67,20 +63,34 @@ class Moments:
             return None, None
         return mean, squares
 
-    def finish(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Returns factor and summand per channel, both (B, C, 1, 1)."""
+    def finish(self) -> tuple[Tensor, Tensor]:
+        """Returns mean and 1 / sqrt(variance + eps), both (B, G) in float64."""
         assert self._mean is not None and self._squares is not None
-        inverse = torch.rsqrt(self._squares / self._count + self._eps)  # (B, G)
-        each = self._channels // self._groups
+        return self._mean, torch.rsqrt(self._squares / self._count + self._eps)
+
+
+class GroupNorm:
+    """A recorded group norm: what it takes, and what it does to a strip."""
+
+    def __init__(self, node: Node) -> None:
+        self.groups: int = argument(node, 1, "num_groups", 1)
+        self.eps: float = argument(node, 4, "eps", 1e-5)
+        self._weight: Tensor | None = argument(node, 2, "weight", None)
+        self._bias: Tensor | None = argument(node, 3, "bias", None)
+
+    def __call__(self, x: Tensor, norm: tuple[Tensor, Tensor]) -> Tensor:
+        """Norms (B, C, rows, W) by the whole image's statistics."""
+        mean, inverse = norm
+        each = x.shape[1] // self.groups
         factor = inverse.repeat_interleave(each, 1)
-        summand = (-self._mean * inverse).repeat_interleave(each, 1)
+        summand = (-mean * inverse).repeat_interleave(each, 1)
         if self._weight is not None:
             factor = factor * self._weight.double()
             summand = summand * self._weight.double()
         if self._bias is not None:
             summand = summand + self._bias.double()
-        shape = (*factor.shape, 1, 1)
-        return factor.view(shape).to(dtype), summand.view(shape).to(dtype)
+        factor, summand = (t[..., None, None].to(x.dtype) for t in (factor, summand))
+        return torch.addcmul(summand, x, factor)
 
 
 class Mean:
