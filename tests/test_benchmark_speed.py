@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 from common import image, small_model
@@ -46,6 +48,33 @@ def test_command_prints_a_table(capsys, tmp_path):
 def test_wrong_use(capsys):
     assert main(["paragonsr_z"]) == 2
     assert "paragonsr_z" in capsys.readouterr().err
+    assert main(["paragonsr_nano", "--all"]) == 2
+    assert "--all" in capsys.readouterr().err
+    assert main(["paragonsr_nano", "--picture", "speed.png"]) == 2
+    assert "speed.png" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's high-water mark")
+def test_peak_memory_counts_what_an_earlier_call_freed():
+    x = torch.zeros(1)
+
+    def run(_):
+        return torch.ones(3, 2**20).sum(0)  # 12 and 4 MiB
+
+    if speed.peak_memory(run, x) is None:
+        pytest.skip("the kernel or the C library does not tell")
+    peaks = [speed.peak_memory(run, x) for _ in range(3)]
+    assert all(p is not None and 15 * 2**20 < p < 40 * 2**20 for p in peaks)
+
+
+def test_sides_follow_the_work():
+    sides = [speed.side_for(speed.build(n, 4)) for n in ("paragonsr_nano", "fusionsr")]
+    assert sides == [96, 64]
+
+
+def test_picture(tmp_path):
+    speed.draw([("a x4", 10**6, 2.5), ("b x4", 10**5, 20)], tmp_path / "a.svg")
+    assert "b x4" in (tmp_path / "a.svg").read_text()
 
 
 def test_release_command(tmp_path, capsys):

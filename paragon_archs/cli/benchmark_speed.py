@@ -8,8 +8,10 @@ from pathlib import Path
 
 import torch
 
+from ..archs import variants
 from ..evaluation import speed
-from .common import EXIT_DONE, guarded, parser
+from ..utils.allocator import keep_freed_memory
+from .common import EXIT_DONE, CommandError, guarded, parser
 from .export import image_size
 
 DTYPES = {
@@ -46,6 +48,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         help=f"variants, weight files, or {', '.join(speed.PEERS)}; none: the README's "
         "table",
     )
+    arguments.add_argument(
+        "--all",
+        action="store_true",
+        help="every variant at x2 and x4, each at a side of "
+        f"{speed.SIDES[0]} to {speed.SIDES[-1]} that takes it a second or so",
+    )
     arguments.add_argument("--scale", type=int, default=4, help="(%(default)s)")
     arguments.add_argument(
         "--size", type=image_size, default=(96, 96), metavar="HxW", help="input (96x96)"
@@ -62,12 +70,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.add_argument("--threads", type=int, help="CPU threads (torch's default)")
     arguments.add_argument("--warmup", type=int, default=2, help="(%(default)s)")
     arguments.add_argument("--rounds", type=int, default=9, help="(%(default)s)")
-    arguments.add_argument("--picture", help="parameters against speed, .png or .svg")
+    arguments.add_argument(
+        "--keep-memory",
+        action="store_true",
+        help="let the C library keep freed memory, as `paragon upscale` does; without "
+        "it the system's page faults count, of which the published form has more",
+    )
+    arguments.add_argument("--picture", help="parameters against speed, .svg")
     options = arguments.parse_args(argv)
     return guarded(lambda: _measure(options))
 
 
 def _measure(options: argparse.Namespace) -> int:
+    if options.all and options.networks:
+        raise ValueError(
+            "Expected --all to stand without networks, but got "
+            f"{', '.join(options.networks)!r}. Leave one of the two out."
+        )
+    if options.picture:
+        speed.check_picture(options.picture)
+    if options.keep_memory and not keep_freed_memory():
+        raise CommandError(
+            "Expected the C library to be glibc for --keep-memory, but it is not. "
+            "Leave the flag out."
+        )
     if options.threads:
         torch.set_num_threads(options.threads)
     if options.rounds < 1:
@@ -76,14 +102,22 @@ def _measure(options: argparse.Namespace) -> int:
         )
     device = torch.device(options.device)
     rows = [(n, options.scale, *options.size) for n in options.networks]
+    if options.all:
+        rows = [
+            (n, s, side, side)
+            for n in variants()
+            for s in (2, 4)
+            for side in [speed.side_for(speed.build(n, s))]
+        ]
     rows = rows or [(n, s, side, side) for n, s, side in REFERENCE]
     example = torch.empty(0, dtype=DTYPES[options.dtype], device=device)
     rate = speed.matrix_rate(example)
+    memory = "freed memory kept" if options.keep_memory else "the system's malloc"
     print(
         f"torch {torch.__version__}, {device.type}, {options.dtype}, "
-        f"{torch.get_num_threads()} CPU threads, median of {options.rounds} ± half the "
-        f"distance of the quartiles; matrix products: {rate / 1e9:.0f} G multiply-adds "
-        "a second\n"
+        f"{torch.get_num_threads()} CPU threads, {memory}; median of {options.rounds} "
+        "± half the distance of the quartiles; matrix products: "
+        f"{rate / 1e9:.0f} G multiply-adds a second\n"
     )
     print("\n".join(speed.HEADER), flush=True)
     points = []

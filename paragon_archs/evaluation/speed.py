@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import ctypes
 import importlib
 import statistics
 import tempfile
@@ -22,6 +23,8 @@ from ..deploy import deploy_model, ops
 from ..export import export_onnx
 from ..export.onnx import require, session_runner
 from ..fuse import fuse_model
+from ..utils.files import atomic_write
+from .plots import Series, chart
 from .published import PublishedForm
 
 FORMS = ("published", "fused", "deploy", "compiled", "onnx", "onnx-published")
@@ -63,6 +66,10 @@ PEERS: dict[str, tuple[str, str, dict[str, Any], str]] = {
 }
 
 
+SIDES = (32, 48, 64, 96)
+MOST_WORK = 3e10  # multiply-adds
+
+
 @dataclass(frozen=True)
 class Timing:
     """One form of one network.
@@ -78,7 +85,8 @@ class Timing:
             standard deviation.
         multiply_adds: Of the form, or None where they cannot be counted.
         share: Multiply-adds per second over the machine's matrix-product rate.
-        memory: Peak beyond the weights in bytes, or None where it cannot be read.
+        memory: Peak beyond what stood before the call in bytes, or None where it
+            cannot be read.
     """
 
     form: str
@@ -152,7 +160,11 @@ def measure(
                     _synchronise(x)
                     if index >= warmup:
                         times[name].append(clock() - start)
-            memory = {name: peak_memory(run, x) for name, (run, _) in runs.items()}
+            # onnxruntime keeps what it once took: a call shows nothing of it.
+            memory = {
+                name: None if name.startswith("onnx") else peak_memory(run, x)
+                for name, (run, _) in runs.items()
+            }
     first = next(iter(answers.values()))
     medians = {name: statistics.median(values) for name, values in times.items()}
     timings = []
@@ -242,6 +254,13 @@ def _multiply_adds(model: nn.Module | None, x: Tensor) -> int | None:
     return counter.get_total_flops() // 2
 
 
+def side_for(model: nn.Module) -> int:
+    """Returns a side of the input at which a network takes a second or so."""
+    each = (_multiply_adds(model, torch.empty(1, 3, 16, 16)) or 0) / 16**2
+    fits = [side for side in SIDES if each * side**2 <= MOST_WORK]
+    return fits[-1] if fits else SIDES[0]
+
+
 def matrix_rate(x: Tensor, size: int = 1024, rounds: int = 7) -> float:
     """Returns multiply-adds per second of a square matrix product, as the forms do it.
 
@@ -269,7 +288,8 @@ def peak_memory(run: Run, x: Tensor) -> int | None:
     """Returns the bytes that a call takes at its peak beyond what stood before.
 
     On a CPU this is Linux's high-water mark of the process, which the kernel resets on
-    request; elsewhere None.
+    request, from a start where the C library has given back what it keeps of freed
+    memory: without that a second call finds room and shows nothing. Elsewhere None.
     """
     if x.is_cuda:
         torch.cuda.synchronize()
@@ -279,12 +299,13 @@ def peak_memory(run: Run, x: Tensor) -> int | None:
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated() - before
     try:
-        before = _status("VmRSS")
+        ctypes.CDLL(None).malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")
+        before = _status("VmRSS")
         run(x)
         return max(0, _status("VmHWM") - before)
-    except (OSError, KeyError):
-        return None
+    except (OSError, KeyError, AttributeError, TypeError):
+        return None  # another system, or another C library
 
 
 def _status(key: str) -> int:
@@ -326,23 +347,27 @@ def draw(points: Sequence[tuple[str, int, float]], path: str | Path) -> None:
 
     Args:
         points: Label, parameters and megapixels of output per second.
-        path: The picture, .png or .svg.
+        path: The picture, .svg.
 
     Raises:
-        ImportError: without matplotlib.
+        ValueError: for another suffix.
     """
-    require("matplotlib")
-    from matplotlib.figure import Figure  # noqa: PLC0415 (an optional package)
+    check_picture(path)
+    picture = chart(
+        [Series("", [(mp, n / 1e6)], [label]) for label, n, mp in points],
+        "Fastest form of each network",
+        "output megapixels per second",
+        "parameters in millions",
+        logarithmic_x=True,
+    )
+    with atomic_write(path) as temporary:
+        temporary.write_text(picture)
 
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    axes = figure.subplots()
-    for label, parameters, speed in points:
-        axes.scatter(speed, parameters / 1e6)
-        axes.annotate(
-            label, (speed, parameters / 1e6), xytext=(5, 4), textcoords="offset points"
+
+def check_picture(path: str | Path) -> None:
+    """Raises ValueError where `draw` cannot write such a file."""
+    if Path(path).suffix.lower() != ".svg":
+        raise ValueError(
+            f"Expected the picture to be an .svg file, but got {str(path)!r}. "
+            "Name it speed.svg."
         )
-    axes.set(xscale="log", yscale="log")
-    axes.set_xlabel("output megapixels per second")
-    axes.set_ylabel("parameters in millions")
-    axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=120)
