@@ -68,8 +68,10 @@ def test_peak_memory_counts_what_an_earlier_call_freed():
 
 
 def test_sides_follow_the_work():
-    sides = [speed.side_for(speed.build(n, 4)) for n in ("paragonsr_nano", "fusionsr")]
-    assert sides == [96, 64]
+    sides = {
+        n: speed.side_for(speed.build(n, 2)) for n in ("fusionsr", "paragonsr2_pro")
+    }
+    assert sides == {"fusionsr": 64, "paragonsr2_pro": 96}
 
 
 def test_picture(tmp_path):

@@ -250,7 +250,7 @@ def _multiply_adds(model: nn.Module | None, x: Tensor) -> int | None:
     if model is None:
         return None
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        copy.deepcopy(model).to("meta")(x.to("meta"))
+        copy.deepcopy(model).requires_grad_(False).to("meta")(x.to("meta"))
     return counter.get_total_flops() // 2
 
 
