@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import numpy as np
 import pytest
 import torch
@@ -14,13 +12,6 @@ import paragon_archs
 from paragon_archs.checkpoint import save_model
 from paragon_archs.cli.export import main
 from paragon_archs.export import GraphMismatchError, export_onnx
-from paragon_archs.export.onnx import require
-from paragon_archs.export.tensorrt import (
-    cache_key,
-    profile_shapes,
-    sizes_of,
-    trtexec_line,
-)
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -118,15 +109,6 @@ def test_failed_check_exits_1(tmp_path, checkpoint, monkeypatch, capsys):
     assert not list(tmp_path.iterdir())
 
 
-def test_published_flags(tmp_path, checkpoint):
-    flags = ["--checkpoint", str(checkpoint), "--scale", "2"]
-    assert main([*flags, "--opset", "18", "--out-dir", str(tmp_path / "onnx")]) == 0
-    assert sorted(p.name for p in (tmp_path / "onnx").iterdir()) == [
-        "2xSmall_op18_fp16.onnx",
-        "2xSmall_op18_fp32.onnx",
-    ]
-
-
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
@@ -148,39 +130,3 @@ def test_wrong_use_is_one_sentence(
     assert words in said
     assert said.count("\n") == 1
     assert not list(tmp_path.iterdir())
-
-
-def test_an_absent_package_names_the_extra():
-    with pytest.raises(ImportError, match=r"pip install paragon-archs\[onnx\]"):
-        require("a_package_that_nobody_has")
-
-
-def test_trtexec_line_is_the_published_one():
-    shapes = profile_shapes(sizes_of(None, None, None), features=64)
-    assert trtexec_line("model_video.onnx", "model.trt", "fp16", shapes) == (
-        "trtexec --onnx=model_video.onnx --saveEngine=model.trt --fp16 "
-        "--minShapes=input:1x3x64x64,prev_feat:1x64x64x64 "
-        "--optShapes=input:1x3x720x1280,prev_feat:1x64x720x1280 "
-        "--maxShapes=input:1x3x1080x1920,prev_feat:1x64x1080x1920"
-    )
-    with pytest.raises(ValueError, match="ascend"):
-        profile_shapes(((64, 64), (32, 64), (64, 64)))
-
-
-def test_an_engine_is_known_by_gpu_version_and_graph():
-    key = cache_key(b"graph", "NVIDIA RTX 3060 (12 GB)", "10.3.0")
-    assert key.startswith("NVIDIA-RTX-3060-12-GB_trt10.3.0_")
-    assert key != cache_key(b"other", "NVIDIA RTX 3060 (12 GB)", "10.3.0")
-
-
-@pytest.mark.skipif(
-    importlib.util.find_spec("tensorrt") is not None, reason="tensorrt is here"
-)
-def test_without_tensorrt_the_command_says_how(tmp_path, checkpoint, capsys):
-    file = tmp_path / "m.trt"
-    assert main([str(checkpoint), "-o", str(file), "--dtype", "bf16"]) == 2
-    said = capsys.readouterr().err
-    assert "pip install tensorrt" in said
-    assert "trtexec" in said
-    assert "--bf16" in said
-    assert not file.exists()

@@ -93,35 +93,6 @@ def checkpoint(tmp_path_factory):
     return file
 
 
-@pytest.mark.parametrize("flags", [[], ["--video"]], ids=["still", "video"])
-def test_convert_onnx_release(checkpoint, tmp_path, monkeypatch, flags):
-    monkeypatch.chdir(tmp_path)
-    command = ["--scale", "2", "--checkpoint", str(checkpoint), *flags]
-    assert convert(command) == 0
-    (file,) = tmp_path.iterdir()
-    assert file.name == ("model_video.onnx" if flags else "model.onnx")
-    session = onnxruntime.InferenceSession(str(file))
-    names = ["input", "prev_feat"] if flags else ["input"]
-    assert [i.name for i in session.get_inputs()] == names
-    if not flags:
-        return
-    model, x = small_model("realtime"), image(2, 3, 9, 7)
-    width = model.hyperparameters["num_feat"]
-    before = image(2, width, 9, 7)
-    before[0] = 0  # no frame before this one; the other has one
-    out, features = session.run(None, {"input": x.numpy(), "prev_feat": before.numpy()})
-    with torch.no_grad():
-        fresh, first = model(x[:1], True)
-        blended, second = model(x[1:], True, before[1:])
-    for got, want in (
-        (out[:1], fresh),
-        (out[1:], blended),
-        (features[:1], first),
-        (features[1:], second),
-    ):
-        np.testing.assert_allclose(got, want.numpy(), atol=1e-5)
-
-
 def test_convert_onnx_release_checks_its_claims(checkpoint, tmp_path, capsys):
     command = ["--checkpoint", str(checkpoint), "--output", str(tmp_path)]
     assert convert([*command, "--scale", "4"]) == 2

@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from common import image, randomise
+from common import image
 from test_cli import error_of
 
 import paragon_archs
 from paragon_archs.archs import create
-from paragon_archs.checkpoint import load_model, save_model
+from paragon_archs.checkpoint import save_model
 from paragon_archs.cli.__main__ import main
 from paragon_archs.integrations import chainner
 
@@ -87,27 +87,6 @@ def test_another_folder_is_refused(name, tmp_path, capsys):
     assert "Expected the path to be" in error_of(capsys, ["integrate", name, tmp_path])
     assert "Name the folder" in error_of(capsys, ["integrate", name])
     assert not any(tmp_path.iterdir())
-
-
-def test_published_scripts_run_inside_the_checkout(tmp_path, root):
-    (tmp_path / "traiNNer/archs").mkdir(parents=True)
-    assert main(["integrate", "trainner-redux", str(tmp_path)]) == 0
-    (tmp_path / "models").mkdir()
-    model = randomise(create("paragonsr_s", 4, num_groups=1, num_blocks=1))
-    save_model(model, tmp_path / "models/4xParagonSR_S_pretrain.safetensors")
-    command = "-m scripts.paragonsr.fuse_model --scale 4 --out-dir release_models"
-    command += " --checkpoint models/4xParagonSR_S_pretrain.safetensors"
-    done = subprocess.run(
-        [sys.executable, *command.split()],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(root)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    fused = tmp_path / "release_models/4xParagonSR_S_pretrain_fused.safetensors"
-    assert load_model(fused).tags[-1] == "fused"
 
 
 # The keys that traiNNer-redux's strict structs allow, of those that we use.

@@ -5,17 +5,20 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..checkpoint import load_model
 from ..deploy import deploy_model
 from ..evaluation.published import PublishedForm
 from ..evaluation.speed import peak_memory
-from ..export.onnx import require
+from ..inference.backends import load_graph
+from ..inference.upscaler import pick_device
+from ..utils.optional import need
 from .common import EXIT_DONE, check_claims, guarded
 from .convert_onnx_release import PICTURES
 
@@ -35,18 +38,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.add_argument("--scale", type=int, help="checked against the checkpoint")
     arguments.add_argument("--arch", help="checked against the checkpoint")
     arguments.add_argument("--trt_engine", help="TensorRT engine to time as well")
-    arguments.add_argument("--device", help="cuda where there is one, else cpu")
+    arguments.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")
     options = arguments.parse_args(argv)
     return guarded(lambda: _run(options))
 
 
 def _run(options: argparse.Namespace) -> int:
-    check_claims(options.pt_model, options.arch, options.scale)
-    if options.trt_engine:
-        raise ValueError(
-            "Expected no --trt_engine here: engines are timed by TensorRT's own "
-            f"`trtexec --loadEngine={options.trt_engine}`. Leave the flag out."
-        )
+    device = pick_device(options.device)
+    descriptor = load_model(options.pt_model, device)
+    check_claims(descriptor, options.pt_model, options.arch, options.scale)
     folder = Path(options.input)
     files = sorted(f for f in folder.glob("*") if f.suffix.lower() in PICTURES)
     if not files:
@@ -54,13 +54,21 @@ def _run(options: argparse.Namespace) -> int:
             f"Expected --input to be a folder of pictures, but got {options.input!r}, "
             f"which holds none. Known are {', '.join(PICTURES)}."
         )
-    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    descriptor = load_model(options.pt_model, device)
-    (image,) = require("PIL.Image")
-    forms = {
+    image = need("PIL.Image", "reading pictures", "pillow")
+    forms: dict[str, Callable[[Tensor], Tensor]] = {
         "published": PublishedForm(descriptor.model),
         "deploy": deploy_model(descriptor),
     }
+    if options.trt_engine:
+        before = _free_memory(device)
+        engine = load_graph(Path(options.trt_engine), device)
+        if engine.scale != descriptor.scale:
+            raise ValueError(
+                f"Expected --trt_engine to upscale by {descriptor.scale}, as "
+                f"{options.pt_model!r} does, but {options.trt_engine!r} upscales by "
+                f"{engine.scale}. Name the engine of this checkpoint."
+            )
+        forms["engine"] = engine
     print("| form | pictures | seconds each (median) | output MP/s | peak MiB |")
     print("| --- | --- | --- | --- | --- |")
     for name, form in forms.items():
@@ -70,9 +78,12 @@ def _run(options: argparse.Namespace) -> int:
                 array = np.asarray(opened.convert("RGB"), dtype=np.float32) / 255
             x = torch.from_numpy(array).permute(2, 0, 1)[None].to(device)
             with torch.inference_mode():
-                if not seconds:
+                if name == "engine":  # TensorRT's memory is none of torch's
+                    torch.cuda.empty_cache()
                     form(x)
-                peak = max(peak, peak_memory(form, x) or 0)
+                    peak = max(peak, before - _free_memory(device))
+                else:
+                    peak = max(peak, peak_memory(form, x) or 0)
                 start = time.perf_counter()
                 y = form(x)
                 if y.is_cuda:
@@ -84,4 +95,10 @@ def _run(options: argparse.Namespace) -> int:
             f"{pixels / sum(seconds) / 1e6:.2f} | {peak / 2**20:.0f} |",
             flush=True,
         )
+    if options.trt_engine:
+        print("\nAn engine's memory is with its weights, the other rows' without.")
     return EXIT_DONE
+
+
+def _free_memory(device: torch.device) -> int:
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0

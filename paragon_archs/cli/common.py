@@ -8,6 +8,10 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from spandrel import ImageModelDescriptor
 
 EXIT_DONE = 0
 EXIT_FAILED = 1  # the work itself failed, wholly or on some inputs
@@ -80,12 +84,16 @@ Main = Callable[[Sequence[str] | None], int]
 
 
 def check_claims(
-    file: str, variant: str | None = None, scale: int | None = None
+    descriptor: ImageModelDescriptor[Any],
+    file: str,
+    variant: str | None = None,
+    scale: int | None = None,
 ) -> None:
     """Holds flags that repeat what a checkpoint tells to what it tells.
 
     Args:
-        file: The checkpoint.
+        descriptor: What `load_model` read from the checkpoint.
+        file: Its name.
         variant: A variant, by its whole name (`paragonsr_s`) or its last part (`s`).
         scale: An upscaling factor.
 
@@ -93,13 +101,18 @@ def check_claims(
         ValueError: when a flag contradicts the checkpoint.
     """
     from ..archs import variants  # noqa: PLC0415 (keeps `--help` fast)
-    from ..checkpoint import load_model  # noqa: PLC0415
 
-    descriptor = load_model(file)
     if variant is not None:
         family = descriptor.architecture.id.lower()
-        known = [n for n in variants() if n.split("_")[0] == family]
-        # Free hyperparameters have no variant: any of their architecture may be meant.
+        read = getattr(descriptor.model, "hyperparameters", {})
+        # Free hyperparameters have no variant: any of their architecture may be meant
+        # that has the same kind of blocks.
+        known = [
+            name
+            for name, entry in variants().items()
+            if name.split("_")[0] == family
+            and all(read[k] == v for k, v in entry.items() if isinstance(v, str))
+        ]
         held = [t for t in descriptor.tags if t in known] or known
         wanted = variant.lower()
         if not any(n == wanted or n.endswith(f"_{wanted}") for n in held):

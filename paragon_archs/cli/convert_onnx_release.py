@@ -13,7 +13,8 @@ from spandrel import ImageModelDescriptor
 
 from ..checkpoint import load_model
 from ..export import GraphMismatchError, export_onnx
-from ..export.onnx import require, session_runner
+from ..export.onnx import session_runner
+from ..utils.optional import need
 from .common import EXIT_DONE, CommandError, check_claims, guarded, stem
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
@@ -55,12 +56,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _convert(options: argparse.Namespace) -> int:
     source = options.checkpoint
-    check_claims(source, options.arch, options.scale)
     named = ("upsampler_alpha", "attention_mode", "window_size")
     overrides = {n: v for n in named if (v := getattr(options, n)) is not None}
     if options.export_safe:
         overrides["export_safe"] = True
     descriptor = load_model(source, overrides=overrides)
+    check_claims(descriptor, source, options.arch, options.scale)
     _check_gain(descriptor, options.detail_gain)
     folder = Path(options.output)
     output = folder / f"{stem(source)}{'_video' * options.video}.onnx"
@@ -102,7 +103,8 @@ def _validate(
     descriptor: ImageModelDescriptor[Any], graph: Path, options: argparse.Namespace
 ) -> None:
     """Prints the largest difference between the graph and torch on pictures."""
-    (onnxruntime, image) = require("onnxruntime", "PIL.Image")
+    onnxruntime = need("onnxruntime", "ONNX graphs", "paragon-archs[onnx]")
+    image = need("PIL.Image", "reading pictures", "pillow")
     files = sorted(
         f for f in Path(options.val_dir).iterdir() if f.suffix.lower() in PICTURES
     )[: options.val_count]

@@ -12,8 +12,9 @@ from typing import Any
 from spandrel import ImageModelDescriptor
 
 from ..checkpoint import load_model
-from ..export import GraphMismatchError, export_onnx
+from ..export import Comparison, GraphMismatchError, export_onnx
 from ..export.tensorrt import (
+    Shapes,
     build_engine,
     load_tensorrt,
     profile_shapes,
@@ -80,7 +81,8 @@ def _export(options: argparse.Namespace) -> int:
         raise ValueError(
             f"Expected one checkpoint, but got {source!r}. Give INPUT or --checkpoint."
         )
-    check_claims(source, options.variant, options.scale)
+    descriptor = load_model(source)
+    check_claims(descriptor, source, options.variant, options.scale)
     outputs = _outputs(source, options)
     for output in outputs:
         if output.exists() and not options.overwrite:
@@ -90,70 +92,83 @@ def _export(options: argparse.Namespace) -> int:
             )
     if options.out_dir:
         Path(options.out_dir).mkdir(parents=True, exist_ok=True)
-    descriptor = load_model(source)
     for output, dtype in outputs.items():
         if output.suffix.lower() == ".trt":
-            _engine(descriptor, output, dtype, options)
+            _engine(descriptor, source, output, dtype, options)
             continue
-        try:
-            found = export_onnx(
-                descriptor.model,
-                output,
-                dtype=dtype,
-                opset=options.opset,
-                static=options.static,
-                video=options.video,
-                in_chans=descriptor.input_channels,
-                metadata={"scale": str(descriptor.scale)},
-            )
-        except GraphMismatchError as error:
-            raise CommandError(str(error)) from error
+        found = _graph(descriptor, output, dtype, options)
         print(f"checked against torch: {found}")
         print(f"wrote {output}")
-        shapes = _shapes(descriptor, options)
-        line = trtexec_line(output, output.with_suffix(".trt"), "fp16", shapes)
+        # In a graph of half precision the types are there already.
+        flag = "--stronglyTyped" if dtype == "fp16" else "--fp16"
+        engine = output.with_suffix(".trt")
+        line = trtexec_line(output, engine, flag, _shapes(descriptor, options))
         print(f"for TensorRT: {line}")
     return EXIT_DONE
 
 
 def _shapes(
     descriptor: ImageModelDescriptor[Any], options: argparse.Namespace
-) -> dict[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]]:
+) -> Shapes:
     """Returns TensorRT's smallest, usual and largest shape of every input."""
     sizes = sizes_of(options.min, options.opt, options.max)
     if options.static:
         sizes = (options.static,) * 3
-    features = descriptor.model.hyperparameters["num_feat"] if options.video else None
-    return profile_shapes(sizes, descriptor.input_channels, features)
+    told = descriptor.model.hyperparameters if options.video else {}
+    return profile_shapes(sizes, descriptor.input_channels, told.get("num_feat"))
 
 
 def _engine(
     descriptor: ImageModelDescriptor[Any],
+    source: str,
     output: Path,
     dtype: str,
     options: argparse.Namespace,
 ) -> None:
-    """Builds a TensorRT engine from the float32 graph; prints the `trtexec` line."""
+    """Builds a TensorRT engine from a checked graph; says how to do it by hand."""
     shapes = _shapes(descriptor, options)
-    line = trtexec_line(output.with_suffix(".onnx"), output, dtype, shapes)
-    trt = load_tensorrt(line)
+    inside = "fp16" if dtype == "fp16" else "fp32"
+    onnx = output.with_suffix(".onnx")
+    flag = "--bf16" if dtype == "bf16" else "--stronglyTyped"
+    by_hand = (
+        f"By hand: paragon export {source} -o {onnx} --dtype {inside}"
+        f"{' --video' * options.video}; {trtexec_line(onnx, output, flag, shapes)}"
+    )
+    try:
+        trt = load_tensorrt(dtype)
+    except ImportError as error:
+        raise ImportError(f"{error} {by_hand}", name=error.name) from error
     with tempfile.TemporaryDirectory() as folder:
         graph = Path(folder) / "graph.onnx"
-        found = export_onnx(
-            descriptor.model,
-            graph,
-            opset=options.opset,
-            video=options.video,
-            in_chans=descriptor.input_channels,
-            metadata={"scale": str(descriptor.scale)},
-        )
+        found = _graph(descriptor, graph, inside, options)
         print(f"graph checked against torch: {found}")
         try:
             key = build_engine(trt, graph.read_bytes(), output, dtype, shapes)
         except RuntimeError as error:
-            raise CommandError(f"{error} With a GPU: {line}") from error
-    print(f"the same by hand: {line}")
+            raise CommandError(f"{error} {by_hand}") from error
+    print(by_hand)
     print(f"wrote {output} ({key})")
+
+
+def _graph(
+    descriptor: ImageModelDescriptor[Any],
+    output: Path,
+    dtype: str,
+    options: argparse.Namespace,
+) -> Comparison:
+    try:
+        return export_onnx(
+            descriptor.model,
+            output,
+            dtype=dtype,
+            opset=options.opset,
+            static=options.static,
+            video=options.video,
+            in_chans=descriptor.input_channels,
+            metadata={"scale": str(descriptor.scale)},
+        )
+    except GraphMismatchError as error:
+        raise CommandError(str(error)) from error
 
 
 def _outputs(source: str, options: argparse.Namespace) -> dict[Path, str]:

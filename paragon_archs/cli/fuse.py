@@ -51,7 +51,8 @@ def _fuse(options: argparse.Namespace) -> int:
             f"Expected a network of this pack, but got {source!r}, which is not. "
             "`paragon info` says what it is."
         )
-    check_claims(source, options.variant, options.scale)
+    descriptor = load_model(source)
+    check_claims(descriptor, source, options.variant, options.scale)
     reading = architecture.inspect(state)
     if reading.form == "fused":
         raise ValueError(
@@ -71,7 +72,7 @@ def _fuse(options: argparse.Namespace) -> int:
         for k, v in read_metadata(source).items()
         if k not in ("architecture", "arguments", "scale")
     }
-    save_model(fuse_model(load_model(source).model), output, {**kept, "form": "fused"})
+    save_model(fuse_model(descriptor.model), output, {**kept, "form": "fused"})
     print(f"wrote {output}")
     return EXIT_DONE
 

@@ -74,8 +74,8 @@ def _run(options: argparse.Namespace) -> int:
     else:
         from ..checkpoint import load_model  # noqa: PLC0415 (keeps `--help` fast)
 
-        check_claims(options.model, options.arch, options.scale)
         asked.loaded = load_model(file, device, overrides)
+        check_claims(asked.loaded, options.model, options.arch, options.scale)
     asked.device, asked.overwrite = str(device), options.overwrite
     asked.dtype = "fp32" if options.fp32 else "auto"
     asked.compile = device.type == "cuda" and not options.disable_compile

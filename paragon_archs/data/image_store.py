@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from ..config.errors import OptionError
-from ..utils.files import atomic_write
+from ..utils.files import atomic_write, cache_folder
 from .reading import UnreadableImageError, image_size, read_image
 
 logger = logging.getLogger("basicsr")  # the host's: its file is the run's log
@@ -29,12 +29,6 @@ BAD_IMAGE = ("error", "skip")
 
 Place = tuple[int, tuple[int, ...], str]
 """Of an image in a mapped file: its first byte, its shape, the name of its type."""
-
-
-def default_cache_dir() -> Path:
-    """Returns the folder of memory-mapped caches."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "paragon_archs"
 
 
 def _decode_all(
@@ -104,7 +98,7 @@ class ImageStore:
         self._map_file: Path | None = None
         self._places: list[Place | None] = []
         if cache == "mmap":
-            folder = Path(cache_dir) if cache_dir else default_cache_dir()
+            folder = Path(cache_dir) if cache_dir else cache_folder()
             self._open_map(list(files), folder)
         else:
             self._fill(list(files), 0 if cache == "none" else self.limit)

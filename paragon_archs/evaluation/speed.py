@@ -21,9 +21,10 @@ from ..archs import create, variants
 from ..checkpoint import load_model
 from ..deploy import deploy_model, ops
 from ..export import export_onnx
-from ..export.onnx import require, session_runner
+from ..export.onnx import session_runner
 from ..fuse import fuse_model
 from ..utils.files import atomic_write
+from ..utils.optional import need
 from .plots import Series, chart
 from .published import PublishedForm
 
@@ -235,7 +236,7 @@ def _runs(
 
 
 def _session(graph: Path) -> Run:
-    (onnxruntime,) = require("onnxruntime")
+    onnxruntime = need("onnxruntime", "its graphs", "paragon-archs[onnx]")
     run = session_runner(onnxruntime, graph, threads=torch.get_num_threads())
     return lambda x: torch.from_numpy(run([x.float().cpu().numpy()])[0])
 

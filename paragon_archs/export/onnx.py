@@ -7,7 +7,6 @@ width; run in onnxruntime against torch before the file gets its name.
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import json
 import logging
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 from ..deploy import deploy_model
 from ..fuse import fuse_model
 from ..utils.files import atomic_write
+from ..utils.optional import need
 from .check import SIZES, Comparison, GraphMismatchError, Shape, compare
 
 OPSETS = (18, 19, 20)
@@ -65,27 +65,6 @@ class Graph(nn.Module):
         if isinstance(answer, tuple):
             return tuple(y.float() for y in answer)
         return answer.float()
-
-
-def require(*names: str) -> list[Any]:
-    """Imports optional packages.
-
-    Raises:
-        ImportError: one sentence with the extra that brings an absent one.
-    """
-    modules = []
-    for name in names:
-        try:
-            modules.append(importlib.import_module(name))
-        except ModuleNotFoundError as error:
-            if error.name != name:  # there, but broken: its own error says more
-                raise
-            raise ImportError(
-                f"Expected the package {name} to be installed, but it is not. "
-                "Run: pip install paragon-archs[onnx]",
-                name=name,
-            ) from error
-    return modules
 
 
 def export_onnx(
@@ -138,7 +117,10 @@ def export_onnx(
             f"Expected opset to be one of {', '.join(map(str, OPSETS))}, but got "
             f"{opset!r}. 18 is what every consumer takes."
         )
-    onnx, _, onnxruntime = require("onnx", "onnxscript", "onnxruntime")
+    onnx, _, onnxruntime = (
+        need(name, "ONNX graphs", "paragon-archs[onnx]")
+        for name in ("onnx", "onnxscript", "onnxruntime")
+    )
     hyperparameters = getattr(model, "hyperparameters", {})
     if video and "prev_feat" not in inspect.signature(model.forward).parameters:
         raise ValueError(
@@ -253,7 +235,7 @@ def _tidy(
     metadata: dict[str, str],
 ) -> Any:
     """Brings the exporter's graph to the contract; returns an onnx.ModelProto."""
-    (onnx,) = require("onnx")
+    onnx = need("onnx", "ONNX graphs", "paragon-archs[onnx]")
     proto = program.model_proto
     graph = proto.graph
     proto.ir_version = min(proto.ir_version, _MAX_IR[opset])

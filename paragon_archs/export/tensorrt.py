@@ -1,27 +1,38 @@
 """ONNX graph -> TensorRT engine, through the tensorrt package where it is installed.
 
 An engine fits one GPU model and one version of TensorRT; both, and the graph, are in
-its cache key.
+its cache key. Written for TensorRT 10 and 11. Precision comes from the graph (strongly
+typed networks, the only kind from version 11 on), so an engine computes in the types
+that were checked against torch; bfloat16, which ONNX's Conv lacks, is left to the
+builder where it still has a flag for it.
 """
 
 from __future__ import annotations
 
 import hashlib
-import importlib
+import logging
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ..utils.files import atomic_write
+from ..utils.files import atomic_write, cache_folder
+from ..utils.optional import need
+
+logger = logging.getLogger(__name__)
 
 Size = tuple[int, int]
+Shapes = dict[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]]
+"""Of every input: the least, the usual and the largest shape."""
+
+_WORKSPACE = 4 << 30  # bytes that the builder may try out
 
 
 def profile_shapes(
     sizes: tuple[Size, Size, Size], channels: int = 3, features: int | None = None
-) -> dict[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]]:
+) -> Shapes:
     """Returns the least, the usual and the largest shape of every input.
 
     Args:
@@ -48,13 +59,16 @@ def profile_shapes(
 
 
 def trtexec_line(
-    graph: str | Path,
-    engine: str | Path,
-    dtype: str,
-    shapes: dict[str, tuple[tuple[int, ...], ...]],
+    graph: str | Path, engine: str | Path, flag: str, shapes: Shapes
 ) -> str:
-    """Returns the `trtexec` command that builds the same engine."""
-    flag = {"fp16": " --fp16", "bf16": " --bf16"}.get(dtype, "")
+    """Returns the `trtexec` command that builds an engine.
+
+    Args:
+        graph: The ONNX file.
+        engine: The file to write.
+        flag: What decides the precision, `--fp16` or `--stronglyTyped` say.
+        shapes: What `profile_shapes` returns.
+    """
     profiles = []
     for index, option in enumerate(("minShapes", "optShapes", "maxShapes")):
         inputs = ",".join(
@@ -62,53 +76,62 @@ def trtexec_line(
             for name, three in shapes.items()
         )
         profiles.append(f"--{option}={inputs}")
-    return f"trtexec --onnx={graph} --saveEngine={engine}{flag} {' '.join(profiles)}"
+    parts = ("trtexec", f"--onnx={graph}", f"--saveEngine={engine}", flag, *profiles)
+    return " ".join(part for part in parts if part)
 
 
-def load_tensorrt(line: str) -> Any:
-    """Imports the tensorrt package.
+def load_tensorrt(dtype: str) -> Any:
+    """Imports the tensorrt package, of a version that builds engines of `dtype`.
 
     Args:
-        line: The `trtexec` command for those who lack it.
+        dtype: `fp32`, `fp16` or `bf16`.
 
     Raises:
         ImportError: when it is absent.
+        ValueError: when it is too old, or too new for bfloat16.
     """
-    try:
-        return importlib.import_module("tensorrt")
-    except ModuleNotFoundError as error:
-        if error.name != "tensorrt":  # there, but broken: its own error says more
-            raise
-        raise ImportError(
-            "Expected the package tensorrt to be installed, but it is not. Run: pip "
-            f"install tensorrt. Or build the engine with: {line}",
-            name="tensorrt",
-        ) from error
+    trt = need("tensorrt", "building engines", "tensorrt")
+    if not hasattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED"):
+        raise ValueError(
+            f"Expected TensorRT 10 or newer, but got {trt.__version__}. Run: pip "
+            "install --upgrade tensorrt."
+        )
+    if dtype == "bf16" and not hasattr(trt.BuilderFlag, "BF16"):
+        raise ValueError(
+            "Expected fp32 or fp16, or a TensorRT before 11, but got bf16 and "
+            f"{trt.__version__}, which takes precision from the graph alone, and "
+            "ONNX's Conv takes no bfloat16 at these opsets. Use --dtype fp16, or run: "
+            "pip install 'tensorrt<11'."
+        )
+    return trt
 
 
-def cache_key(graph: bytes, gpu: str, version: str) -> str:
-    """Returns a name for an engine: GPU, TensorRT version and hash of the graph."""
+def cache_key(graph: bytes, gpu: str, version: str, dtype: str, shapes: Shapes) -> str:
+    """Returns a name for an engine: GPU, TensorRT version, hash of all that it is of.
+
+    Args:
+        graph: The ONNX file's content.
+        gpu: Name of the GPU.
+        version: TensorRT's.
+        dtype: Precision.
+        shapes: What `profile_shapes` returns.
+    """
     model = re.sub(r"[^A-Za-z0-9]+", "-", gpu).strip("-")
-    return f"{model}_trt{version}_{hashlib.sha256(graph).hexdigest()[:16]}"
+    digest = hashlib.sha256(graph + repr((dtype, shapes)).encode()).hexdigest()
+    return f"{model}_trt{version}_{digest[:16]}"
 
 
 def build_engine(
-    trt: Any,
-    graph: bytes,
-    path: str | Path,
-    dtype: str,
-    shapes: dict[str, tuple[tuple[int, ...], ...]],
-    workspace: int = 4 << 30,
+    trt: Any, graph: bytes, path: str | Path, dtype: str, shapes: Shapes
 ) -> str:
-    """Builds an engine and writes it; returns its cache key.
+    """Writes an engine: a cached one of the same key, or a new one; returns the key.
 
     Args:
         trt: The tensorrt package.
-        graph: The ONNX file's content, float32.
+        graph: The ONNX file's content: float16 inside for `fp16`, else float32.
         path: The engine.
-        dtype: `fp32`, `fp16` or `bf16`: what the builder may choose besides float32.
+        dtype: `fp32`, `fp16` or `bf16`.
         shapes: What `profile_shapes` returns.
-        workspace: Bytes that the builder may try out.
 
     Raises:
         RuntimeError: without a GPU, or when TensorRT refuses the graph.
@@ -118,14 +141,34 @@ def build_engine(
             "Expected a CUDA GPU to build an engine on, but torch sees none. Engines "
             "are built on the machine that runs them."
         )
-    logger = trt.Logger(trt.Logger.WARNING)
-    builder = trt.Builder(logger)
-    # Explicit batch is the only kind from version 10 on; 8 wants it said.
-    flags = 0
-    if hasattr(trt.NetworkDefinitionCreationFlag, "EXPLICIT_BATCH"):
-        flags = 1 << int(trt.NetworkDefinitionCreationFlag.EXPLICIT_BATCH)
-    network = builder.create_network(flags)
-    parser = trt.OnnxParser(network, logger)
+    gpu = torch.cuda.get_device_name()
+    key = cache_key(graph, gpu, trt.__version__, dtype, shapes)
+    kept = cache_folder() / "engines" / f"{key}.trt"
+    if not kept.is_file():
+        engine = _serialized(trt, graph, dtype, shapes)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(kept) as temporary:
+            temporary.write_bytes(engine)
+    else:
+        logger.info("engine %s was built before", key)
+    with atomic_write(path) as temporary:
+        shutil.copyfile(kept, temporary)
+    return key
+
+
+def _serialized(trt: Any, graph: bytes, dtype: str, shapes: Shapes) -> bytes:
+    """Builds an engine and returns its bytes."""
+    log = trt.Logger(trt.Logger.WARNING)
+    try:
+        builder = trt.Builder(log)
+    except TypeError as error:  # what its bindings raise for a null pointer
+        raise RuntimeError(
+            f"Expected TensorRT {trt.__version__} to start on this GPU, but it did "
+            "not; its log above says why. Its CUDA version has to suit the driver."
+        ) from error
+    typed = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+    network = builder.create_network(0 if dtype == "bf16" else typed)
+    parser = trt.OnnxParser(network, log)
     if not parser.parse(graph):
         faults = "; ".join(str(parser.get_error(i)) for i in range(parser.num_errors))
         raise RuntimeError(
@@ -133,22 +176,24 @@ def build_engine(
             "newer version."
         )
     config = builder.create_builder_config()
-    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace)
-    if dtype != "fp32":
-        config.set_flag(getattr(trt.BuilderFlag, dtype.upper()))
+    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, _WORKSPACE)
+    if dtype == "bf16":
+        config.set_flag(trt.BuilderFlag.BF16)
     profile = builder.create_optimization_profile()
-    for name, three in shapes.items():
-        profile.set_shape(name, *three)
-    config.add_optimization_profile(profile)
+    for name, (low, usual, high) in shapes.items():
+        profile.set_shape(name, low, usual, high)
+    if config.add_optimization_profile(profile) < 0:
+        raise RuntimeError(
+            f"Expected TensorRT to take the shapes {shapes}, but it did not. Give "
+            "others with --min, --opt and --max."
+        )
     engine = builder.build_serialized_network(network, config)
     if engine is None:
         raise RuntimeError(
             "Expected TensorRT to build an engine, but it did not; its log above says "
             "why. Smaller --max sizes take less memory."
         )
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(bytes(engine))
-    return cache_key(graph, torch.cuda.get_device_name(), trt.__version__)
+    return bytes(engine)
 
 
 def sizes_of(

@@ -13,7 +13,7 @@ import torch
 from spandrel import SizeRequirements
 from torch import Tensor
 
-from .pictures import need
+from ..utils.optional import need
 
 GRAPH_SUFFIXES = (".onnx", ".trt", ".engine")
 
@@ -156,6 +156,10 @@ def _runtime_errors(runtime: Any) -> tuple[type[Exception], ...]:
     )
 
 
+# TensorRT's names of types -> torch's.
+_TYPES = {"FLOAT": torch.float32, "HALF": torch.float16, "BF16": torch.bfloat16}
+
+
 class TensorRTModel(GraphModel):
     """A TensorRT engine.
 
@@ -182,7 +186,15 @@ class TensorRTModel(GraphModel):
         super().__init__(file, "TensorRT engine")
         self._device = device
         log = tensorrt.Logger(tensorrt.Logger.WARNING)
-        engine = tensorrt.Runtime(log).deserialize_cuda_engine(file.read_bytes())
+        try:
+            runtime = tensorrt.Runtime(log)
+        except TypeError as error:  # what its bindings raise for a null pointer
+            raise ValueError(
+                f"Expected TensorRT {tensorrt.__version__} to start on this GPU, but "
+                "it did not; its log above says why. Its CUDA version has to suit the "
+                "driver."
+            ) from error
+        engine = runtime.deserialize_cuda_engine(file.read_bytes())
         if engine is None:
             raise ValueError(
                 f"Expected {str(file)!r} to be an engine of this GPU and of TensorRT "
@@ -193,12 +205,7 @@ class TensorRTModel(GraphModel):
         names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
         mode = tensorrt.TensorIOMode.OUTPUT
         self._outputs = [n for n in names if engine.get_tensor_mode(n) == mode]
-        self._types = {
-            n: getattr(
-                torch, str(np.dtype(tensorrt.nptype(engine.get_tensor_dtype(n))))
-            )
-            for n in names
-        }
+        self._types = {n: _TYPES[engine.get_tensor_dtype(n).name] for n in names}
         self.input_channels = engine.get_tensor_shape("input")[1]
         if "prev_feat" in names:
             self.feature_channels = engine.get_tensor_shape("prev_feat")[1]
@@ -234,7 +241,8 @@ class TensorRTModel(GraphModel):
             self._context.set_tensor_address(name, made.data_ptr())
             results.append(made)
         stream = torch.cuda.current_stream(self._device)
-        self._context.execute_async_v3(stream.cuda_stream)
+        if not self._context.execute_async_v3(stream.cuda_stream):
+            raise RuntimeError("TensorRT did not run the engine; its log says why")
         stream.synchronize()
         return results
 

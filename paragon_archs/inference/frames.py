@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .pictures import need
+from ..utils.optional import need
 
 _DEEP = 8  # more bits than this are computed and written as 10
 # Rows from which untagged video counts as BT.709, as players do.

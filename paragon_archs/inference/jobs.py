@@ -12,13 +12,13 @@ from pathlib import Path
 
 import torch
 
+from ..utils.optional import need
 from .overlap import ahead
 from .pictures import (
     IMAGE_SUFFIXES,
     Picture,
     WriteOptions,
     check_format,
-    need,
     read_picture,
     write_picture,
 )

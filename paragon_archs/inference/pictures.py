@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..utils.files import atomic_write
+from ..utils.optional import need
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -48,26 +49,6 @@ OPAQUE = ("JPEG", "BMP", "PPM")  # formats that are written without transparency
 
 _ORIENTATION, _EXIF_IFD, _GPS_IFD = 0x0112, 0x8769, 0x8825
 _WIDTH, _HEIGHT = 0xA002, 0xA003
-
-
-def need(module: str, purpose: str, package: str) -> Any:
-    """Imports an optional package, or says in one sentence how to get it.
-
-    Raises:
-        ImportError: when `module` is absent; a broken one raises its own error.
-    """
-    root = module.split(".", maxsplit=1)[0]
-    try:
-        importlib.import_module(root)
-    except ImportError as error:
-        if error.name != root:
-            raise
-        raise ImportError(
-            f"Expected {package} to be installed, for {purpose}, but it is not. "
-            f"Run `pip install {package}`.",
-            name=error.name,
-        ) from error
-    return importlib.import_module(module)
 
 
 def _pillow() -> Any:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..utils.optional import need
 from .arrays import rounded, white
-from .pictures import need
 
 
 def resized(

@@ -13,9 +13,9 @@ import numpy as np
 from torch import Tensor
 
 from ..utils.files import atomic_write
+from ..utils.optional import need
 from .frames import Look, from_rgb, look_of, to_rgb
 from .overlap import ahead
-from .pictures import need
 from .segments import Segments, fingerprint
 from .temporal import ALPHA, FrameUpscaler, has_feature_tap
 from .upscaler import Upscaler
