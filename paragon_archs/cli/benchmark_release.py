@@ -59,8 +59,8 @@ def _run(options: argparse.Namespace) -> int:
         "published": PublishedForm(descriptor.model),
         "deploy": deploy_model(descriptor),
     }
+    before = _free_memory(device)
     if options.trt_engine:
-        before = _free_memory(device)
         engine = load_graph(Path(options.trt_engine), device)
         if engine.scale != descriptor.scale:
             raise ValueError(
