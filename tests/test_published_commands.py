@@ -26,7 +26,7 @@ from PIL import Image
 from paragon_archs.archs import create
 from paragon_archs.checkpoint import load_model, read_metadata, save_model
 from paragon_archs.cli.__main__ import main as paragon
-from paragon_archs.inference import Upscaler
+from paragon_archs.inference import Upscaler, video
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -452,9 +452,11 @@ def movie(file: Path, frames: int = 3, height: int = 32, width: int = 48) -> Non
 
 
 @pytest.mark.parametrize("model", ["model.safetensors", "model_video.onnx"])
-def test_run_inference_takes_a_movie(checkout, graphs, model):
+def test_run_inference_takes_a_movie(checkout, graphs, model, monkeypatch):
     """With memory, whether weights or a graph with `prev_feat` give it."""
     av = pytest.importorskip("av")
+    # x264's losses differ from run to run; at 0 it has none.
+    monkeypatch.setitem(video._CODECS, "libx264", (0, {"preset": "ultrafast"}))
     movie(checkout / "movie.mp4")
     if model.endswith(".onnx"):
         (checkout / model).symlink_to(graphs / model)
@@ -468,8 +470,8 @@ def test_run_inference_takes_a_movie(checkout, graphs, model):
         assert [f.shape for f in shown[name]] == [(64, 96, 3)] * 3
     one, two = (np.stack(shown[n]).astype(int) for n in ("movie", "movie_single"))
     first, second, _ = np.abs(one - two).mean((1, 2, 3))
-    assert first < 0.1  # no frame before the first
-    assert second > 1  # the second one blends
+    assert first == 0  # no frame before the first
+    assert second > 0.5  # the second one blends
 
 
 def test_run_inference_with_an_engine_needs_tensorrt(checkout, capsys):
