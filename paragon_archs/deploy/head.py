@@ -19,7 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .base import Folded
-from .ops import conv, shuffle
+from .ops import conv, conv_onto, shuffle
+
+ROWS = 64  # of cells that are shuffled at a time, to spare a second whole image
 
 
 class MergedHead(Folded):
@@ -105,19 +107,28 @@ class MergedHead(Folded):
 
         Args:
             x: Features.
-            base: Cells to add before they are shuffled, (B, C * s * s, H', W').
+            base: Cells to add before they are shuffled, (B, C * s * s, H', W'); spent.
         """
         _, _, h, w = x.shape
-        cells = conv(x, self.weight, self.bias, 2, add=base)
+        if base is None:
+            cells = conv(x, self.weight, self.bias, 2)
+        else:
+            cells = conv_onto(base, x, self.weight, self.bias, 2)
         s, o = self.scale, self.offset
-        out = shuffle(cells, s)
-        rows, columns, corners = self._ring(x)
-        if torch.compiler.is_compiling() and s > 1:
-            return _framed(out, rows, columns, corners, s)
-        out = out[:, :, o : o + s * h, o : o + s * w]
         if torch.compiler.is_compiling():
+            out = shuffle(cells, s)
+            rows, columns, corners = self._ring(x)
+            if s > 1:
+                return _framed(out, rows, columns, corners, s)
             return out - _map(rows, columns, corners, h, w)
-        out = out.contiguous()
+        out = cells.new_empty(x.shape[0], self.channels, s * h, s * w)
+        for top in range(0, cells.shape[2], ROWS):
+            part = shuffle(cells[:, :, top : top + ROWS], s)
+            start = s * top - o  # row of the result where the part's first lies
+            cut = part[:, :, max(0, -start) : s * h - start, o : o + s * w]
+            out[:, :, max(0, start) : max(0, start) + cut.shape[2]] = cut
+        del cells
+        rows, columns, corners = self._ring(x)
         out[:, :, 0] -= rows[:, 0]
         out[:, :, -1] -= rows[:, 1]
         out[:, :, :, 0] -= columns[:, 0]

@@ -47,6 +47,10 @@ def _fused_operators_work() -> bool:
                 _dnn_conv(x, kernel, None, (1, 1), 1, 4, "gelu"),
                 F.gelu(F.conv2d(x, kernel, padding=1, groups=4)),
             ),
+            (
+                _dnn_conv_onto(other.clone(), x, weight, bias, 0),
+                other + other,
+            ),
         )
     except (AttributeError, RuntimeError, TypeError):
         return False
@@ -216,6 +220,32 @@ def _dnn_conv(
         x, weight, bias, *place, activation, [], algorithm
     )
     return channels_last(y if add is None else y + add)
+
+
+def conv_onto(
+    total: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, padding: int
+) -> Tensor:
+    """Returns a convolution's result plus `total`, which is spent where `fast`.
+
+    Args:
+        total: (B, N, H', W').
+        x: (B, C, H, W).
+        weight: (N, C, h, w).
+        bias: (N).
+        padding: Pixels on each side.
+    """
+    if not fast(x) or total.shape[2:].numel() == 1:
+        return conv(x, weight, bias, padding, add=total)
+    return _dnn_conv_onto(total, x, weight, bias, padding)
+
+
+def _dnn_conv_onto(
+    total: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, padding: int
+) -> Tensor:
+    place = ([padding] * 2, [1, 1], [1, 1], 1)
+    return torch.ops.mkldnn._convolution_pointwise_.binary(
+        total, x, weight, bias, *place, "add", 1.0, None, [], None
+    )
 
 
 def shuffle(cells: Tensor, scale: int) -> Tensor:
