@@ -18,8 +18,9 @@ from paragon_archs.export import export_onnx
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 
-# The operators that TensorRT's published matrix (onnx-tensorrt, docs/operators.md)
-# marks as supported, as far as image networks come near them.
+# The operators that TensorRT's published matrix marks as supported, as far as image
+# networks come near them: github.com/onnx/onnx-tensorrt, docs/operators.md at 96e7811
+# ("ONNX-TensorRT 10.1 GA release"; opsets 9 to 20 of the default domain).
 TENSORRT = frozenset(
     "Abs Add And Cast Ceil Clip Concat Constant ConstantOfShape Conv ConvTranspose "
     "DepthToSpace Div Equal Erf Exp Expand Flatten Floor Gather Gemm "
@@ -45,6 +46,36 @@ def test_operators_are_tensorrt_s(graph):
     proto = onnx.load(graph[1])
     assert {n.op_type for n in proto.graph.node} <= TENSORRT
     assert {n.domain for n in proto.graph.node} == {""}
+
+
+# What the same matrix restricts: inputs that have to be known when the graph is read.
+CONSTANT_INPUTS = {
+    "ReduceMax": 1,
+    "ReduceMean": 1,
+    "ReduceMin": 1,
+    "ReduceSum": 1,
+    "Pad": 3,
+    "Slice": 3,
+    "Squeeze": 1,
+    "Unsqueeze": 1,
+}
+
+
+def test_restrictions_of_tensorrt_are_kept(graph):
+    proto = onnx.load(graph[1])
+    known = {t.name for t in proto.graph.initializer} | {
+        n.output[0] for n in proto.graph.node if n.op_type == "Constant"
+    }
+    for node in proto.graph.node:
+        axes = CONSTANT_INPUTS.get(node.op_type)
+        if axes is not None and len(node.input) > axes and node.input[axes]:
+            assert node.input[axes] in known, node.op_type
+        if node.op_type == "LayerNormalization":
+            assert len(node.output) == 1
+        if node.op_type == "Resize":
+            told = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+            assert told["mode"] in (b"nearest", b"linear")
+            assert not told.get("antialias")
 
 
 def test_squares_stay_in_float32(graph):
