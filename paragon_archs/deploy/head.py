@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from .base import Folded
 from .ops import conv, conv_onto, shuffle
 
-ROWS = 64  # of cells that are shuffled at a time, to spare a second whole image
+ROWS = 72  # of cells that are shuffled at a time, to spare a second whole image
 
 
 class MergedHead(Folded):
