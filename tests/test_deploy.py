@@ -200,7 +200,7 @@ def test_pro_errs_as_float32_does():
     assert spread(deploy_model(model)(x) - want, want) < max(1e-5, 4 * own)
 
 
-@pytest.mark.parametrize("name", [n for n in SMALL if n not in ("mks2021", "facesr")])
+@pytest.mark.parametrize("name", [n for n in SMALL if n != "facesr"])
 def test_published_form_is_the_network(name):
     model = small_model(name, 4)
     x = image(1, 3, 17, 19)

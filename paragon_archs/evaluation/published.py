@@ -143,6 +143,11 @@ def _paragonsr2(net: PublishedForm, x: Tensor) -> Tensor:
 
 def _base(net: PublishedForm, x: Tensor) -> Tensor:
     h = net.hyperparameters
+    if h["base_kernel"] == "mks2021":
+        x = F.pad(x, (4, 4, 4, 4), mode="replicate")
+        for name in ("base.mks2021.v", "base.mks2021.h"):
+            x = net.conv(name, x, padding=0)
+        return F.pixel_shuffle(x, h["scale"])
     if h["upsampler_alpha"] > 0:
         sharp = net.conv("base.sharp.v", net.conv("base.sharp.h", x))
         x = x + h["upsampler_alpha"] * (sharp - x)
