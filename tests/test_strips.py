@@ -109,6 +109,11 @@ def test_options_of_paragonsr2(overrides):
     assert_same(in_strips(model, x, 2, 0), wanted)
 
 
+def test_a_caller_without_gradients_gets_strips_too():
+    with torch.inference_mode():
+        assert StripEngine(network("paragonsr_nano", 2)).sweeps((9, 9)) > 1
+
+
 @pytest.mark.parametrize("form", [fuse_model, deploy_model])
 def test_batches_run_side_by_side(form):
     model = network("paragonsr_nano", 2, form)

@@ -110,9 +110,10 @@ class StripEngine:
                 high = _MARGINS * stage.margin * stage.peak * row
                 wanted = int(min(left, max(most, high)) / (stage.peak * row))
                 wanted -= 2 * stage.margin
-                rows.append(min(max(wanted, _LEAST_ROWS), height))
-                share = min(rows[-1] + 2 * stage.margin, height) / rows[-1]
-                work += stage.peak * share + (wanted < _LEAST_ROWS) * _SHORT
+                count = math.ceil(height / max(wanted, _LEAST_ROWS))
+                rows.append(math.ceil(height / count))  # strips of one size
+                twice = 2 * stage.margin * (count - 1) / height
+                work += stage.work * (1 + twice) + (wanted < _LEAST_ROWS) * _SHORT
             if best is None or work < best[0]:
                 best = work, plan, rows
         assert best is not None

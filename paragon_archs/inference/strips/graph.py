@@ -175,7 +175,11 @@ class _Recorder(TorchFunctionMode):
 @contextlib.contextmanager
 def _leaves(network: nn.Module, recorder: _Recorder) -> Iterator[None]:
     """Lets modules and functions with a rule of their own be recorded as one node."""
+    # The deploy forms take their plain steps, which can be followed; the strips then
+    # take the fast way through each of them.
     replaced: list[tuple[Any, str, Any]] = []
+    replaced.append((ops, "_fused_operators_work", ops._fused_operators_work))
+    ops._fused_operators_work = lambda: False
     if isinstance(network, deploy.DeployNetwork):
         # Whether a result is finite is asked of each strip, not by the network.
         replaced.append((network, "trusted", None))
@@ -219,11 +223,7 @@ def _run(
         for c in channels
     ]
     recorder = _Recorder(inputs)
-    # With a gradient asked for, the deploy forms take their plain steps, which can be
-    # followed; the strips then take the fast way through each of them.
-    for x in inputs:
-        x.requires_grad_()
-    with torch.enable_grad(), _leaves(network, recorder), recorder:
+    with torch.no_grad(), _leaves(network, recorder), recorder:
         result = call(*inputs)
     made = result if isinstance(result, (list, tuple)) else [result]
     outputs = [recorder.value_of(m) for m in made]

@@ -6,8 +6,12 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from .graph import Graph
-from .rules import Rule
+from torch import Tensor, nn
+
+from .graph import Graph, Node
+from .rules import Rule, argument
+
+_AT_ONCE = 16  # products that take the time of moving one element
 
 
 @dataclass
@@ -23,6 +27,7 @@ class Stage:
         margin: Rows of the input above and below a strip that it needs.
         window: The windows that strips must consist of, if any.
         peak: Elements per pixel of the input that a strip holds at once.
+        work: What computing a pixel of the input costs, in elements moved.
         last_use: Value -> node after which the strip needs it no more.
     """
 
@@ -34,6 +39,7 @@ class Stage:
     margin: int = 0
     window: Rule | None = None
     peak: float = 0.0
+    work: float = 0.0
     last_use: dict[int, int] = field(default_factory=dict)
 
 
@@ -266,6 +272,7 @@ def _count(graph: Graph, stage: Stage) -> None:
         stage.last_use.pop(v, None)
     now = sum(graph.values[v].size for v in stage.sources)
     stage.peak = now
+    stage.work = now + sum(graph.values[v].size for v in stage.keeps)
     for index in stage.nodes:
         node = graph.nodes[index]
         made = sum(graph.values[v].size for v in node.outputs)
@@ -274,7 +281,19 @@ def _count(graph: Graph, stage: Stage) -> None:
         read = sum(graph.values[v].size for v in node.inputs)
         extra = 6 * made if node.rule.kind == "window" else read + node.rule.inside
         stage.peak = max(stage.peak, now + made + extra)
+        stage.work += made + read + node.rule.inside + _products(node, made) / _AT_ONCE
         now += made
         for v in {*node.inputs}:
             if stage.last_use.get(v) == index:
                 now -= graph.values[v].size
+
+
+def _products(node: Node, made: float) -> float:
+    """Returns about how many products per pixel of the input a node computes."""
+    module = getattr(node.call, "__self__", None)
+    if isinstance(module, nn.Module):  # each weight of a convolution once per pixel
+        return float(sum(t.numel() for t in module.state_dict().values()))
+    weight = argument(node, 1, "weight", None)
+    if not isinstance(weight, Tensor) or not weight.ndim:
+        return 0.0
+    return made * weight.numel() / weight.shape[0]
