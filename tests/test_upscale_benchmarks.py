@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ import paragon_archs
 from paragon_archs.checkpoint import save_model
 from paragon_archs.cli.benchmark_upscale import main as upscale_main
 from paragon_archs.cli.benchmark_video import main
+from paragon_archs.evaluation.bounded import measure_command, measure_strips
 from paragon_archs.evaluation.flicker import measure_flicker
 from paragon_archs.evaluation.upscaling import measure_exactness, measure_folder
 from paragon_archs.inference import Upscaler
@@ -65,3 +68,19 @@ def test_video_benchmark_prints_its_table(tmp_path, capsys):
     assert all("%" in row and "dB" in row for row in rows[2:])
     with pytest.raises(SystemExit):
         main(["--frames"])
+
+
+def test_strips_are_timed_beside_the_whole():
+    (row,) = measure_strips(["paragonsr_nano"], (48, 32), rounds=1, threads=1)
+    assert row.sweeps > 1
+    assert min(row.whole, row.strips, row.ratio) > 0
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="no VmHWM elsewhere")
+def test_a_commands_peak_is_measured(tmp_path):
+    cost = measure_command(resolve("paragonsr2_realtime_x2"), (40, 30))
+    assert 50 * 2**20 < cost.peak < 8 * 2**30
+    assert cost.seconds > 0
+    (tmp_path / "m.safetensors").write_bytes(b"no weights")
+    with pytest.raises(ValueError, match=r"m\.safetensors"):
+        measure_command(tmp_path / "m.safetensors", (8, 8))

@@ -60,7 +60,9 @@ def write_everything(file, folder, frames=24, cut=15):
         "2\n00:00:00,500 --> 00:00:00,700\nWelt\n"
     )
     with av.open(str(folder / "s.srt")) as text, av.open(str(file), "w") as out:
-        video = out.add_stream("libx264", rate=25, options={"crf": "10"})
+        # One thread: with several, x264 does not write the same film each time.
+        settings = {"crf": "10", "threads": "1"}
+        video = out.add_stream("libx264", rate=25, options=settings)
         video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
         context = video.codec_context
         context.time_base = Fraction(1, 1000)
@@ -179,6 +181,23 @@ def test_chapters_tags_attachments_and_colour_are_kept(film, upscaled):
         assert context.color_range == 1
 
 
+def exactly(file):
+    """Returns the pictures of a film in BT.709 and the limited range."""
+    accurate = 0x4 | 0x2000 | 0x4000 | 0x40000  # bicubic, full chroma, rounded
+    with av.open(str(file)) as container:
+        return [
+            frame.reformat(
+                format="rgb24",
+                src_colorspace=1,
+                dst_colorspace=1,
+                src_color_range=1,
+                dst_color_range=2,
+                interpolation=accurate,
+            ).to_ndarray()
+            for frame in container.decode(container.streams.video[0])
+        ]
+
+
 def colour_map(before, after):
     """The linear map between the colours of two pictures, by least squares; (3, 3).
 
@@ -197,24 +216,25 @@ def colour_map(before, after):
 
 
 def test_picture_keeps_its_colours(film, tmp_path):
-    """A network that only resamples: what comes out is the source, somewhat softer."""
+    """A network that only resamples: what comes out is the source, somewhat softer.
+
+    Both are decoded as the film is tagged, chroma interpolated and rounded to nearest:
+    swscale's quicker way darkens what has halved chroma by up to 2.5 of 255.
+    """
     model = paragon_archs.create(
         "paragonsr2_realtime", 2, detail_gain=0.0, upsampler_alpha=0.0
     )
     save_model(model, tmp_path / "m.safetensors", {})
     out = tmp_path / "out.mkv"
-    options = VideoOptions(quality=1)
+    options = VideoOptions(codec="ffv1", pixel_format="yuv420p")
     Upscaler(tmp_path / "m.safetensors", "cpu").video(film, out, options)
-    maps, shifts = [], []
-    for (_, before), (_, after) in zip(decoded(film), decoded(out), strict=True):
+    for before, after in zip(exactly(film), exactly(out), strict=True):
         inner = (slice(8, -8), slice(8, -8))
         grown = before.repeat(2, 0).repeat(2, 1)[inner].astype(float)
-        maps.append(colour_map(grown, after[inner]))
-        shifts.append((after[inner] - grown).mean((0, 1)))
-    found = np.mean(maps, 0)
-    assert abs(found - np.diag(np.diag(found))).max() < 0.06
-    assert 0.8 < np.diag(found).min() <= np.diag(found).max() < 1.05  # softer
-    assert abs(np.mean(shifts, 0)).max() < 0.8
+        found = colour_map(grown, after[inner])
+        assert abs(found - np.diag(np.diag(found))).max() < 0.06
+        assert 0.85 < np.diag(found).min() <= np.diag(found).max() < 1.05  # softer
+        assert abs((after[inner] - grown).mean((0, 1))).max() < 0.3
 
 
 def simple_video(file, frames, rate=25, codec="ffv1", pixel_format="yuv444p", tags=()):
