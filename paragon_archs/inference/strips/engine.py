@@ -29,6 +29,7 @@ Read = Callable[[int, int], Tensor]
 _LIMITS = (None, 32, 16, 8, 4)
 _LEAST_ROWS = 8
 _MARGINS = 18  # rows of a strip with its margins, at least, in margins
+_WORTH = 0.95  # share of the work at which more sweeps are taken
 _SHORT = 1e9  # added to the work of a plan that does not fit
 
 
@@ -101,7 +102,7 @@ class StripEngine:
         height, width = size
         element = torch.empty((), dtype=self.dtype).element_size()
         row = width * batch * element  # bytes of one value per pixel, one row
-        best: tuple[float, Plan, list[int]] | None = None
+        found: list[tuple[float, Plan, list[int]]] = []
         for plan in self._plans:
             left = budget - plan.maps * row * height
             rows, work = [], 0.0
@@ -114,9 +115,10 @@ class StripEngine:
                 rows.append(math.ceil(height / count))  # strips of one size
                 twice = 2 * stage.margin * (count - 1) / height
                 work += stage.work * (1 + twice) + (wanted < _LEAST_ROWS) * _SHORT
-            if best is None or work < best[0]:
-                best = work, plan, rows
-        assert best is not None
+            found.append((work, plan, rows))
+        # The first has the fewest sweeps: more of them keep more whole maps.
+        least = min(found, key=lambda one: one[0])
+        best = least if least[0] < _WORTH * found[0][0] else found[0]
         if best[0] >= _SHORT:
             logger.warning(
                 "%.1f GB are less than %d x %d pixels take; going on with as little "
