@@ -69,6 +69,19 @@ def test_every_model_beats_bicubic_on_photographs(name):
     assert min(gains) > 0.3, dict(zip(PHOTOGRAPHS, gains, strict=True))
 
 
+@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("level", [0.1, 0.5, 0.9])
+def test_a_flat_picture_stays_flat_to_its_border(name, level):
+    """The published base path of ParagonSR2 darkens it by up to a third."""
+    descriptor = load_model(SHIPPED[name])
+    out = descriptor(torch.full((1, 3, 24, 24), level))[0]
+    off = 255 * (out - level).abs().amax(0)
+    reach = 2 * descriptor.scale  # pixels that a corner sees the most of
+    edges = torch.cat((off[reach:-reach].flatten(), off[:, reach:-reach].flatten()))
+    assert edges.max() < 4
+    assert off.max() < 16
+
+
 def test_resolve_takes_names_and_paths(tmp_path):
     name, path = next(iter(SHIPPED.items()))
     assert resolve(name) == path == FOLDER / f"{name}.safetensors"
