@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import math
 import os
 import re
 import signal
@@ -18,7 +19,7 @@ from PIL import Image
 from torch import nn
 
 from paragon_archs import create
-from paragon_archs.checkpoint import read_state_dict
+from paragon_archs.checkpoint import read_metadata, read_state_dict
 from paragon_archs.cli.train_weights import main as train_weights
 from paragon_archs.evaluation.measures import shave
 from paragon_archs.evaluation.plots import Series, chart
@@ -200,6 +201,17 @@ def test_the_last_steps_see_whole_images(folder, tmp_path):
     # `high` is 8-bit values of the pictures, border included (kept as half floats).
     assert ((high * 255).round() - high * 255).abs().max() < 0.2
     assert (imresize(high, 0.5) - x)[..., 2:-2, 2:-2].abs().max() < 0.01
+
+
+@pytest.mark.parametrize("border", [0.0, 0.2])
+def test_the_end_counts_where_the_last_steps_teach_the_border(folder, tmp_path, border):
+    recipe = small(border=border, iterations=10)
+    run = Run(recipe, [folder], [folder], tmp_path / "run", choose_every=6)
+    run.best = math.inf  # whatever was measured before
+    run.train(every=5)
+    kept = tmp_path / "run" / f"{recipe.name}.safetensors"
+    assert kept.exists() == (border > 0)
+    assert not border or read_metadata(kept)["steps"] == "10"
 
 
 def test_a_run_starts_from_another(folder, tmp_path):

@@ -78,7 +78,7 @@ def test_a_flat_picture_stays_flat_to_its_border(name, level):
     off = 255 * (out - level).abs().amax(0)
     reach = 2 * descriptor.scale  # pixels that a corner sees the most of
     edges = torch.cat((off[reach:-reach].flatten(), off[:, reach:-reach].flatten()))
-    assert edges.max() < 4
+    assert edges.max() < 6
     assert off.max() < 16
 
 

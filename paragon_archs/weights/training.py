@@ -344,12 +344,17 @@ class Run:
         return loss.item()
 
     def measure(self, loss: float) -> float:
-        """Measures the averaged weights, keeps them if they are the best so far."""
+        """Measures the averaged weights; keeps the best, and those of the last step.
+
+        The score leaves the border out, which is what the last steps teach: where a
+        recipe has such steps, the end counts whatever its score.
+        """
         model = self.averaged()
         score = validate(model, self.pairs)
         seconds, now = round(self.seconds, 1), rate(self.recipe, self.step - 1)
         self.rows.append([self.step, seconds, now, loss, round(score, 4)])
-        if score > self.best:
+        last = self.step == self.recipe.iterations and self.recipe.border > 0
+        if score > self.best or last:
             self.best = score
             save_model(
                 model.to(memory_format=torch.contiguous_format),
