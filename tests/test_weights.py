@@ -78,8 +78,8 @@ def test_a_flat_picture_stays_flat_to_its_border(name, level):
     off = 255 * (out - level).abs().amax(0)
     reach = 2 * descriptor.scale  # pixels that a corner sees the most of
     edges = torch.cat((off[reach:-reach].flatten(), off[:, reach:-reach].flatten()))
-    assert edges.max() < 6
-    assert off.max() < 16
+    assert edges.max() < 10
+    assert off.max() < 20
 
 
 def test_resolve_takes_names_and_paths(tmp_path):
