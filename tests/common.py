@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
+import os
+import runpy
+import shlex
+import sys
 from typing import Any
 
 import torch
@@ -78,3 +83,31 @@ def small_model(name: str, scale: int = 2) -> Any:
     """A randomised network of `SMALL`, in training form."""
     variant, overrides = SMALL[name]
     return randomise(paragon_archs.create(variant, scale, **overrides))
+
+
+def execute(line: str) -> int:
+    """Runs a command line in this process; returns its exit code."""
+    program, *arguments = shlex.split(line)
+    if program == "basicsr":  # the console script of pyproject.toml
+        module = importlib.import_module("paragon_archs.cli.basicsr")
+        return module.main(arguments)
+    assert program == "python"
+    as_module = arguments[0] == "-m"
+    target, *rest = arguments[as_module:]
+    before, sys.argv = sys.argv, [target, *rest]
+    try:
+        if as_module:
+            # Python puts the current folder first; nothing of another one stays.
+            sys.path.insert(0, os.getcwd())
+            for name in [n for n in sys.modules if n.split(".")[0] == "scripts"]:
+                del sys.modules[name]
+            runpy.run_module(target, run_name="__main__", alter_sys=True)
+        else:
+            runpy.run_path(target, run_name="__main__")
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    finally:
+        sys.argv = before
+        if as_module:
+            sys.path.remove(os.getcwd())
+    return 0

@@ -6,21 +6,15 @@ or like a traiNNer-redux checkout after `paragon integrate`; what it wrote is ch
 
 from __future__ import annotations
 
-import importlib
-import importlib.metadata
-import os
 import re
-import runpy
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import yaml
-from common import randomise
+from common import execute, randomise
 from PIL import Image
 
 from paragon_archs.archs import create
@@ -29,39 +23,11 @@ from paragon_archs.cli.__main__ import main as paragon
 from paragon_archs.inference import Upscaler, video
 
 if sys.version_info >= (3, 11):
-    import tomllib
+    pass
 
 S = {"num_groups": 1, "num_blocks": 1}
 PHOTO = {"num_groups": 1, "num_blocks": 1}  # 64 channels, as trtexec's line says
 NAME = "4xParagonSR_S_pretrain"
-
-
-def execute(line: str) -> int:
-    """Runs a command line in this process; returns its exit code."""
-    program, *arguments = shlex.split(line)
-    if program == "basicsr":  # the console script of pyproject.toml
-        module = importlib.import_module("paragon_archs.cli.basicsr")
-        return module.main(arguments)
-    assert program == "python"
-    as_module = arguments[0] == "-m"
-    target, *rest = arguments[as_module:]
-    before, sys.argv = sys.argv, [target, *rest]
-    try:
-        if as_module:
-            # Python puts the current folder first; nothing of another one stays.
-            sys.path.insert(0, os.getcwd())
-            for name in [n for n in sys.modules if n.split(".")[0] == "scripts"]:
-                del sys.modules[name]
-            runpy.run_module(target, run_name="__main__", alter_sys=True)
-        else:
-            runpy.run_path(target, run_name="__main__")
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    finally:
-        sys.argv = before
-        if as_module:
-            sys.path.remove(os.getcwd())
-    return 0
 
 
 def picture(file: Path, height: int = 12, width: int = 10) -> None:
@@ -120,87 +86,6 @@ def answer(weights_file: Path, x: np.ndarray) -> np.ndarray:
     """The trained network's own answer, in its training form."""
     with torch.no_grad():
         return load_model(weights_file).model(torch.from_numpy(x)).numpy()
-
-
-# --- training and installing -----------------------------------------------------
-
-
-def test_basicsr_train(root, tmp_path, monkeypatch):
-    pytest.importorskip("basicsr")
-    from engine_common import write_images
-
-    monkeypatch.chdir(tmp_path)
-    write_images(tmp_path / "data", count=4, side=48)
-    recipe = yaml.safe_load((root / "options/paragonsr_s.yml").read_text())
-    for section in recipe["datasets"].values():
-        section["dataroot_gt"] = "data/hr"
-    recipe["datasets"]["train"] |= {"gt_size": 32, "batch_size_per_gpu": 2}
-    recipe["network_g"] |= S
-    recipe["train"] |= {"total_iter": 4, "warmup_iter": -1}
-    recipe["val"]["val_freq"] = 4
-    recipe["logger"] |= {"save_checkpoint_freq": 2, "use_tb_logger": False}
-    (tmp_path / "options").mkdir()
-    (tmp_path / "options/paragonsr_s.yml").write_text(yaml.safe_dump(recipe))
-    assert execute("basicsr train -opt options/paragonsr_s.yml") == 0
-    folder = tmp_path / "experiments/paragonsr_s_x4/models"
-    early, late = (load_model(folder / f"net_g_{i}.safetensors") for i in (2, 4))
-    assert (late.architecture.id, late.scale, late.tags[-1]) == (
-        "ParagonSR",
-        4,
-        "training",
-    )
-    assert late.model.hyperparameters["num_feat"] == 64
-    state = early.model.state_dict()
-    moved = [not torch.equal(v, state[k]) for k, v in late.model.state_dict().items()]
-    assert all(v.isfinite().all() for v in late.model.state_dict().values())
-    assert sum(moved) > len(moved) // 2
-    assert any(folder.glob("net_g_best_*psnr.safetensors"))
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        "pip install -r requirements.txt",
-        "pip install torch torchvision safetensors onnx onnxconverter-common "
-        "onnxscript",
-    ],
-    ids=["project", "export"],
-)
-def test_pip(line, root, tmp_path):
-    """pip's own dry run, without the network: it reads, builds metadata, resolves."""
-    for needed in ("hatchling", "onnxconverter-common"):
-        try:
-            importlib.metadata.version(needed)
-        except importlib.metadata.PackageNotFoundError:
-            pytest.skip(f"{needed} is not installed; the extra `test` holds it")
-    settings = ("DRY_RUN", "NO_INDEX", "NO_DEPS", "DISABLE_PIP_VERSION_CHECK")
-    done = subprocess.run(
-        [sys.executable, "-m", *line.split()],
-        cwd=root,
-        # pip reads NO_BUILD_ISOLATION the other way round.
-        env={
-            **os.environ,
-            **{f"PIP_{name}": "1" for name in settings},
-            "PIP_NO_BUILD_ISOLATION": "0",
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    if "-r" in line:
-        assert (root / "requirements.txt").read_text().split() == ["-e", ".[all]"]
-        assert "Would install paragon-archs-" in done.stdout
-    else:
-        assert done.stdout.count("already satisfied") == len(line.split()) - 2
-
-
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="tomllib is of Python 3.11")
-def test_all_is_every_extra(root):
-    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
-    extras = project["optional-dependencies"]
-    (everything,) = extras.pop("all")
-    assert everything == f"{project['name']}[{','.join(extras)}]"
 
 
 # --- inside a traiNNer-redux checkout --------------------------------------------
