@@ -108,7 +108,7 @@ def side_by_side(
         count = parameters.get(name, 0)
         lines.append(line(name, f"{count:,}" if count else "", figures, "here"))
     for peer in published(scale):
-        known = dict(zip(SETS, peer.figures, strict=True))
+        known = dict[str, float | None](zip(SETS, peer.figures, strict=True))
         lines.append(line(peer.name, peer.parameters, known, peer.source))
     used = dict.fromkeys(peer.source for peer in published(scale))
     told = "; ".join(f"{key}: {SOURCES[key]}" for key in used)
