@@ -48,22 +48,6 @@ def _norm_relu(norm: nn.GroupNorm, x: Tensor) -> Tensor:
     return x.relu_()
 
 
-def _enlarge(layer: nn.Conv2d, factor: int, x: Tensor) -> Tensor:
-    """relu(shuffle(conv(x))), channels-last where `x` is."""
-    weight, bias = layer.weight, layer.bias
-    assert bias is not None
-    if not fast(x):
-        return shuffle(conv(x, weight, bias, 1, activation="relu"), factor)
-    b, _, h, w = x.shape
-    # Sub-pixels outside, channels inside: a row of a cell is one run of memory.
-    weight = weight.unflatten(0, (-1, factor**2)).transpose(0, 1).flatten(0, 1)
-    bias = bias.view(-1, factor**2).t().flatten()
-    cells = conv(x, weight.contiguous(), bias, 1, activation="relu")
-    rows = cells.permute(0, 2, 3, 1).reshape(b, h, w, factor, -1).transpose(2, 3)
-    image = rows.reshape(b, h * factor, w * factor, -1).permute(0, 3, 1, 2)
-    return channels_last(image)
-
-
 class FaceDeploy(DeployNetwork):
     """The face network in deploy form.
 
@@ -83,10 +67,26 @@ class FaceDeploy(DeployNetwork):
     def run(self, x: Tensor) -> Tensor:
         x = conv(x, self.conv_in.weight, self.conv_in.bias, 2, activation="relu")
         x = _residual(self.residual, x)
-        for layer, factor in zip(self.upsampler, self.factors, strict=True):
-            assert isinstance(layer, nn.Conv2d)
-            x = _enlarge(layer, factor, x)
+        for index in range(len(self.factors)):
+            x = self.enlarge(x, index)
         for block in self.refine:
             assert isinstance(block, NormResidual)
             x = _residual(block, x)
         return conv(x, self.conv_out.weight, self.conv_out.bias, 2)
+
+    def enlarge(self, x: Tensor, index: int) -> Tensor:
+        """relu(shuffle(conv(x))) of one step, channels-last where `x` is."""
+        layer, factor = self.upsampler[index], self.factors[index]
+        assert isinstance(layer, nn.Conv2d)
+        weight, bias = layer.weight, layer.bias
+        assert bias is not None
+        if not fast(x):
+            return shuffle(conv(x, weight, bias, 1, activation="relu"), factor)
+        b, _, h, w = x.shape
+        # Sub-pixels outside, channels inside: a row of a cell is one run of memory.
+        weight = weight.unflatten(0, (-1, factor**2)).transpose(0, 1).flatten(0, 1)
+        bias = bias.view(-1, factor**2).t().flatten()
+        cells = conv(x, weight.contiguous(), bias, 1, activation="relu")
+        rows = cells.permute(0, 2, 3, 1).reshape(b, h, w, factor, -1).transpose(2, 3)
+        image = rows.reshape(b, h * factor, w * factor, -1).permute(0, 3, 1, 2)
+        return channels_last(image)

@@ -102,14 +102,16 @@ class _Swin(Folded):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, D) to the same."""
-        norm1, norm2 = self.block.norm1, self.block.norm2
-        up, down = self.block.mlp[0], self.block.mlp[2]
+        return self._feed(x + self._attend(widen_norm(self.block.norm1, x)))
+
+    def _feed(self, x: Tensor) -> Tensor:
+        """Adds the two layers behind the attention, pixel by pixel."""
+        norm, up, down = self.block.norm2, self.block.mlp[0], self.block.mlp[2]
         assert isinstance(up, nn.Linear)
         assert isinstance(down, nn.Linear)
-        x = x + self._attend(widen_norm(norm1, x))
         if not fast(x):
-            return x + down(F.gelu(up(widen_norm(norm2, x))))
-        y = linear(norm2(x).flatten(0, 2), up.weight, up.bias, "gelu")
+            return x + down(F.gelu(up(widen_norm(norm, x))))
+        y = linear(norm(x).flatten(0, 2), up.weight, up.bias, "gelu")
         y = linear_add(y, x.reshape(-1, x.shape[-1]), down.weight, down.bias)
         return y.view(x.shape)
 

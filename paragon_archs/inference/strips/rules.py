@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ...archs.fusionsr_arch import SwinBlock
 from ...archs.paragonsr2_arch import MagicKernelSharp2021, WindowAttention
 from ...deploy import ops
+from ...deploy.facesr import FaceDeploy
 from ...deploy.fusionsr import _Swin as DeploySwin
 from ...deploy.head import MergedHead
 from ...deploy.paragonsr import ParagonDeployBlock
@@ -95,6 +96,11 @@ LEAVES: tuple[Leaf, ...] = (
             masked=m.block.shift > 0,
         ),
     ),
+    Leaf(  # its hidden layer and its normed input
+        DeploySwin,
+        "_feed",
+        lambda m: Rule(inside=sum(layer.out_features for layer in m.block.mlp[:3:2])),
+    ),
     Leaf(DeployNorm, "forward", lambda m: Rule()),
     Leaf(Mixer, "forward", lambda m: Rule(halo=1, inside=2 * len(m.into))),
     Leaf(
@@ -111,6 +117,12 @@ LEAVES: tuple[Leaf, ...] = (
         ParagonDeployBlock,
         "feed",
         lambda m: Rule("norm", halo=1, given=True, inside=3 * len(m.gate)),
+    ),
+    # What it makes stands as cells and as the image.
+    Leaf(
+        FaceDeploy,
+        "enlarge",
+        lambda m: Rule(halo=1, inside=m.conv_in.out_channels * m.scale**2),
     ),
     Leaf(MergedHead, "forward", lambda m: Rule(halo=3)),
     # The head's 3, or the base path's 3 of `sharp` and 2 of the blur (4 of MKS 2021).

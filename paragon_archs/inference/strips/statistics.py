@@ -27,7 +27,7 @@ class Moments:
         """Takes in the rows (B, C, rows, W) of a strip."""
         batch, channels = x.shape[:2]
         count = x[0].numel() // self._groups
-        mean, squares = self._of_one_group(x) if self._groups == 1 else (None, None)
+        mean, squares = self._from_sums(x, count)
         if mean is None or squares is None:
             # torch's own kernel for these moments: far faster than `var_mean`.
             _, mean, inverse = torch.native_group_norm(
@@ -46,18 +46,24 @@ class Moments:
         )
         self._count = total
 
-    def _of_one_group(self, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    def _from_sums(self, x: Tensor, count: int) -> tuple[Tensor | None, Tensor | None]:
         """Returns mean and squared deviations from sums, None where they lose digits.
 
-        Each row of the image is summed in float32, the rows in float64.
+        Each row of the image is summed in float32 (per channel where there are
+        groups), the rows in float64.
         """
         if x.dtype != torch.float32:
             return None, None
-        rows = x.permute(0, 2, 3, 1).reshape(x.shape[0], x.shape[2], -1)
-        count = x[0].numel()
-        mean = rows.sum(2).double().sum(1, keepdim=True) / count
-        square = torch.linalg.vector_norm(rows, dim=2).double().square()
-        square = square.sum(1, keepdim=True)
+        lines = x.permute(0, 2, 3, 1)
+        if self._groups == 1:
+            lines = lines.flatten(2).unsqueeze(3)
+
+        def in_groups(rows: Tensor) -> Tensor:  # (B, H, 1 or C) to (B, G)
+            return rows.sum(1).unflatten(1, (self._groups, -1)).sum(2)
+
+        mean = in_groups(lines.sum(2).double()) / count
+        norms = torch.linalg.vector_norm(lines, dim=2)
+        square = in_groups(norms.double().square())
         squares = square - count * mean.square()
         if bool((squares < 0.05 * square).any()):
             return None, None
