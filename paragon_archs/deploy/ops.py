@@ -209,17 +209,12 @@ def _dnn_conv(
     add: Tensor | None = None,
 ) -> Tensor:
     place = (list(padding), [1, 1], [dilation, dilation], groups)
-    # Torch 2.7's fused sum cannot tell the layout of an image of one pixel.
-    if add is not None and add.shape[2:].numel() > 1:
-        y = torch.ops.mkldnn._convolution_pointwise.binary(
-            x, add, weight, bias, *place, "add", 1.0, None, [], None
-        )
-        return channels_last(y)
     algorithm = "none" if activation == "gelu" else ""
     y = torch.ops.mkldnn._convolution_pointwise(
         x, weight, bias, *place, activation, [], algorithm
     )
-    return channels_last(y if add is None else y + add)
+    # A sum of its own takes less than oneDNN's inside the convolution.
+    return channels_last(y) if add is None else channels_last(y).add_(add)
 
 
 def conv_onto(
