@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import re
@@ -10,6 +11,8 @@ from pathlib import Path
 import torch
 
 from ..utils.allocator import freed_memory_is_kept
+
+logger = logging.getLogger(__name__)
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _CGROUP = Path("/sys/fs/cgroup")
@@ -61,13 +64,25 @@ def budget(limit: int | None, device: torch.device) -> float:
         free += cached
         if limit is None:
             return free * _SHARE
-        return min(limit - torch.cuda.memory_allocated(device), free)
+        return max(0.0, min(limit - _taken(device), free))
     if device.type == "mps":
         limit = limit or int(torch.mps.recommended_max_memory() * _SHARE)
-        return limit - torch.mps.current_allocated_memory()
+        return max(0.0, limit - _taken(device))
     if limit is None:
         return free_memory() * _SHARE
-    return limit - _resident() - 0.1 * limit
+    return max(0.0, 0.9 * limit - _taken(device))
+
+
+def say_if_taken(limit: int | None, device: torch.device) -> None:
+    """Warns where the program without any picture takes more than `limit` bytes."""
+    taken = _taken(device)
+    if limit is not None and limit < taken:
+        logger.warning(
+            "--memory %.2fG is less than the %.2fG that the program itself takes "
+            "already",
+            limit / _UNITS["G"],
+            taken / _UNITS["G"],
+        )
 
 
 def strip_bytes(device: torch.device) -> float:
@@ -102,8 +117,12 @@ def free_memory() -> float:
     return max(free, 0.0)
 
 
-def _resident() -> float:
-    """Returns the bytes of memory that this process holds now."""
+def _taken(device: torch.device) -> float:
+    """Returns the bytes that this process holds now: on its device, or resident."""
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated(device)
+    if device.type == "mps":
+        return torch.mps.current_allocated_memory()
     try:
         pages = Path("/proc/self/statm").read_text().split()[1]
     except OSError:

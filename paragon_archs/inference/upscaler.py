@@ -32,6 +32,7 @@ from .arrays import (
     white,
 )
 from .backends import GRAPH_SUFFIXES, GraphModel, load_graph
+from .memory import parse_memory, say_if_taken
 from .oom import is_out_of_memory
 from .pictures import Picture, read_picture
 from .strips import StripEngine, UntraceableError
@@ -107,6 +108,7 @@ class Upscaler:
         if isinstance(model, ImageModelDescriptor):
             self.network = deploy_model(model).to(self.device, self.dtype).eval()
         self.compiled = torch.compile(self.network) if compile_ else self.network
+        say_if_taken(self.limit, self.device)
 
     def image(self, array: np.ndarray) -> np.ndarray:
         """Upscales one picture.
@@ -438,11 +440,6 @@ class Upscaler:
             x = F.pad(x, (0, right, 0, down), mode=mode)
         y = self.compiled(x)
         return y[:, :, : height * self.scale, : width * self.scale]
-
-
-def parse_memory(text: str) -> int | None:
-    """Returns bytes for a size like `4G`, None for `auto`."""
-    return memory.parse_memory(text)
 
 
 def pick_device(name: str | torch.device) -> torch.device:

@@ -121,11 +121,11 @@ class StripEngine:
         best = least if least[0] < _WORTH * found[0][0] else found[0]
         if best[0] >= _SHORT:
             logger.warning(
-                "%.1f GB are less than %d x %d pixels take; going on with as little "
-                "as possible",
-                budget / 2**30,
+                "%d x %d pixels take more memory than the %.2fG that are left; going "
+                "on with as little as possible",
                 width,
                 height,
+                budget / 2**30,
             )
         return best[1], best[2]
 
