@@ -14,6 +14,7 @@ import tifffile
 import torch
 from common import randomise
 from PIL import Image, ImageCms, PngImagePlugin
+from safetensors.torch import save
 
 import paragon_archs
 from paragon_archs.checkpoint import load_model, save_model
@@ -54,10 +55,22 @@ def draw(kind, file):
     deep = pattern(9, 13, 4, np.uint16)
     if kind == "gray":
         Image.fromarray(gray[..., 0]).save(file)
-        return np.asarray(Image.open(file))[..., None]
+        read = np.asarray(Image.open(file))  # WebP and AVIF hold it as RGB
+        return read[..., None] if read.ndim == 2 else read
     if kind == "gray alpha":
         both = np.concatenate([gray, rgba[..., 3:]], axis=2)
         Image.fromarray(both).save(file)
+        return both
+    if kind == "gray alpha 16":
+        both = deep[..., [0, 3]]
+        rows = both.astype(">u2").reshape(9, -1).view(np.uint8)
+        parts = [(b"IHDR", struct.pack(">IIBBBBB", 13, 9, 16, 4, 0, 0, 0))]
+        parts += [(b"IDAT", zlib.compress(b"".join(b"\0" + r.tobytes() for r in rows)))]
+        data = b"\x89PNG\r\n\x1a\n"
+        for name, body in [*parts, (b"IEND", b"")]:
+            crc = zlib.crc32(name + body)
+            data += struct.pack(">I", len(body)) + name + body + struct.pack(">I", crc)
+        file.write_bytes(data)
         return both
     if kind == "palette":
         image = Image.fromarray(rgb).quantize(16)
@@ -101,7 +114,15 @@ def draw(kind, file):
 KINDS = [
     ("gray", ".png"),
     ("gray", ".jpg"),
+    ("gray", ".webp"),
+    ("gray", ".tif"),
+    ("gray", ".avif"),
     ("gray alpha", ".png"),
+    ("gray alpha", ".tif"),
+    ("gray alpha 16", ".png"),
+    ("palette", ".tif"),
+    ("rgb", ".tif"),
+    ("rgba", ".avif"),
     ("palette", ".png"),
     ("palette", ".gif"),
     ("clear palette", ".png"),
@@ -140,6 +161,7 @@ def test_every_kind_of_image(kind, suffix, tmp_path, weights, upscaler):
     written = read_picture(out)
     assert written.size == (26, 18)
     assert written.pixels.dtype == pixels.dtype
+    assert written.pixels.shape[2] == read.pixels.shape[2]
     assert (written.alpha is None) == (read.alpha is None)
     wanted = upscaler.picture(read)
     np.testing.assert_array_equal(written.pixels, wanted.pixels)
@@ -157,23 +179,46 @@ def test_pixels_are_the_networks(weights, upscaler):
     )
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_orientation_is_applied_and_tags_are_kept(orientation, tmp_path, upscaler):
-    upright = pattern(8, 14, 3)
-    source = tmp_path / "in.jpg"
+XMP = (
+    b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description dc:title="Sea" '
+    b'tiff:Orientation="%d"/></x:xmpmeta>'
+)
+
+
+@pytest.mark.parametrize(
+    ("kind", "orientation"),
+    [(".jpg", n) for n in range(1, 9)]
+    + [(kind, n) for kind in (".png", ".webp", ".tif", ".avif") for n in (1, 6)],
+)
+def test_orientation_is_applied_and_tags_are_kept(
+    kind, orientation, tmp_path, upscaler
+):
+    stored = pattern(8, 14, 3)
+    source = tmp_path / f"in{kind}"
     exif = Image.Exif()
     exif[0x0112], exif[0x010F] = orientation, "Maker"
     exif.get_ifd(0x8769)[0xA002] = 14
-    Image.fromarray(upright).save(
-        source, exif=exif, icc_profile=SRGB, dpi=(300, 300), quality=100, subsampling=0
-    )
+    extra = {"exif": exif, "icc_profile": SRGB, "dpi": (300, 300), "quality": 100}
+    packet = XMP % orientation
+    if kind == ".png":
+        extra["pnginfo"] = PngImagePlugin.PngInfo()
+        extra["pnginfo"].add_itxt("XML:com.adobe.xmp", packet.decode())
+    elif kind == ".tif":
+        exif[700] = packet
+        del extra["quality"]
+        extra["exif"] = exif.tobytes()  # Pillow drops the parts of the object itself
+    else:
+        extra |= {"xmp": packet, "subsampling": "4:4:4"}
+    Image.fromarray(stored).save(source, **extra)
     with Image.open(source) as image:
         from PIL import ImageOps
 
+        image.load()
         wanted = np.asarray(ImageOps.exif_transpose(image))
     picture = read_picture(source)
     np.testing.assert_array_equal(picture.pixels, wanted)
-    for suffix in (".png", ".jpg", ".webp", ".tif"):
+    assert picture.size == ((14, 8) if orientation < 5 else (8, 14))
+    for suffix in (".png", ".jpg", ".webp", ".tif", ".avif"):
         out = tmp_path / f"out{suffix}"
         write_picture(upscaler.picture(picture), out)
         with Image.open(out) as image:
@@ -182,7 +227,10 @@ def test_orientation_is_applied_and_tags_are_kept(orientation, tmp_path, upscale
             assert tags[0x010F] == "Maker"
             assert tags.get_ifd(0x8769)[0xA002] == image.width
             assert image.info["icc_profile"] == SRGB
-            if suffix != ".webp":  # the format has no field for it
+            xmp = image.info.get("xmp") or image.info["XML:com.adobe.xmp"]
+            assert (xmp.encode() if isinstance(xmp, str) else xmp) == XMP % 1
+            # These formats have no field for it.
+            if not {kind, suffix} & {".webp", ".avif"}:
                 assert image.info["dpi"] == pytest.approx((300, 300), abs=0.1)
 
 
@@ -294,8 +342,17 @@ def test_wrong_use_is_one_sentence(tmp_path, weights, capsys):
     draw("rgb", tmp_path / "x" / "in.png")
     draw("rgb", tmp_path / "x" / "in.jpg")
     (tmp_path / "empty").mkdir()
+    (tmp_path / "random.safetensors").write_bytes(
+        save({"x": torch.zeros(3, 4)}),
+    )
+    (tmp_path / "text.safetensors").write_text("no weights")
     out = tmp_path / "out"
     cases = [
+        ((source, "-o", out, "--model", "paragonsr2_realtme_x2"), "Did you mean"),
+        ((tmp_path / "no_folder", "-o", out, "--model", weights), "there is no"),
+        ((source, "-o", out, "--model", tmp_path / "text.safetensors"), "whole"),
+        ((source, "-o", out, "--model", tmp_path / "random.safetensors"), "none"),
+        ((source, "-o", source / "sub", "--model", weights), "written to"),
         ((source, "-o", out, "--model", tmp_path / "none.safetensors"), "none.safe"),
         ((tmp_path / "no.png", "-o", out, "--model", weights), "there is no"),
         ((source, "-o", tmp_path / "done.png", "--model", weights), "--overwrite"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import logging
 import re
+import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -165,8 +166,21 @@ def plan(
         jobs = [job for job in jobs if not job.output.exists()]
     jobs = jobs[shard[0] - 1 :: shard[1]]
     for folder in {job.output.parent for job in jobs}:
-        folder.mkdir(parents=True, exist_ok=True)
+        _make(folder)
     return jobs
+
+
+def _make(folder: Path) -> None:
+    """Makes a folder for results, and finds out whether it takes files."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ValueError(
+            f"Expected --output to be in a folder that can be written to, but got "
+            f"{str(folder)!r} ({error.strerror}). Choose another."
+        ) from error
 
 
 def parse_shard(text: str) -> tuple[int, int]:

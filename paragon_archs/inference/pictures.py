@@ -10,6 +10,7 @@ import functools
 import importlib
 import io
 import logging
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -48,7 +49,17 @@ DEEP = ("PNG", "TIFF")  # formats that hold 16 bits
 OPAQUE = ("JPEG", "BMP", "PPM")  # formats that are written without transparency
 
 _ORIENTATION, _EXIF_IFD, _GPS_IFD = 0x0112, 0x8769, 0x8825
-_WIDTH, _HEIGHT = 0xA002, 0xA003
+_WIDTH, _HEIGHT, _XMP = 0xA002, 0xA003, 700
+# TIFF's own tags (TIFF 6.0, part 1 and 2), and those that are carried by themselves.
+_LAYOUT = (
+    *(254, 255, 256, 257, 258, 259, 262, 263, 264, 265, 266, 273, 277, 278, 279, 280),
+    *(281, 282, 283, 284, 288, 289, 290, 291, 292, 293, 296, 301, 317, 320, 322, 323),
+    *(324, 325, 330, 332, 334, 336, 338, 339, 340, 341, 347, 529, 530, 531, 532),
+    *(_XMP, 34675),
+)
+
+
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 def _pillow() -> Any:
@@ -65,6 +76,7 @@ class Picture:
         exif: The EXIF block without an orientation (it is applied), or None.
         icc: The ICC profile that `pixels` are in, or None.
         dpi: Horizontal and vertical dots per inch, or None.
+        xmp: The XMP packet, or None.
         format: Pillow's name of the format it was read from, or None.
     """
 
@@ -73,6 +85,7 @@ class Picture:
     exif: bytes | None = None
     icc: bytes | None = None
     dpi: tuple[float, float] | None = None
+    xmp: bytes | None = None
     format: str | None = None
 
     @property
@@ -146,14 +159,22 @@ def read_picture(path: str | Path) -> Picture:
 def _convert(file: Path, image: Image.Image) -> Picture:
     if getattr(image, "n_frames", 1) > 1:
         logger.warning("%s holds %d frames; the first is read", file, image.n_frames)  # type: ignore[attr-defined]
-    deep = _is_deep_colour(image)  # before anything loads the pixels
+    deep = _deep_mode(image)  # before anything loads the pixels
+    if not deep:
+        image.load()  # of TIFF, this applies the orientation and takes its tag out
     exif = image.getexif()
     orientation = exif.pop(_ORIENTATION, 1)
+    if image.format == "TIFF":  # its tags tell of the file's layout too
+        for tag in _LAYOUT:
+            exif.pop(tag, None)
     icc = image.info.get("icc_profile") or None
     dpi = image.info.get("dpi")
+    xmp = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp")
     format_ = image.format
     if deep:
         array = _read_deep(file, format_)
+        if deep.startswith("LA") and array.shape[2] == 4:  # OpenCV widens gray
+            array = array[..., [0, 3]]
     else:
         image, icc = _to_plain_mode(file, image, icc)
         array = np.asarray(image)
@@ -173,19 +194,20 @@ def _convert(file: Path, image: Image.Image) -> Picture:
         else np.ascontiguousarray(array[..., colours]),
         exif=exif.tobytes() if len(exif) else None,
         icc=icc,
-        dpi=(float(dpi[0]), float(dpi[1])) if dpi and all(dpi) else None,
+        dpi=(float(dpi[0]), float(dpi[1])) if dpi and min(dpi) > 1 else None,
+        xmp=_turned(xmp.encode() if isinstance(xmp, str) else xmp),
         format=format_,
     )
 
 
-def _is_deep_colour(image: Image.Image) -> bool:
-    """Whether the file holds more than 8 bits where Pillow's mode holds 8."""
+def _deep_mode(image: Image.Image) -> str:
+    """Returns how a file holds colour of 16 bits (`RGB;16B`), "" for any other."""
     if image.mode not in ("RGB", "RGBA", "LA"):
-        return False
+        return ""
     tiles = getattr(image, "tile", None) or []
     arguments = tiles[0][3] if tiles else ""
     raw = arguments if isinstance(arguments, str) else (arguments or ("",))[0]
-    return ";16" in str(raw)
+    return str(raw) if ";16" in str(raw) else ""
 
 
 def _read_deep(file: Path, format_: str | None) -> np.ndarray:
@@ -234,6 +256,13 @@ def _to_plain_mode(
     clear = "transparency" in image.info or mode in ("PA", "RGBa", "La")
     keeps = mode in ("P", "PA", "RGBX", "YCbCr")
     return image.convert("RGBA" if clear else "RGB"), icc if keeps else None
+
+
+def _turned(xmp: bytes | None) -> bytes | None:
+    """Returns an XMP packet whose orientation, a copy of EXIF's, says upright."""
+    if xmp is None:
+        return None
+    return re.sub(rb"(tiff:Orientation\s*(?:=\s*[\"']|>))[2-8]", rb"\g<1>1", xmp)
 
 
 def _upright(array: np.ndarray, orientation: int) -> np.ndarray:
@@ -345,6 +374,14 @@ def _write_with_pillow(
         extra["icc_profile"] = picture.icc
     if picture.dpi and format_ in ("JPEG", "TIFF", "BMP"):
         extra["dpi"] = picture.dpi
+    if picture.xmp and format_ in ("JPEG", "WEBP", "AVIF"):
+        extra["xmp"] = picture.xmp
+    elif picture.xmp and format_ == "TIFF":
+        tags = _pillow().Exif()
+        if exif:
+            tags.load(exif)
+        tags[_XMP] = picture.xmp
+        extra["exif"] = tags.tobytes()
     if format_ == "JPEG":
         extra |= {"quality": options.quality, "subsampling": 0}
     elif format_ == "WEBP":
@@ -365,6 +402,8 @@ def _write_deep_tiff(array: np.ndarray, picture: Picture, file: Path) -> None:
     colours = 1 if array.shape[2] < 3 else 3
     if array.shape[2] > colours:
         extra["extrasamples"] = ["UNASSALPHA"]
+    if picture.xmp:
+        extra["extratags"] = [(_XMP, 1, len(picture.xmp), picture.xmp, True)]
     tifffile.imwrite(
         file,
         array[..., 0] if array.shape[2] == 1 else array,
@@ -406,10 +445,15 @@ def _png_pixels(array: np.ndarray, options: WriteOptions) -> bytes:
         level = 1 if options.compression is None else options.compression
         image.save(buffer, "PNG", compress_level=level)
         return buffer.getvalue()
+    if channels == 2:  # neither OpenCV nor Pillow writes gray and alpha at 16 bits
+        height, width = array.shape[:2]
+        rows = array.astype(">u2").reshape(height, -1).view(np.uint8)
+        lines = np.pad(rows, ((0, 0), (1, 0)))  # each begins with its filter: none
+        header = struct.pack(">IIBBBBB", width, height, 16, 4, 0, 0, 0)
+        level = 1 if options.compression is None else options.compression
+        packed = _chunk(b"IDAT", zlib.compress(lines.tobytes(), level))
+        return _SIGNATURE + _chunk(b"IHDR", header) + packed + _chunk(b"IEND", b"")
     cv2 = need("cv2", "16-bit colour in PNG", "opencv-python-headless")
-    if channels == 2:
-        array = array[..., [0, 0, 0, 1]]
-        channels = 4
     order = cv2.COLOR_RGBA2BGRA if channels == 4 else cv2.COLOR_RGB2BGR
     flags = []
     if options.compression is not None:
@@ -419,7 +463,7 @@ def _png_pixels(array: np.ndarray, options: WriteOptions) -> bytes:
 
 
 def _png_chunks(picture: Picture) -> Iterator[bytes]:
-    """Yields the chunks of profile, resolution and EXIF (PNG, third edition)."""
+    """Yields the chunks of profile, resolution, EXIF and XMP (PNG, third edition)."""
     if picture.icc:
         yield _chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(picture.icc))
     if picture.dpi:
@@ -428,6 +472,8 @@ def _png_chunks(picture: Picture) -> Iterator[bytes]:
     exif = _exif_for(picture)
     if exif:
         yield _chunk(b"eXIf", exif.removeprefix(b"Exif\0\0"))
+    if picture.xmp:
+        yield _chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + picture.xmp)
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:
