@@ -228,7 +228,9 @@ def test_orientation_is_applied_and_tags_are_kept(
             assert tags.get_ifd(0x8769)[0xA002] == image.width
             assert image.info["icc_profile"] == SRGB
             xmp = image.info.get("xmp") or image.info["XML:com.adobe.xmp"]
-            assert (xmp.encode() if isinstance(xmp, str) else xmp) == XMP % 1
+            xmp = xmp.encode() if isinstance(xmp, str) else xmp
+            # Upright, in words or, where Pillow turns TIFF, by leaving the tag out.
+            assert xmp in (XMP % 1, (XMP % 1).replace(b'tiff:Orientation="1"', b""))
             # These formats have no field for it.
             if not {kind, suffix} & {".webp", ".avif"}:
                 assert image.info["dpi"] == pytest.approx((300, 300), abs=0.1)
