@@ -83,7 +83,9 @@ RECIPES = {
         Recipe(
             "paragonsr2_realtime",
             4,
-            20_000,
+            14_000,
+            decay=0.5,
+            border=0.3,
             start="paragonsr2_realtime_x2",
             fit=True,
             overrides=_SHARP,
@@ -99,7 +101,7 @@ RECIPES = {
             overrides=_SHARP,
             **_X4,
         ),
-        Recipe("paragonsr_nano", 4, 100_000, fit=True, **_X4),
+        Recipe("paragonsr_nano", 4, 12_000, fit=True, **_X4),
         Recipe("paragonsr_tiny", 4, 100_000, fit=True, **_X4),
         # For a GPU; above a million weights a smaller rate and start.
         Recipe("paragonsr2_photo", 2, 300_000, overrides=_SHARP, **_LARGE),
