@@ -269,6 +269,19 @@ def test_ten_bits_and_bt2020_carry_through(tmp_path, plain):
             assert getattr(context, name) == value
 
 
+@pytest.mark.parametrize("levels", [None, "1000,400"])
+def test_light_levels_that_are_left_out_are_said(levels, tmp_path, plain, caplog):
+    source = tmp_path / "hdr.mkv"
+    with av.open(str(source), "w") as out:
+        told = {"x265-params": f"log-level=error:max-cll={levels}"} if levels else {}
+        stream = out.add_stream("libx265", rate=25, options=told)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p10le"
+        out.mux(stream.encode(av.VideoFrame.from_ndarray(scene(0), format="rgb24")))
+        out.mux(stream.encode(None))
+    Upscaler(plain, "cpu").video(source, tmp_path / "out.mkv", LOSSLESS)
+    assert caplog.text.count("light levels are left out") == bool(levels)
+
+
 @pytest.mark.parametrize("matrix", [1, 5, 9])
 @pytest.mark.parametrize("full", [False, True])
 def test_colours_survive_the_way_to_rgb_and_back(matrix, full):

@@ -48,6 +48,8 @@ _OWN_TAGS = (
     "duration",
     "creation_time",
 )
+# Side data of frames that encoders are not given; colour tags are.
+_HDR = ("MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL")
 
 
 @dataclass(frozen=True)
@@ -235,6 +237,8 @@ def _decode(container: Any, stream: Any, look: Look, done: int) -> Iterator[_Fra
     if stream.average_rate:
         step = max(1, round(1 / (stream.average_rate * stream.time_base)))
     for index, frame in enumerate(container.decode(stream)):
+        if not index and any(side.type.name in _HDR for side in frame.side_data):
+            logger.warning("HDR mastering display and light levels are left out")
         pts = frame.pts
         if pts is None:  # raw streams carry none
             pts = 0 if last is None else last + step
