@@ -291,6 +291,31 @@ def test_tiles_of_a_local_function_have_no_seams(size):
     torch.testing.assert_close(got, wanted, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("fine", [0, 3])
+def test_tiles_that_do_not_fit_are_halved_and_none_is_pasted_twice(fine, caplog):
+    """Refused from the start, or in the middle of the image."""
+    net = nn.Conv2d(3, 3, 5, padding=2).eval()
+    x = image(1, 3, 150, 110)
+    runs = []
+
+    def forward(tile):
+        runs.append(tile.shape)
+        if len(runs) > fine and max(tile.shape[2:]) > 60:
+            torch.empty(2**56, dtype=torch.uint8)  # a real refusal
+        return net(tile)
+
+    with torch.inference_mode(), caplog.at_level(logging.WARNING):
+        got = torch.full_like(x, torch.nan)
+
+        def keep(low, high, rows):
+            assert torch.isnan(got[:, :, low:high]).all()
+            got[:, :, low:high] = rows
+
+        run_tiles(forward, lambda a, b: x[:, :, a:b], (150, 110), 1, keep, 64, 8)
+        torch.testing.assert_close(got, net(x), rtol=0, atol=1e-5)
+    assert caplog.text.count("out of memory") == 1
+
+
 def test_out_of_memory_halves_the_strips_and_goes_on(caplog):
     """Real refusals: more than a hundred rows ask for more than can be addressed."""
     model = network("paragonsr2_realtime", 2)
