@@ -62,7 +62,7 @@ def test_basicsr_train(root, tmp_path, monkeypatch):
 )
 def test_pip(line, root, tmp_path):
     """pip's own dry run, without the network: it reads, builds metadata, resolves."""
-    for needed in ("hatchling", "onnxconverter-common"):
+    for needed in ("hatchling", "editables", "onnxconverter-common"):
         try:
             importlib.metadata.version(needed)
         except importlib.metadata.PackageNotFoundError:

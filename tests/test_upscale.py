@@ -377,6 +377,7 @@ def test_wrong_use_is_one_sentence(tmp_path, weights, capsys):
         assert run(*arguments) == 2, arguments
         message = capsys.readouterr().err
         assert part in message
+        assert not out.exists(), arguments
         assert message.count("\n") == 1
         assert "Traceback" not in message
     assert not list(out.glob("*"))

@@ -17,7 +17,7 @@ import torch
 from common import randomise
 
 import paragon_archs
-from paragon_archs.checkpoint import save_model
+from paragon_archs.checkpoint import load_model, save_model
 from paragon_archs.inference import Upscaler
 from paragon_archs.inference.scenes import SceneCuts
 from paragon_archs.inference.temporal import FrameUpscaler
@@ -454,3 +454,28 @@ def test_a_killed_run_resumes_where_it_was(tmp_path, realtime):
     for (t, a), (u, b) in zip(one, two, strict=True):
         assert t == u
         np.testing.assert_array_equal(a, b)
+
+
+def test_a_still_picture_is_steadied_and_a_moving_one_left_alone():
+    rng = np.random.default_rng(0)
+    model = paragon_archs.create("paragonsr2_realtime", 2, base_kernel="mks2021")
+    steady = FrameUpscaler(Upscaler(load_model(model.state_dict()), "cpu"), 0.2)
+    films = rng.normal(100, 5, (4, 48, 64, 3))
+    films[:, 8:24, 8:24] += 120
+    films[2:, 8:24, 8:24] -= 120  # the square has gone on
+    films[2:, 8:24, 40:56] += 120
+    frames = list(films.round().clip(0, 255).astype(np.uint8))
+    steadied = [steady._steadied(frame, 0.2) for frame in frames]
+    assert np.array_equal(steadied[0], frames[0])
+    still = np.s_[32:, :]
+    assert steadied[3][still].std() < 0.9 * frames[3][still].std()
+    for moved in (np.s_[10:22, 10:22], np.s_[10:22, 42:54]):
+        assert np.array_equal(steadied[2][moved], frames[2][moved])
+
+
+@pytest.mark.parametrize("kernel", ["published", "mks2021"])
+def test_only_a_sharp_base_path_is_steadied(kernel):
+    model = paragon_archs.create("paragonsr2_realtime", 2, base_kernel=kernel)
+    steady = FrameUpscaler(Upscaler(load_model(model.state_dict()), "cpu"), 0.2)
+    steady.frames([np.zeros((8, 8, 3), np.uint8)] * 2)
+    assert (steady.before is not None) == (kernel == "mks2021")

@@ -115,18 +115,7 @@ def upscale(options: argparse.Namespace) -> int:
         temporal=0.0 if options.no_temporal else options.temporal,
         batch=options.batch,
     )
-    jobs = plan(
-        options.input,
-        options.output,
-        format_=options.format,
-        suffix=options.suffix,
-        overwrite=options.overwrite,
-        resume=options.resume,
-        shard=parse_shard(options.shard),
-    )
-    if not jobs:
-        print("nothing left to do")
-        return EXIT_DONE
+    # The model first: a wrong one leaves no folder behind.
     model = options.model or default()
     if options.model is None and options.loaded is None:
         print(f"model: {model} (shipped; --model takes another)")
@@ -139,6 +128,18 @@ def upscale(options: argparse.Namespace) -> int:
         providers=options.provider.split(",") if options.provider else (),
         compile_=options.compile,
     )
+    jobs = plan(
+        options.input,
+        options.output,
+        format_=options.format,
+        suffix=options.suffix,
+        overwrite=options.overwrite,
+        resume=options.resume,
+        shard=parse_shard(options.shard),
+    )
+    if not jobs:
+        print("nothing left to do")
+        return EXIT_DONE
     failed = run(upscaler, jobs, write, sizing, video, options.resume)
     if len(jobs) == 1 and not failed:
         print(f"wrote {jobs[0].output}")
@@ -147,8 +148,8 @@ def upscale(options: argparse.Namespace) -> int:
     for job, reason in failed:
         print(f"error: {job.source}: {reason}", file=sys.stderr)
     if failed:
+        rest = ", the others are done" if len(failed) < len(jobs) else ""
         print(
-            f"error: {len(failed)} of {len(jobs)} inputs failed, the others are done",
-            file=sys.stderr,
+            f"error: {len(failed)} of {len(jobs)} inputs failed{rest}", file=sys.stderr
         )
     return EXIT_FAILED if failed else EXIT_DONE
