@@ -162,7 +162,7 @@ def _measure(options: argparse.Namespace) -> int:
         for row in means:
             if (row["model"], row["scale"]) in fast:
                 row["mp_per_s"] = fast[row["model"], row["scale"]]
-        _charts(folder, means, fast if options.published else {})
+        _charts(folder, means, fast)
     if means:
         columns = list(dict.fromkeys(k for row in means for k in row))
         write_csv(folder / "averages.csv", columns, means)
@@ -296,7 +296,8 @@ def _charts(
     Args:
         folder: Where to.
         means: Rows of averages with speeds.
-        fast: Speeds of peers as well, whose published figures are drawn; may be empty.
+        fast: Speeds by (model, scale); peers among them are drawn with what they
+            published.
     """
     for key in dict.fromkeys((row["set"], row["scale"]) for row in means):
         rows = [r for r in means if (r["set"], r["scale"]) == key and "mp_per_s" in r]
