@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import dataclasses
 import math
@@ -66,17 +67,33 @@ def small(**changes) -> Recipe:
 )
 def test_training_form_computes_the_network_and_its_gradients(variant, scale):
     model = randomise(create(variant, scale)).double()
-    form = TrainingForm(model)
+    form = TrainingForm(copy.deepcopy(model))  # which changes how blocks compute
     x = image(1, 3, 11, 14, dtype=torch.float64)
     base = form.base(x) if form.base is not None else 0
     inside = (..., slice(1, -1), slice(1, -1))  # `conv_out` pads the outer ring
     wanted = (model(x) - base)[inside]
-    want = torch.autograd.grad(wanted.square().sum(), list(form.weights()))
+    weights = [p for p in model.parameters() if p.requires_grad]
+    want = torch.autograd.grad(wanted.square().sum(), weights)
     merged = form(x)[inside]
     got = torch.autograd.grad(merged.square().sum(), list(form.weights()))
     torch.testing.assert_close(merged, wanted)
     for a, b in zip(got, want, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-7, atol=1e-7)
+
+
+def test_bfloat16_steps_follow_the_same_direction():
+    form = TrainingForm(randomise(create("paragonsr2_stream", 2)))
+    x = image(2, 3, 24, 24)
+    gradients = []
+    for enabled in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            y = form(x)
+        assert y.dtype == (torch.bfloat16 if enabled else torch.float32)
+        told = torch.autograd.grad(y.float().square().mean(), list(form.weights()))
+        gradients.append(torch.cat([g.flatten() for g in told]))
+        assert gradients[-1].dtype == torch.float32
+    exact, rounded = gradients
+    assert 0 < (rounded - exact).norm() < 0.05 * exact.norm()
 
 
 def test_training_form_refuses_other_networks():
@@ -196,8 +213,10 @@ def test_fitted_head_is_the_best_for_its_features(folder, variant):
 
 def test_the_last_steps_see_whole_images(folder, tmp_path):
     run = Run(small(), [folder], [folder], tmp_path / "run")
-    x, high = run._whole_crops()
-    assert x.shape == (2, 3, 16, 16) and high.shape == (2, 3, 32, 32)
+    x, target = run._whole_crops()
+    assert x.shape == (2, 3, 16, 16) and target.shape == (2, 3, 32, 32)
+    torch.testing.assert_close(run.form.unmerged(x) + run.model.base(x), run.model(x))
+    high = target + run.model.base(x)
     # `high` is 8-bit values of the pictures, border included (kept as half floats).
     assert ((high * 255).round() - high * 255).abs().max() < 0.2
     assert (imresize(high, 0.5) - x)[..., 2:-2, 2:-2].abs().max() < 0.01
