@@ -18,7 +18,7 @@ from ..archs.paragonsr2_arch import StreamBlock
 
 def _phases(x: Tensor, dilation: int) -> Tensor:
     """Returns (B, C, H, W) as (B d^2, C, H / d, W / d), one image for each phase."""
-    b, c, h, w = x.shape
+    h, w = x.shape[-2:]
     x = F.pad(x, (0, -w % dilation, 0, -h % dilation))
     x = x.unflatten(-1, (-1, dilation)).unflatten(-3, (-1, dilation))
     x = x.permute(0, 3, 5, 1, 2, 4).flatten(0, 2)
