@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw
 from ..checkpoint import load_model
 from ..utils.files import atomic_write
 from ..utils.resize import imresize
+from . import measures
 
 TRAINING = (
     "astronaut.png",
@@ -87,8 +88,7 @@ def save(pixels: np.ndarray, path: Path) -> None:
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
     """RGB PSNR of two 8-bit images (H, W, 3) in dB, over every pixel."""
-    error = float(np.mean((a.astype(np.float64) - b.astype(np.float64)) ** 2))
-    return float("inf") if error == 0 else 10 * float(np.log10(255**2 / error))
+    return measures.psnr(torch.from_numpy(a), torch.from_numpy(b))
 
 
 @dataclass(frozen=True)
