@@ -215,8 +215,10 @@ def test_the_last_steps_see_whole_images(folder, tmp_path):
     run = Run(small(), [folder], [folder], tmp_path / "run")
     x, target = run._whole_crops()
     assert x.shape == (2, 3, 16, 16) and target.shape == (2, 3, 32, 32)
-    torch.testing.assert_close(run.form.unmerged(x) + run.model.base(x), run.model(x))
-    high = target + run.model.base(x)
+    torch.testing.assert_close(
+        run.form.unmerged(x) + run.form.model.base(x), run.model(x)
+    )
+    high = target + run.form.model.base(x)
     # `high` is 8-bit values of the pictures, border included (kept as half floats).
     assert ((high * 255).round() - high * 255).abs().max() < 0.2
     assert (imresize(high, 0.5) - x)[..., 2:-2, 2:-2].abs().max() < 0.01
