@@ -110,6 +110,11 @@ WRONG: dict[str, Wrong] = {
         [],
         ["'cut.state'", "cut off"],
     ),
+    "other_state": (
+        {"path": {"resume_state": "other.state"}},
+        [],
+        ["'other.state'", "its net_g is another network"],
+    ),
     "data_set": (
         {"datasets:train:meta_info_file": "nothing.txt"},
         [],
@@ -146,6 +151,7 @@ def test_wrong_options_give_one_sentence(
     save_model(create("ParagonSR", 2, num_feat=16, num_groups=1), "other.safetensors")
     Path("cut.state").write_bytes(b"PK\x03\x04 cut off")
     changes, flags, parts = WRONG[message]
+    torch.save({"iter": 1, "networks": {"net_g": {"a": torch.ones(1)}}}, "other.state")
     assert common.train(here, changes, *flags) == 2
     errors = [e for e in capfd.readouterr().err.splitlines() if e.startswith("error: ")]
     head = MESSAGES[message].split("{")[0]

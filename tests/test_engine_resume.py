@@ -250,3 +250,67 @@ def test_keep_checkpoints_removes_the_oldest(here: Path) -> None:
     assert states == ["3.state", "4.state"]
     names = sorted(p.stem for p in (folder / "models").iterdir())
     assert names == ["net_g_3", "net_g_4", "net_g_latest"]
+
+
+def test_a_state_of_other_options_is_refused_in_one_sentence(
+    here: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert common.train(here, {"val": ..., "train:total_iter": 1}) == 0
+    state = "experiments/run/training_states/1.state"
+    content = torch.load(state, weights_only=True)
+    torch.save({k: v for k, v in content.items() if k != "optimizers"}, "less.state")
+    cases: dict[str, dict[str, Any]] = {
+        "its net_g is another network, 'conv_in.weight'": {"network_g:num_feat": 16},
+        "its optimizer is no SGD, which needs": {
+            "train:optim_g": {"type": "SGD", "lr": 1e-3}
+        },
+        "it has 0 schedulers instead of 1": {
+            "train:scheduler": {"type": "StepLR", "step_size": 3}
+        },
+        "names no network of this run: 'network_x'": {
+            "path:ignore_resume_networks": ["network_x"]
+        },
+        "it lacks 'optimizers'": {"path:resume_state": "less.state"},
+    }
+    capfd.readouterr()
+    for text, changes in cases.items():
+        path = {"path:resume_state": state, "name": "other", "val": ...}
+        assert common.train(here, path | changes) == 2, text
+        err = capfd.readouterr().err
+        assert text in err and "Resume with the options" in err
+    assert not (here / "experiments/other").exists()
+    # With --auto_resume too, a state that is named counts where the run has none.
+    path = {"path:resume_state": state, "name": "other", "val": ...}
+    assert common.train(here, path, "--auto_resume") == 0
+    assert min(common.losses_of(common.log_of(here, "other"))) == 2
+
+
+@pytest.mark.parametrize("ignored", [[], ["network_g"]])
+def test_an_average_that_a_state_lacks_begins_with_its_weights(
+    here: Path, ignored: list[str]
+) -> None:
+    """Begun with fresh ones, the released weights would be noise for long."""
+    begin = {
+        "val": ...,
+        "train:total_iter": 1,
+        "train:ema_decay": 0 if not ignored else 1,
+    }
+    assert common.train(here, begin) == 0
+    changes = {
+        "val": ...,
+        "name": "other",
+        "train:total_iter": 2,
+        "train:ema_decay": 1,  # never moves
+        "train:ema_warmup": False,
+        "path:resume_state": "experiments/run/training_states/1.state",
+        "path:ignore_resume_networks": ignored,
+        "manual_seed": 8,
+    }
+    assert common.train(here, changes) == 0
+    states = [
+        torch.load(f"experiments/{name}/training_states/{file}", weights_only=True)
+        for name, file in (("run", "1.state"), ("other", "2.state"))
+    ]
+    average = states[1]["networks"]["net_g_ema"]
+    saved = states[0]["networks"].values()
+    assert any(same(average, weights) for weights in saved) is not bool(ignored)

@@ -115,6 +115,11 @@ MESSAGES: dict[str, str] = {
         "Expected {key!r} to be a training state, but got {value!r}, which {problem} "
         "({place}). Name another or use --auto_resume."
     ),
+    "other_state": (
+        "Expected {value!r} to be a training state of these options, but {problem} "
+        "({place}). Resume with the options that the run began with, or begin anew: "
+        "path:pretrain_network_g takes its weights."
+    ),
 }
 
 

@@ -159,9 +159,7 @@ class ParagonStagedModel(ParagonModel):
         index = resume_state.get("extras", {}).get("stage", 0)
         if index >= len(self.stages):
             raise ValueError(
-                f"Expected a training state of one of {len(self.stages)} stages, but "
-                f"got one of stage {index + 1}. Resume with the options that the run "
-                "began with."
+                f"it is of stage {index + 1}, and there are {len(self.stages)}"
             )
         if index != self.index:
             self.enter(index, None)

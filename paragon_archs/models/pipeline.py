@@ -72,7 +72,7 @@ class Run:
             if found is not None:
                 path["resume_state"] = str(found[0])
                 return found[1]
-        elif path.get("resume_state"):
+        if path.get("resume_state"):
             try:
                 return read_state(Path(path["resume_state"]))
             except ValueError as error:
@@ -166,7 +166,16 @@ class Run:
         names = [loader.dataset.opt["name"] for loader in self.val_loaders]
         self.stopping = build_stopping(opt.get("val"), names)
         if state:
-            self.model.resume_training(state)
+            try:
+                self.model.resume_training(state)
+            except (ValueError, KeyError) as error:
+                lacks = f"it lacks {error}" if isinstance(error, KeyError) else error
+                raise wrong(
+                    "other_state",
+                    value=opt["path"]["resume_state"],
+                    problem=lacks,
+                    place=self.options.place(("path", "resume_state")),
+                ) from error
             if self.stopping and state.get("position", {}).get("stopping"):
                 self.stopping[0].load_state_dict(state["position"]["stopping"])
             generators = state.get("rng", [])

@@ -195,27 +195,51 @@ class Repaired(BaseModel):
         """Takes networks, optimizers and schedules back from a training state.
 
         Raises:
-            ValueError: when the state belongs to another model.
+            ValueError: when the state belongs to another model; says how it differs.
+            KeyError: when it lacks a part.
         """
         ignored = self.opt["path"].get("ignore_resume_networks") or ()
         names = (ignored,) if isinstance(ignored, str) else ignored
         skip = {n.replace("network_", "net_") for n in names}
-        for name, net in self.networks().items():
-            state = resume_state.get("networks", {}).get(name)
-            if state is not None and name not in skip:
-                net.load_state_dict(state)
+        networks, saved_networks = self.networks(), resume_state.get("networks", {})
+        if unknown := sorted(skip - set(networks)):
+            raise ValueError(
+                "path:ignore_resume_networks names no network of this run: "
+                f"{unknown[0].replace('net_', 'network_')!r}"
+            )
+        for name, net in networks.items():
+            # An average that the state lacks begins with the weights it follows, and
+            # goes with them where they are ignored.
+            followed = name.removesuffix("_ema")
+            state = saved_networks.get(name, saved_networks.get(followed))
+            if state is not None and not skip & {name, followed}:
+                try:
+                    net.load_state_dict(state)
+                except RuntimeError as error:
+                    own = net.state_dict()
+                    odd = [k for k in own if k not in state] or [
+                        k
+                        for k in state
+                        if k not in own or own[k].shape != state[k].shape
+                    ]
+                    raise ValueError(
+                        f"its {name} is another network, {odd[0]!r} does not fit"
+                    ) from error
         for what, own in (
             ("optimizers", self.optimizers),
             ("schedulers", self.schedulers),
         ):
             saved = resume_state[what]
             if len(saved) != len(own):
-                raise ValueError(
-                    f"Expected a training state with {len(own)} {what}, but got "
-                    f"{len(saved)}. Resume with the options that the run began with."
-                )
+                raise ValueError(f"it has {len(saved)} {what} instead of {len(own)}")
             for target, state in zip(own, saved, strict=True):
                 target.load_state_dict(state)
+        for optimizer in self.optimizers:
+            if lost := set(optimizer.defaults) - set(optimizer.param_groups[0]):
+                raise ValueError(
+                    f"its optimizer is no {type(optimizer).__name__}, which needs "
+                    f"{min(lost)!r}"
+                )
         if resume_state.get("best_metric_results"):
             self.best_metric_results = resume_state["best_metric_results"]
         self.load_state_extras(resume_state.get("extras", {}))
