@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 
@@ -54,6 +55,54 @@ def test_help_is_there_with_an_example(command, capsys):
     printed = capsys.readouterr().out
     assert "usage: paragon" in printed
     assert command == ["benchmark"] or "example: paragon" in printed
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (["info"], ["Expected file, but got none", "`paragon info --help`"]),
+        (["upscale", "--modle", "x"], ["got '--modle'", "Did you mean --model?"]),
+        (["upscale", "a.png", "--outptu=b"], ["got '--outptu'", "mean --output?"]),
+        (["upscale", "a.png"], ["Expected -o/--output, but got none"]),
+        (["upscale", "a.png", "-o"], ["Expected a value for -o/--output"]),
+        (["upscale", "a", "-ob", "--crf", "x"], ["--crf to be a whole", "got 'x'"]),
+        (["upscale", "a", "-ob", "--downscale", "x"], ["to be a number", "got 'x'"]),
+        (["upscale", "a", "-ob", "--depth", "9"], ["one of 8, 16, but got 9"]),
+        (["upscale", "a", "-ob", "--tta=1"], ["--tta without a value", "got '1'"]),
+        (["info", "a", "b"], ["Expected no more arguments, but got 'b'"]),
+        (["integrate", "comfyui", "--check", "--remove"], ["but got both"]),
+        (["quickstart", "images", "--scal", "2"], ["Did you mean --scale?", "images"]),
+        (["quickstart", "images", "-oa", "--dta"], ["Did you mean --data?"]),
+        (["benchmark", "speed", "--size", "9"], ["error: Expected a size", "'9'"]),
+    ],
+    ids=lambda v: " ".join(v).replace("/", "_") if isinstance(v, list) else None,
+)
+def test_wrong_arguments_are_one_sentence(command, words, capsys):
+    assert_one_sentence(main, command, words, capsys)
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        *("train_weights", "benchmark_release", "convert_onnx_release"),
+        *("run_inference", "train", "test"),
+    ],
+)
+def test_other_commands_name_the_closest_flag(module, capsys):
+    command = importlib.import_module(f"paragon_archs.cli.{module}").main
+    assert_one_sentence(command, ["--hlep"], ["mean --help?", "--help`"], capsys)
+
+
+def assert_one_sentence(command, arguments, words, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        command(arguments)
+    assert stopped.value.code == 2
+    captured = capsys.readouterr()
+    assert not captured.out
+    assert captured.err.startswith("error: Expected ")
+    assert captured.err.count("\n") == 1
+    for part in words:
+        assert part in captured.err
 
 
 def test_info_says_what_the_tensors_tell(checkpoint, capsys):

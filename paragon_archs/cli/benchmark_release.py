@@ -19,13 +19,13 @@ from ..evaluation.speed import peak_memory
 from ..inference.backends import load_graph
 from ..inference.upscaler import pick_device
 from ..utils.optional import need
-from .common import EXIT_DONE, check_claims, guarded
+from .common import EXIT_DONE, Parser, check_claims, guarded
 from .convert_onnx_release import PICTURES
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints seconds, output megapixels per second and peak memory, as Markdown."""
-    arguments = argparse.ArgumentParser(
+    arguments = Parser(
         prog="benchmark_release.py",
         description="Times a checkpoint over a folder of pictures, in its published "
         "and in its deploy form. What the checkpoint tells need not be repeated.",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from spandrel import ImageModelDescriptor
@@ -53,9 +55,78 @@ def guarded(run: Callable[[], int], debug: bool = False) -> int:
     return code
 
 
-def parser(name: str, summary: str, example: str) -> argparse.ArgumentParser:
+# What argparse says -> how errors are worded here.
+_WORDING = {
+    r"the following arguments are required: (.+)": "Expected {}, but got none.",
+    r"unrecognized arguments: (.+)": "Expected no more arguments, but got {!r}.",
+    r"argument \S+: (Expected .+)": "{}",  # a type's own sentence
+    r"argument (.+?): invalid int value: (.+)": (
+        "Expected {} to be a whole number, but got {}."
+    ),
+    r"argument (.+?): invalid float value: (.+)": (
+        "Expected {} to be a number, but got {}."
+    ),
+    r"argument (.+?): invalid choice: (.+) \(choose from (.+)\)": (
+        "Expected {0} to be one of {2}, but got {1}."
+    ),
+    r"argument (.+?): expected .*argument.*": "Expected a value for {}, but got none.",
+    r"argument (.+?): ignored explicit argument (.+)": (
+        "Expected {} without a value, but got {}."
+    ),
+    r"argument (.+?): not allowed with argument (.+)": (
+        "Expected one of {} and {}, but got both."
+    ),
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one sentence; the usage is left to `--help`."""
+
+    _given: Sequence[str] = ()
+
+    def parse_known_args(  # type: ignore[override] (its overloads, as one)
+        self, args: Any = None, namespace: Any = None
+    ) -> Any:
+        """Parses as argparse does, and keeps what it was given for its errors."""
+        self._given = sys.argv[1:] if args is None else list(args)
+        return super().parse_known_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        """Prints what is wrong and where help is; exits with code 2."""
+        for pattern, words in _WORDING.items():
+            if found := re.fullmatch(pattern, message, re.DOTALL):
+                message = words.format(*found.groups())
+                break
+        # A misspelt flag is the cause of arguments that are missing or left over.
+        if "but got none" in message or "no more arguments" in message:
+            message = self._misspelt() or message
+        self.exit(EXIT_USAGE, f"error: {message} See `{self.prog} --help`.\n")
+
+    def _misspelt(self) -> str | None:
+        known = self._flags()
+        for word in self._given:
+            flag = word.partition("=")[0]
+            if flag == "--":
+                break
+            if not re.match("-[^\\d.]", flag) or {flag, flag[:2]} & known:
+                continue
+            near = difflib.get_close_matches(flag, sorted(known), n=1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            return f"Expected a flag of this command, but got {flag!r}.{hint}"
+        return None
+
+    def _flags(self) -> set[str]:
+        """Returns the flags of this command and of its steps."""
+        flags = set(self._option_string_actions)
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                flags |= {f for step in action.choices.values() for f in step._flags()}
+        return flags
+
+
+def parser(name: str, summary: str, example: str) -> Parser:
     """Returns a sub-command's parser: summary on top, one example at the end."""
-    return argparse.ArgumentParser(
+    return Parser(
         prog=f"paragon {name}",
         description=summary,
         epilog=f"example: {example}",

@@ -15,14 +15,14 @@ from ..checkpoint import load_model
 from ..export import GraphMismatchError, export_onnx
 from ..export.onnx import session_runner
 from ..utils.optional import need
-from .common import EXIT_DONE, CommandError, check_claims, guarded, stem
+from .common import EXIT_DONE, CommandError, Parser, check_claims, guarded, stem
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exports a checkpoint as FOLDER/NAME.onnx, or NAME_video.onnx with `--video`."""
-    arguments = argparse.ArgumentParser(
+    arguments = Parser(
         prog="convert_onnx_release.py",
         description="Writes NAME.onnx (with --video NAME_video.onnx) and checks it "
         "against torch. What the checkpoint tells need not be repeated; a flag that "

@@ -8,15 +8,17 @@ from pathlib import Path
 
 from ..utils.allocator import keep_freed_memory
 from . import upscale
-from .common import check_claims, guarded, parser, set_up_logging
+from .common import Parser, check_claims, guarded, set_up_logging
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Upscales an image, a folder or a video into a folder."""
-    arguments = parser(
-        "upscale",
-        "Upscales under published flags; `paragon upscale` has more of them.",
-        "python scripts/run_inference.py --input input.png --model model.safetensors",
+    arguments = Parser(
+        prog="run_inference.py",
+        description="Upscales under published flags; `paragon upscale` has more.",
+        epilog="example: python scripts/run_inference.py --input input.png --model "
+        "model.safetensors",
+        allow_abbrev=False,
     )
     arguments.add_argument("--input", required=True, help="image, video or folder")
     arguments.add_argument("--model", required=True, help="weights, .onnx or .trt")

@@ -16,12 +16,12 @@ from ..config.errors import OptionError, TrainingError
 from ..config.loading import Options, find_option_file, force, load_options
 from ..config.signatures import known_types, parameters
 from ..utils.registry import HAS_BASICSR
-from .common import EXIT_FAILED, EXIT_USAGE, CommandError
+from .common import EXIT_FAILED, EXIT_USAGE, CommandError, Parser
 
 
 def arguments_of(command: str, argv: Sequence[str] | None) -> argparse.Namespace:
     """Parses the host's flags."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=f"basicsr {command}",
         description={
             "train": "Trains the network that an option file describes.",

@@ -14,12 +14,12 @@ from ..evaluation.plots import Series, chart
 from ..utils.allocator import keep_freed_memory
 from ..utils.files import atomic_write
 from ..weights.recipes import RECIPES
-from .common import EXIT_DONE, guarded, set_up_logging
+from .common import EXIT_DONE, Parser, guarded, set_up_logging
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Trains models by their recipes; continues runs that their folders hold."""
-    arguments = argparse.ArgumentParser(
+    arguments = Parser(
         prog="train_weights.py",
         description="Trains the shipped weights by their recipes, from folders of "
         "images. A run that was stopped (Ctrl-C, SIGTERM, power) continues where it "
