@@ -374,7 +374,7 @@ def test_wandb_that_moved_its_ids(
     host._repair_wandb()
     assert sys.modules["wandb.util"].generate_id() == "x"
     for name in [n for n in sys.modules if n.split(".")[0] == "wandb"]:
-        monkeypatch.delitem(sys.modules, name)
+        del sys.modules[name]  # for good: the patch would bring it back
 
 
 def test_launchers_may_write_a_hyphen() -> None:

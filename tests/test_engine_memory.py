@@ -157,3 +157,15 @@ def test_samples_show_input_result_and_target(here):
     folder = here / "experiments/run/visualization/samples"
     assert sorted(p.name for p in folder.iterdir()) == ["few_0_4.png", "few_1_4.png"]
     assert Image.open(folder / "few_0_4.png").size == (96, 32)
+
+
+def test_a_set_without_targets_is_not_shown_with_those_of_training(here):
+    changes = {
+        "datasets:val:type": "SingleImageDataset",
+        "datasets:val:dataroot_gt": ...,
+        "val:metrics": ...,
+        "val:samples": 1,
+    }
+    assert common.train(here, changes) == 0
+    folder = here / "experiments/run/visualization/samples"
+    assert [Image.open(p).size for p in folder.iterdir()] == [(2 * 32, 32)]

@@ -259,8 +259,12 @@ def test_losses_of_the_list_and_of_the_hosts_sections_add_up(here: Path) -> None
 def test_no_loss_at_all_is_an_error(
     here: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    common.write_options(here / "o.yml", {"train:losses": ...})
-    assert basicsr.main(["train", "-opt", "o.yml"]) == 1
+    for losses in (..., []):
+        assert common.train(here, {"train:losses": losses}) == 2
+        assert "Expected at least one loss, but got none" in capfd.readouterr().err
+    assert not Path("experiments").exists()
+    late = [{"type": "L1Loss", "start_iter": 3}]
+    assert common.train(here, {"train:losses": late}) == 1
     err = capfd.readouterr().err
     assert "error: Expected at least one loss to count" in err
     assert "Traceback" not in err

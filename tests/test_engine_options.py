@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import importlib.util
 import shutil
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,34 @@ WRONG: dict[str, Wrong] = {
         [],
         ["'network_g'", "band_kernel_size to be odd"],
     ),
+    "model": (
+        {"train:optim_g": {"type": "Adam", "lr": -1.0}},
+        [],
+        ["Invalid learning rate", "o.yml"],
+    ),
+    "wandb_alone": (
+        {"logger:wandb": {"project": "mine"}},
+        [],
+        ["logger:wandb:project", "'mine'"],
+    ),
+    "no_package": (
+        {"logger:wandb": {"project": "mine"}, "logger:use_tb_logger": True},
+        [],
+        ["pip install wandb"],
+    ),
+    "same_name": (
+        {"datasets:val_2": common.OPTIONS["datasets"]["val"]},
+        [],
+        ["datasets:val_2:name", "'few'"],
+    ),
+    "no_target": (
+        {
+            "datasets:val:type": "SingleImageDataset",
+            "datasets:val:dataroot_gt": ...,
+        },
+        [],
+        ["'datasets:val'", "'psnr'"],
+    ),
     "no_folder": (
         {"datasets:train:dataroot_gt": "nowhere"},
         [],
@@ -127,6 +156,60 @@ WRONG: dict[str, Wrong] = {
     ),
     "launcher": ({}, ["--launcher", "pytorch"], ["torchrun", "RANK"]),
 }
+# More mistakes of a kind that stands above.
+MORE: list[tuple[str, Wrong]] = [
+    ("wrong_kind", ({"name": ""}, [], ["'name'", "without slashes"])),
+    ("wrong_kind", ({"name": ".."}, [], ["'..'"])),
+    ("wrong_kind", ({"name": "a/b"}, [], ["'a/b'"])),
+    ("wrong_kind", ({"network_g": None}, [], ["'network_g'", "a section", "None"])),
+    ("wrong_kind", ({"train:optim_g": None}, [], ["'train:optim_g'", "None"])),
+    ("wrong_kind", ({"datasets:train:dataroot_gt": 5}, [], ["dataroot_gt'", "5"])),
+    ("wrong_kind", ({"datasets:train:dataroot_gt": None}, [], ["None"])),
+    ("wrong_kind", ({"datasets:train:io_backend": "disk"}, [], ["a section"])),
+    ("wrong_kind", ({"datasets:train:gt_size": "16"}, [], ["without quotes"])),
+    ("wrong_kind", ({"datasets:train:use_hflip": "yes"}, [], ["true or false"])),
+    (
+        "wrong_kind",
+        (
+            {"train:scheduler": {"type": "MultiStepLR", "milestones": "1, 2"}},
+            [],
+            ["'train:scheduler:milestones'", "a list"],
+        ),
+    ),
+    ("missing_key", ({"datasets:train:gt_size": ...}, [], ["train:gt_size'"])),
+    ("missing_key", ({"datasets:train:use_rot": ...}, [], ["train:use_rot'"])),
+    ("missing_key", ({"datasets:val:dataroot_lq": ...}, [], ["val:dataroot_lq'"])),
+    ("missing_key", ({"datasets:val:io_backend": ...}, [], ["val:io_backend'"])),
+    ("too_small", ({"datasets:train:gt_size": 0}, [], ["gt_size'", "at least 1"])),
+    ("too_small", ({"num_gpu": -1}, [], ["'num_gpu'", "at least 0"])),
+    (
+        "wrong_choice",
+        ({"datasets:train:io_backend": {"type": "dsk"}}, [], ["disk, lmdb", "'dsk'"]),
+    ),
+    (
+        "unknown_type",
+        (
+            {"val:metrics": {"psnr": {"type": "calculate_psnr_pt", "crop_border": 2}}},
+            [],
+            ["Did you mean calculate_psnr?"],
+        ),
+    ),
+    ("no_training", ({}, ["--force_yml", "datasets:train=~"], ["a set for train"])),
+    ("network", ({"network_g:num_feat": -3}, [], ["'network_g'", "negative"])),
+    (
+        "model",
+        (
+            {
+                "train:scheduler": {
+                    "type": "CosineAnnealingRestartLR",
+                    "periods": [2, 2],
+                }
+            },
+            [],
+            ["periods and restart_weights"],
+        ),
+    ),
+]
 WITHOUT_OPTIONS = {"no_file", "not_yaml", "not_text", "no_mapping"}
 
 
@@ -134,13 +217,20 @@ def test_every_message_is_tested() -> None:
     assert set(WRONG) | WITHOUT_OPTIONS == set(MESSAGES)
 
 
-@pytest.mark.parametrize("message", WRONG)
+@pytest.mark.parametrize(
+    ("message", "mistake"),
+    [*WRONG.items(), *MORE],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
 def test_wrong_options_give_one_sentence(
     message: str,
+    mistake: Wrong,
     here: Path,
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    if message == "no_package" and importlib.util.find_spec("wandb"):
+        pytest.skip("wandb is installed")
     monkeypatch.delenv("RANK", raising=False)
     (here / "empty" / "sub").mkdir(parents=True)
     shutil.copytree("data/hr", "more")
@@ -150,7 +240,7 @@ def test_wrong_options_give_one_sentence(
     Path("nothing.txt").write_text("")
     save_model(create("ParagonSR", 2, num_feat=16, num_groups=1), "other.safetensors")
     Path("cut.state").write_bytes(b"PK\x03\x04 cut off")
-    changes, flags, parts = WRONG[message]
+    changes, flags, parts = mistake
     torch.save({"iter": 1, "networks": {"net_g": {"a": torch.ones(1)}}}, "other.state")
     assert common.train(here, changes, *flags) == 2
     errors = [e for e in capfd.readouterr().err.splitlines() if e.startswith("error: ")]
@@ -423,3 +513,19 @@ def test_every_key_that_our_models_read_is_in_the_table() -> None:
             if not any(fnmatch.fnmatchcase(name, pattern) for pattern in known - {"*"})
         }
         assert not missing, (target.__name__, missing)
+
+
+def test_early_stopping_of_what_is_not_there(
+    here: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for key, value in (("metric", "psnrr"), ("dataset", "fwe")):
+        rule = {"metric": "psnr", "patience": 2, key: value}
+        assert common.train(here, {"val:early_stopping": rule}) == 2
+        error = capfd.readouterr().err.splitlines()[-1]
+        assert f"val:early_stopping:{key} to be one of" in error and value in error
+    assert not Path("experiments").exists()
+
+
+def test_a_set_is_left_out_from_the_command_line(here: Path) -> None:
+    assert common.train(here, None, "--force_yml", "datasets:val=~") == 0
+    assert "Validation" not in common.log_of(here)

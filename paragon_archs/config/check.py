@@ -77,8 +77,12 @@ class _Check:
         for section in ("path", "logger", "train", "datasets"):
             if values.get(section) is None and (section != "train" or self.is_train):
                 values[section] = {}
+        sets = values["datasets"]
+        if isinstance(sets, dict):  # `datasets:val: ~` leaves a set out
+            values["datasets"] = {k: v for k, v in sets.items() if v is not None}
         self._section((), values)
         self._sets()
+        self._names()
         if self.wrong:
             raise OptionError(*self.wrong)
 
@@ -106,7 +110,9 @@ class _Check:
             }
             target = self._type((*path, "type"), what, values.get("type"))
             if what == "data set":
-                known = {**(dataset_keys(target) if target else {}), **known}
+                training = path[-1] == "train"
+                own = dataset_keys(target, training) if target else {}
+                known = {**own, **known}
                 known |= {"phase": Key("any", None, ""), "scale": Key("any", None, "")}
             elif target is not None:
                 known = {**_from_signature(what, target), **known}
@@ -166,7 +172,7 @@ class _Check:
         if value is None:
             if key.default is not None and key.default is not REQUIRED:
                 return _copy(key.default_for(self.ours))
-            if key.default is REQUIRED and "map" not in key.kind:
+            if key.default is REQUIRED and key.kind != "any":
                 self._wrong_kind(path, key, value)
             return value
         value = self._plain(path, key, value)
@@ -286,6 +292,28 @@ class _Check:
                     place=self.options.place(("datasets",)),
                 )
             )
+
+    def _names(self) -> None:
+        """Holds what becomes a folder or a part of a file's name to one path part."""
+        stages = self.options.values.get("stages")
+        named: list[tuple[Path, Any]] = [((), self.options.values)]
+        if isinstance(stages, list):
+            named += [(("stages", i), entry) for i, entry in enumerate(stages)]
+        for path, section in named:
+            name = section.get("name") if isinstance(section, dict) else None
+            if isinstance(name, str) and (
+                name.strip() in ("", ".", "..") or "/" in name or "\\" in name
+            ):
+                self.wrong.append(
+                    sentence(
+                        "wrong_kind",
+                        key=_join((*path, "name")),
+                        kind="a name without slashes",
+                        value=name,
+                        place=self.options.place((*path, "name")),
+                        hint="Give another; it becomes a part of a path.",
+                    )
+                )
 
 
 # Paths and patterns --------------------------------------------------------------

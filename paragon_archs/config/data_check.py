@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import inspect
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,10 +12,13 @@ import torch
 
 from .errors import OptionError, sentence
 from .loading import Options
+from .signatures import known_types
 
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 
 LOOK_AT = 500  # images of a set whose size is read; spread over large sets
+
+BACKENDS = ("disk", "lmdb", "memcached")  # of the host's FileClient
 
 SCALES = ("scale", "upscale", "upscale_factor", "sf")
 """How networks call their factor."""
@@ -29,6 +34,8 @@ def check_data(options: Options, is_train: bool) -> None:
         *_devices(options),
         *_scales(options),
         *_weights(options),
+        *_loggers(options),
+        *_metrics(options, is_train),
     ]
     for name, section in options.values["datasets"].items():
         if str(name).split("_")[0] == "train" and not is_train:
@@ -96,14 +103,76 @@ def _weights(options: Options) -> Iterator[str]:
                 )
 
 
+def _loggers(options: Options) -> Iterator[str]:
+    log = options.values["logger"]
+    project = (log.get("wandb") or {}).get("project")
+    if project and not log["use_tb_logger"]:
+        place = options.place(("logger", "wandb", "project"))
+        yield sentence("wandb_alone", value=project, place=place)
+    for wanted, package, path in (
+        (log.get("use_tb_logger"), "tensorboard", ("logger", "use_tb_logger")),
+        (project, "wandb", ("logger", "wandb", "project")),
+    ):
+        if wanted and importlib.util.find_spec(package) is None:
+            yield sentence(
+                "no_package",
+                key=":".join(path),
+                package=package,
+                place=options.place(path),
+            )
+
+
+def _metrics(options: Options, is_train: bool) -> Iterator[str]:
+    """Validation sets have names of their own, and HR images where metrics ask."""
+    phases = ("val",) if is_train else ("val", "test")
+    known = known_types("metric")
+    comparing = [
+        name
+        for name, metric in (
+            (options.values.get("val") or {}).get("metrics") or {}
+        ).items()
+        if "img2" in (own := inspect.signature(known[metric["type"]]).parameters)
+        and own["img2"].default is inspect.Parameter.empty
+    ]
+    names: list[str] = []
+    for key, section in options.values["datasets"].items():
+        if str(key).split("_")[0] not in phases:
+            continue
+        place = options.place(("datasets", key, "name"))
+        if section["name"] in names:
+            yield sentence(
+                "same_name",
+                key=f"datasets:{key}:name",
+                value=section["name"],
+                place=place,
+            )
+        names.append(section["name"])
+        if comparing and section["type"] == "SingleImageDataset":
+            yield sentence(
+                "no_target", key=f"datasets:{key}", metric=comparing[0], place=place
+            )
+
+
 # Data sets -------------------------------------------------------------------------
 
 
 def _set(options: Options, name: str, section: Mapping[str, Any]) -> list[str]:
     here = ("datasets", name)
     wrong: list[str] = []
-    lmdb = (section.get("io_backend") or {}).get("type") == "lmdb"
     roots: dict[str, Path] = {}
+    backend = (section.get("io_backend") or {}).get("type", "disk")
+    if backend not in BACKENDS:
+        wrong.append(
+            sentence(
+                "wrong_choice",
+                key=f"datasets:{name}:io_backend:type",
+                choices=", ".join(BACKENDS),
+                value=backend,
+                place=options.place((*here, "io_backend", "type")),
+                hint="Mend it.",
+            )
+        )
+    lmdb = backend == "lmdb"
     for key, value in section.items():
         if not str(key).startswith("dataroot") or not isinstance(value, str):
             continue

@@ -65,8 +65,17 @@ MESSAGES: dict[str, str] = {
         "both the same value."
     ),
     "network": "Expected {key!r} to describe a network, but: {problem} ({place})",
+    "model": "Expected the options to describe a model, but: {problem} ({place})",
     "launcher": "{problem}",
     "stages": "{problem}",
+    "wandb_alone": (
+        "Expected logger:use_tb_logger to be true beside logger:wandb:project, but got "
+        "{value!r} alone ({place}). W&B copies what TensorBoard gets: turn it on."
+    ),
+    "no_package": (
+        "Expected {package} to be installed for {key!r}, but it is not ({place}). Run "
+        "pip install {package}, or leave the key out."
+    ),
     # data
     "no_folder": (
         "Expected {key!r} to be an existing folder, but got {value!r} ({place}). Put "
@@ -101,6 +110,15 @@ MESSAGES: dict[str, str] = {
         "{width}x{height} for an LR of {lr_width}x{lr_height} ({place}). Check scale "
         "and the two folders."
     ),
+    "same_name": (
+        "Expected validation sets to have names of their own, but got {value!r} again "
+        "for {key!r} ({place}). Rename one: results and checkpoints go by the name."
+    ),
+    "no_target": (
+        "Expected {key!r} to have HR images for the metric {metric!r} to compare with, "
+        "but a SingleImageDataset has none ({place}). Take another type, or leave such "
+        "metrics out."
+    ),
     "data_set": "Expected the data set {name!r} to be usable, but: {problem}",
     # weights and states
     "no_weights": (
@@ -129,6 +147,14 @@ class OptionError(ValueError):
     def __init__(self, *sentences: str) -> None:
         self.sentences: Sequence[str] = sentences
         super().__init__("\n".join(sentences))
+
+
+class SectionError(ValueError):
+    """A network's section that turns out wrong when the network is built."""
+
+    def __init__(self, section: str, problem: Exception) -> None:
+        self.section = section
+        super().__init__(str(problem))
 
 
 class TrainingError(RuntimeError):

@@ -59,7 +59,9 @@ KEYS: dict[str, Key] = {
     "name": Key("str", REQUIRED, "name of the run; its folder is `experiments/NAME`"),
     "model_type": Key("str", REQUIRED, "`ParagonModel`, or any registered model class"),
     "scale": Key("int", REQUIRED, "upscaling factor", low=1),
-    "num_gpu": Key("int|str", "auto", "GPUs of one process; `auto` takes all, 0 none"),
+    "num_gpu": Key(
+        "int|str", "auto", "GPUs of one process; `auto` takes all, 0 none", low=0
+    ),
     "manual_seed": Key("int", None, "seed of everything; drawn and logged when absent"),
     "datasets": Key("map", REQUIRED, "`train`, `val`, `val_*`, `test`, `test_*`"),
     "network_g": Key("map", REQUIRED, "the network: `type` and its arguments"),
@@ -121,12 +123,12 @@ KEYS: dict[str, Key] = {
         "int", 0, "reading processes; 0 reads in the training process", low=0
     ),
     "datasets:train:dataset_enlarge_ratio": Key(
-        "int|float", 1, "times that an epoch goes through the images", low=0
+        "int|float", 1, "times that an epoch goes through the images", low=1
     ),
     "datasets:train:prefetch_mode": Key(
         "str",
         None,
-        "`cuda` copies while computing; `cpu` is what workers do anyway",
+        "accepted for the host's sake: workers always prepare batches in advance",
         choices=("cpu", "cuda", None),
     ),
     "datasets:train:num_prefetch_queue": Key(

@@ -17,7 +17,7 @@ from ..utils.registry import (
     METRIC_REGISTRY,
     MODEL_REGISTRY,
 )
-from .keys import Key
+from .keys import REQUIRED, Key
 
 HOST_SUFFIX = "_basicsr"  # the host registers some of its names with it
 
@@ -44,7 +44,11 @@ def known_types(what: str) -> dict[str, Callable[..., Any]]:
         from ..models.schedulers import SCHEDULERS  # noqa: PLC0415 (imports the host)
 
         return dict(SCHEDULERS)
-    return {name.removesuffix(HOST_SUFFIX): obj for name, obj in REGISTRIES[what]}
+    return {
+        name.removesuffix(HOST_SUFFIX): obj
+        for name, obj in REGISTRIES[what]
+        if not (what == "metric" and name.endswith("_pt"))  # of tensors, not images
+    }
 
 
 # What the trainer itself passes, so that no option file may.
@@ -81,19 +85,49 @@ def _network_class_parameters(target: Any) -> dict[str, inspect.Parameter]:
     return parameters("network", annotation)
 
 
-def dataset_keys(target: type) -> dict[str, Key]:
+# What the host's data sets expect of a value; of other keys their code alone knows.
+_HOST_KINDS = {
+    "dataroot_gt": "str",
+    "dataroot_lq": "str",
+    "io_backend": "map",
+    "gt_size": "int",
+    "use_hflip": "bool",
+    "use_rot": "bool",
+}
+
+
+def dataset_keys(target: type, training: bool) -> dict[str, Key]:
     """Returns the keys of a data set's section: its `KEYS`, else what it reads.
 
     A class of ours says what it knows in `KEYS`. The host's classes take one dict of
-    options: what they read of it is found in their source.
+    options: what they read of it, and what they fail without, is found in their source.
     """
     keys: dict[str, Key] = {}
     for base in reversed(target.__mro__):
         keys |= vars(base).get("KEYS", {})
     if not keys:
         names = {name for level, name in _read_keys(target) if level in ("opt", "")}
-        keys = {name: Key("any", None, "") for name in sorted(names)}
+        # The samples of training alone are cropped and turned.
+        demanded = _demanded(target if training else target.__init__)
+        for name in sorted(names):
+            needed = name in demanded and not name.startswith("meta_info")
+            keys[name] = Key(
+                _HOST_KINDS.get(name, "any"),
+                REQUIRED if needed else None,
+                "",
+                low=1 if name == "gt_size" else None,
+                example=f"{target.__name__} reads it",
+            )
     return keys
+
+
+def _demanded(code: Any) -> set[str]:
+    """Keys that a data set reads as `opt['key']` and never asks for beforehand."""
+    read, asked = set(), set()
+    for node in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(code)))):
+        names = {name for level, name in _entries(node) if level == "opt"}
+        (read if isinstance(node, ast.Subscript) else asked).update(names)
+    return read - asked
 
 
 def model_keys(target: type) -> set[tuple[str, str]]:
@@ -158,6 +192,8 @@ def literal_kind(parameter: inspect.Parameter) -> str | None:
     """Returns what a plain value of this argument must be, where that is clear."""
     default = parameter.default
     annotation = str(parameter.annotation)
+    if isinstance(default, tuple) or parameter.name == "milestones":
+        return "list"  # a string would pass for one, character by character
     if isinstance(default, bool):
         return "bool"
     if isinstance(default, (int, float)):

@@ -73,6 +73,9 @@ def build_criteria(train: Mapping[str, Any]) -> nn.ModuleList:
 
     Returns:
         `Criterion`s, the host's first, with distinct names.
+
+    Raises:
+        ValueError: when there is none.
     """
     sections: list[dict[str, Any]] = [
         {"name": name, **train[section]}
@@ -80,6 +83,11 @@ def build_criteria(train: Mapping[str, Any]) -> nn.ModuleList:
         if train.get(section)
     ]
     sections += [dict(section) for section in train.get("losses") or []]
+    if not sections:
+        raise ValueError(
+            "Expected at least one loss, but got none. Give train:pixel_opt or "
+            "train:losses."
+        )
     criteria: list[Criterion] = []
     for section in sections:
         own = {k: section.pop(k) for k in OWN_KEYS if section.get(k) is not None}

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..checkpoint import describe, save_state_dict
-from ..config.errors import TrainingError
+from ..config.errors import SectionError, TrainingError
 from ..utils.registry import MODEL_REGISTRY
 from .checkpointing import checkpoint_blocks
 from .criteria import build_criteria, total_of
@@ -34,6 +34,17 @@ from .validation import validate
 from .whole_image import check_limit, run_within
 
 logger = logging.getLogger("basicsr")
+
+# What networks raise on impossible arguments; the host's hardly look at theirs.
+BUILDING = (
+    ValueError,
+    TypeError,
+    AssertionError,
+    RuntimeError,
+    ArithmeticError,
+    LookupError,
+    NameError,
+)
 
 
 @MODEL_REGISTRY.register()
@@ -75,7 +86,10 @@ class ParagonModel(Repaired):
 
     def build(self, section: str, label: str) -> nn.Module:
         """Builds one network out of its section, loads it, moves and wraps it."""
-        net = build_network(self.opt[section])
+        try:
+            net = build_network(self.opt[section])
+        except BUILDING as error:
+            raise SectionError(section, error) from error
         path = self.opt["path"]
         if path.get(f"pretrain_network_{label}") is not None:
             self.load_network(
@@ -167,8 +181,7 @@ class ParagonModel(Repaired):
         if not losses:
             raise ValueError(
                 "Expected at least one loss to count, but got none at iteration "
-                f"{current_iter}. Give train:pixel_opt or train:losses, and let one "
-                "start at 0."
+                f"{current_iter}. Let one of train:losses start at 0."
             )
         return losses
 

@@ -9,7 +9,7 @@ import torch
 from basicsr.data import build_dataset
 from basicsr.models import build_model
 
-from ..config.errors import OptionError, wrong
+from ..config.errors import OptionError, SectionError, wrong
 from ..config.loading import Options
 from ..data.stream import sort_paths
 from ..utils.processes import init_processes
@@ -61,12 +61,15 @@ def build(options: Options) -> Any:
     """Builds the model of the options.
 
     Raises:
-        OptionError: when a network or an argument of it is impossible.
+        OptionError: when a network, a loss, an optimizer, a schedule or an argument of
+            one is impossible.
     """
     try:
         return build_model(options.values)
     except OptionError:
         raise
-    except (ValueError, TypeError) as error:
-        place = options.place(("network_g",))
-        raise wrong("network", key="network_g", problem=error, place=place) from error
+    except SectionError as error:
+        place = options.place((error.section,))
+        raise wrong("network", key=error.section, problem=error, place=place) from error
+    except (ValueError, TypeError, AssertionError) as error:
+        raise wrong("model", problem=error, place=options.file) from error

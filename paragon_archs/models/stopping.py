@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Mapping
 from typing import Any
 
-logger = logging.getLogger("basicsr")
+from ..config.errors import OptionError
 
 
 class EarlyStopping:
@@ -54,20 +53,20 @@ def build_stopping(
     """Returns the rule of `val:early_stopping`, its set and its metric; or None.
 
     Raises:
-        ValueError: when the metric or the set does not exist.
+        OptionError: when the metric or the set does not exist.
     """
     section = (val or {}).get("early_stopping")
     if not val or not section:
         return None
     metrics = val.get("metrics") or {}
     if section["metric"] not in metrics:
-        raise ValueError(
+        raise OptionError(
             f"Expected val:early_stopping:metric to be one of {', '.join(metrics)}, "
             f"but got {section['metric']!r}. Name one of val:metrics."
         )
     chosen = section.get("dataset") or (sets[0] if sets else None)
     if chosen not in sets:
-        raise ValueError(
+        raise OptionError(
             f"Expected val:early_stopping:dataset to be one of {', '.join(sets)}, but "
             f"got {chosen!r}. Give the name of a validation set."
         )

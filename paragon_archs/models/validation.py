@@ -55,6 +55,8 @@ def validate(
         model.feed_data(data)
         model.test()
         visuals = model.get_current_visuals()
+        if "gt" not in data:  # what the model still has is of a training batch
+            visuals.pop("gt", None)
         images: dict[str, Any] = {"img": tensor2img([visuals["result"]])}
         if "gt" in visuals:
             images["img2"] = tensor2img([visuals["gt"]])
