@@ -18,6 +18,7 @@ from common import randomise
 
 import paragon_archs
 from paragon_archs.checkpoint import load_model, save_model
+from paragon_archs.export import export_onnx
 from paragon_archs.inference import Upscaler
 from paragon_archs.inference.scenes import SceneCuts
 from paragon_archs.inference.temporal import FrameUpscaler
@@ -479,3 +480,24 @@ def test_only_a_sharp_base_path_is_steadied(kernel):
     steady = FrameUpscaler(Upscaler(load_model(model.state_dict()), "cpu"), 0.2)
     steady.frames([np.zeros((8, 8, 3), np.uint8)] * 2)
     assert (steady.before is not None) == (kernel == "mks2021")
+
+
+@pytest.mark.parametrize("kernel", ["published", "mks2021"])
+def test_a_graph_s_video_is_steadied_as_its_network_s(kernel, tmp_path, caplog):
+    pytest.importorskip("onnxruntime")
+    model = paragon_archs.create(
+        "paragonsr2_realtime", 2, base_kernel=kernel, num_blocks=1
+    )
+    export_onnx(model, tmp_path / "video.onnx", video=True)
+    rng = np.random.default_rng(0)
+    frames = list(rng.normal(100, 5, (3, 8, 9, 3)).round().astype(np.uint8))
+    shown = []
+    for weights in (load_model(model.state_dict()), tmp_path / "video.onnx"):
+        worker = FrameUpscaler(Upscaler(weights, "cpu", dtype="fp32"), 0.2)
+        shown.append(np.stack(worker.frames(frames)).astype(int))
+        assert (worker.before is not None) == (kernel == "mks2021")
+    assert np.abs(shown[0] - shown[1]).max() <= 1
+    assert "asked for" not in caplog.text
+    # Its share is part of a graph: another one is not obeyed, which is said.
+    assert FrameUpscaler(Upscaler(tmp_path / "video.onnx", "cpu"), 0.5).alpha == 0.2
+    assert "0.5 was asked for" in caplog.text

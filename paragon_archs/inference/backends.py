@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ import torch
 from spandrel import SizeRequirements
 from torch import Tensor
 
-from ..utils.optional import need
+from ..utils.optional import need, start_tensorrt
 
 GRAPH_SUFFIXES = (".onnx", ".trt", ".engine")
 
@@ -34,6 +35,8 @@ class GraphModel:
         scale: Upscaling factor.
         input_channels: Channels of the image.
         feature_channels: Channels of `prev_feat` in a graph for video, else None.
+        alpha: Share of `prev_feat` in its blend, where the graph tells.
+        base_kernel: ParagonSR2's base path in a graph for video, where it tells.
         digest: Of the file.
         size_requirements: None in graphs with dynamic sizes.
         architecture: Its `name` and `id`.
@@ -49,6 +52,8 @@ class GraphModel:
         self.scale = 0
         self.input_channels = 3
         self.feature_channels: int | None = None
+        self.alpha: float | None = None
+        self.base_kernel: str | None = None
 
     def run(self, inputs: dict[str, Tensor]) -> list[Tensor]:
         """Runs the graph; returns the image, and the features of a video graph."""
@@ -135,6 +140,10 @@ class OnnxModel(GraphModel):
         self.input_channels = image[1] if isinstance(image[1], int) else 3
         if "prev_feat" in shapes:
             self.feature_channels = shapes["prev_feat"][1]
+            told = self._session.get_modelmeta().custom_metadata_map
+            if told.get("architecture") == "ParagonSR2":
+                self.alpha = float(told["alpha"])
+                self.base_kernel = json.loads(told["arguments"])["base_kernel"]
         self._measure(file)
 
     def run(self, inputs: dict[str, Tensor]) -> list[Tensor]:
@@ -187,13 +196,9 @@ class TensorRTModel(GraphModel):
         self._device = device
         log = tensorrt.Logger(tensorrt.Logger.WARNING)
         try:
-            runtime = tensorrt.Runtime(log)
-        except TypeError as error:  # what its bindings raise for a null pointer
-            raise ValueError(
-                f"Expected TensorRT {tensorrt.__version__} to start on this GPU, but "
-                "it did not; its log above says why. Its CUDA version has to suit the "
-                "driver."
-            ) from error
+            runtime = start_tensorrt(tensorrt, "Runtime", log)
+        except RuntimeError as error:
+            raise ValueError(str(error)) from error
         engine = runtime.deserialize_cuda_engine(file.read_bytes())
         if engine is None:
             raise ValueError(

@@ -58,12 +58,23 @@ class FrameUpscaler:
                 f"Expected temporal to be from 0 to below 1, but got {alpha!r}. The "
                 f"published value is {ALPHA}."
             )
+        descriptor = upscaler.descriptor
+        if isinstance(descriptor, GraphModel):
+            self._steadies = descriptor.base_kernel == "mks2021"
+            if alpha is not None and descriptor.alpha not in (None, alpha):
+                logger.warning(
+                    "the graph blends features with %g, which stays; %g was asked for",
+                    descriptor.alpha,
+                    alpha,
+                )
+                alpha = descriptor.alpha
+        else:
+            base = getattr(descriptor.model, "base", None)
+            self._steadies = isinstance(base, MagicBase)
         self.upscaler = upscaler
         self.alpha = alpha
         self.state: Tensor | None = None
         self.before: Tensor | None = None
-        model = getattr(upscaler.descriptor, "model", None)
-        self._steadies = isinstance(getattr(model, "base", None), MagicBase)
         self._cuts = SceneCuts()
         self._engines: dict[int, StripEngine] = {}
 

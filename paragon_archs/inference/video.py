@@ -139,7 +139,7 @@ def upscale_video(
         )
     alpha = options.temporal
     if alpha is None and has_feature_tap(upscaler):
-        alpha = ALPHA
+        alpha = getattr(upscaler.descriptor, "alpha", None) or ALPHA
     worker = FrameUpscaler(upscaler, alpha or None)
     try:
         with av.open(str(source)) as container:

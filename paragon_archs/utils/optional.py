@@ -29,3 +29,23 @@ def need(module: str, purpose: str, package: str) -> Any:
             name=error.name,
         ) from error
     return importlib.import_module(module)
+
+
+def start_tensorrt(tensorrt: Any, part: str, log: Any) -> Any:
+    """Returns a new `Builder` or `Runtime` of the tensorrt package.
+
+    Args:
+        tensorrt: The package.
+        part: The name of the class.
+        log: A `tensorrt.Logger`.
+
+    Raises:
+        RuntimeError: when it does not start.
+    """
+    try:
+        return getattr(tensorrt, part)(log)
+    except TypeError as error:  # what its bindings raise for a null pointer
+        raise RuntimeError(
+            f"Expected TensorRT {tensorrt.__version__} to start on this GPU, but it "
+            "did not; its log above says why. Its CUDA version has to suit the driver."
+        ) from error
