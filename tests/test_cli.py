@@ -138,6 +138,8 @@ def test_fuse_writes_the_same_function(checkpoint, capsys):
     assert "exists" in error_of(capsys, ["fuse", checkpoint])
     assert main(["fuse", str(checkpoint), "--overwrite"]) == 0
     assert "is fused" in error_of(capsys, ["fuse", fused, "-o", "x.safetensors"])
+    both = ["fuse", checkpoint, "-o", "x.safetensors", "--out-dir", checkpoint.parent]
+    assert "got both" in error_of(capsys, both)
 
 
 def test_fuse_takes_the_published_flags_and_checks_them(checkpoint, tmp_path, capsys):

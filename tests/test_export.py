@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 import numpy as np
 import pytest
 import torch
@@ -119,6 +121,7 @@ def test_failed_check_exits_1(tmp_path, checkpoint, monkeypatch, capsys):
         ([], "-o OUT.onnx"),
         (["-o", "g.onnx", "--out-dir", "o"], "both"),
         (["-o", "g.onnx", "--checkpoint", "b.pth"], "one checkpoint"),
+        (["-o", "g.onnx", "--min", "9x9", "--opt", "8x8"], "ascend"),
     ],
 )
 def test_wrong_use_is_one_sentence(
@@ -130,3 +133,22 @@ def test_wrong_use_is_one_sentence(
     assert words in said
     assert said.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_another_s_network_that_torch_cannot_follow_is_one_sentence(tmp_path, capsys):
+    """Spandrel's SwinIR mirrors the border: no image of one pixel passes."""
+    swinir = importlib.import_module("spandrel.architectures.SwinIR").SwinIR
+    model = swinir(
+        img_size=8,
+        embed_dim=4,
+        depths=[1],
+        num_heads=[1],
+        window_size=8,
+        upscale=2,
+        upsampler="pixelshuffledirect",
+    )
+    torch.save(model.state_dict(), tmp_path / "s.pth")
+    assert main([str(tmp_path / "s.pth"), "-o", str(tmp_path / "s.onnx")]) == 1
+    said = capsys.readouterr().err
+    assert "SwinIR at every size" in said
+    assert [p.name for p in tmp_path.iterdir()] == ["s.pth"]

@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 import torch
 from common import SMALL, image, small_model
+from PIL import Image
 
+from paragon_archs.archs import create
 from paragon_archs.checkpoint import save_model
+from paragon_archs.cli import convert_onnx_release
 from paragon_archs.cli.convert_onnx_release import main as convert
 from paragon_archs.cli.export import main as export
 from paragon_archs.export import export_onnx
@@ -129,7 +132,33 @@ def test_convert_onnx_release_checks_its_claims(checkpoint, tmp_path, capsys):
     assert convert([*command, "--scale", "4"]) == 2
     assert convert([*command, "--detail_gain", "7"]) == 2
     assert "--detail_gain" in capsys.readouterr().err
+    assert convert([*command, "--val_dir", str(tmp_path / "none")]) == 2
+    assert convert([*command, "--val_dir", str(tmp_path)]) == 2
+    assert "holds none" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_convert_onnx_release_compares_on_pictures(tmp_path, capsys, monkeypatch):
+    """In the network's channels; one that differs does not replace what is there."""
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 256, (9, 7, 3), np.uint8)).save(tmp_path / "a.png")
+    model = create("paragonsr2_realtime", 2, num_blocks=1, in_chans=1)
+    save_model(model, tmp_path / "grey.pth")
+    command = ["--checkpoint", str(tmp_path / "grey.pth"), "--val_dir", str(tmp_path)]
+    command += ["--output", str(tmp_path)]
+    assert convert(command) == 0
+    assert "a.png: differs by at most" in capsys.readouterr().out
+    graph = tmp_path / "grey.onnx"
+    before = graph.read_bytes()
+
+    def black(_, path):
+        return lambda arrays: [np.zeros((1, 1, 18, 14), np.float32)]
+
+    monkeypatch.setattr(convert_onnx_release, "session_runner", black)
+    assert convert([*command, "--overwrite"]) == 1
+    assert "a.png" in capsys.readouterr().err
+    assert graph.read_bytes() == before
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_video_needs_memory(tmp_path, capsys):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import shlex
 from enum import Enum
 from types import SimpleNamespace
 
@@ -35,6 +36,8 @@ def test_trtexec_line_is_the_published_one():
         "--optShapes=input:1x3x720x1280,prev_feat:1x64x720x1280 "
         "--maxShapes=input:1x3x1080x1920,prev_feat:1x64x1080x1920"
     )
+    line = trtexec_line("my model.onnx", "m.trt", "--fp16", SHAPES)
+    assert shlex.split(line)[1] == "--onnx=my model.onnx"
     with pytest.raises(ValueError, match="ascend"):
         profile_shapes(((64, 64), (32, 64), (64, 64)))
 

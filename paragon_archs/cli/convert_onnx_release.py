@@ -12,10 +12,11 @@ import torch
 from spandrel import ImageModelDescriptor
 
 from ..checkpoint import load_model
-from ..export import GraphMismatchError, export_onnx
 from ..export.onnx import session_runner
+from ..utils.files import atomic_write
 from ..utils.optional import need
 from .common import EXIT_DONE, CommandError, Parser, check_claims, guarded, stem
+from .export import write_graph
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
@@ -70,21 +71,13 @@ def _convert(options: argparse.Namespace) -> int:
             f"Expected a new output, but {str(output)!r} exists. Choose another "
             "--output or pass --overwrite."
         )
+    pictures = _pictures(options)
     folder.mkdir(parents=True, exist_ok=True)
-    try:
-        found = export_onnx(
-            descriptor.model,
-            output,
-            opset=options.opset,
-            video=options.video,
-            in_chans=descriptor.input_channels,
-            metadata={"scale": str(descriptor.scale)},
-        )
-    except GraphMismatchError as error:
-        raise CommandError(str(error)) from error
-    print(f"checked against torch: {found}")
-    if options.val_dir:
-        _validate(descriptor, output, options)
+    with atomic_write(output) as graph:
+        found = write_graph(descriptor, graph, opset=options.opset, video=options.video)
+        print(f"checked against torch: {found}")
+        if pictures:
+            _validate(descriptor, graph, pictures, options.video)
     print(f"wrote {output}")
     return EXIT_DONE
 
@@ -99,12 +92,10 @@ def _check_gain(descriptor: ImageModelDescriptor[Any], claimed: float | None) ->
         )
 
 
-def _validate(
-    descriptor: ImageModelDescriptor[Any], graph: Path, options: argparse.Namespace
-) -> None:
-    """Prints the largest difference between the graph and torch on pictures."""
-    onnxruntime = need("onnxruntime", "ONNX graphs", "paragon-archs[onnx]")
-    image = need("PIL.Image", "reading pictures", "pillow")
+def _pictures(options: argparse.Namespace) -> list[Path]:
+    """Returns the pictures of `--val_dir` to compare on, if it was given."""
+    if not options.val_dir:
+        return []
     files = sorted(
         f for f in Path(options.val_dir).iterdir() if f.suffix.lower() in PICTURES
     )[: options.val_count]
@@ -113,13 +104,26 @@ def _validate(
             f"Expected --val_dir to hold pictures, but got {options.val_dir!r}, which "
             f"holds none. Known are {', '.join(PICTURES)}."
         )
+    return files
+
+
+def _validate(
+    descriptor: ImageModelDescriptor[Any],
+    graph: Path,
+    files: Sequence[Path],
+    video: bool,
+) -> None:
+    """Prints the largest difference between the graph and torch on pictures."""
+    onnxruntime = need("onnxruntime", "ONNX graphs", "paragon-archs[onnx]")
+    image = need("PIL.Image", "reading pictures", "pillow")
     run = session_runner(onnxruntime, graph)
+    mode = {1: "L", 4: "RGBA"}.get(descriptor.input_channels, "RGB")
     for file in files:
         with image.open(file) as opened:
-            pixels = np.asarray(opened.convert("RGB"), dtype=np.float32) / 255
-        x = torch.from_numpy(pixels).permute(2, 0, 1)[None].contiguous()
+            pixels = np.asarray(opened.convert(mode), dtype=np.float32) / 255
+        x = torch.from_numpy(np.atleast_3d(pixels)).permute(2, 0, 1)[None].contiguous()
         inputs = [x.numpy()]
-        if options.video:
+        if video:
             width = descriptor.model.hyperparameters["num_feat"]
             inputs.append(np.zeros((1, width, *x.shape[2:]), dtype=np.float32))
         with torch.inference_mode():
@@ -127,8 +131,7 @@ def _validate(
         worst = float(np.abs(run(inputs)[0] - want).max())
         print(f"{file.name}: differs by at most {worst:.2e}")
         if not worst <= 1e-3:
-            graph.unlink()
             raise CommandError(
                 f"Expected the graph to answer as torch does on {str(file)!r}, but it "
-                f"differs by {worst:.2e} (allowed 1e-3). Nothing was left."
+                f"differs by {worst:.2e} (allowed 1e-3). Nothing was written."
             )

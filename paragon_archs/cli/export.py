@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import re
+import shlex
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,19 +92,26 @@ def _export(options: argparse.Namespace) -> int:
                 f"Expected a new output, but {str(output)!r} exists. Choose another "
                 "name or pass --overwrite."
             )
+    shapes = _shapes(descriptor, options)
     if options.out_dir:
         Path(options.out_dir).mkdir(parents=True, exist_ok=True)
+    write = functools.partial(
+        write_graph,
+        descriptor,
+        opset=options.opset,
+        static=options.static,
+        video=options.video,
+    )
     for output, dtype in outputs.items():
         if output.suffix.lower() == ".trt":
-            _engine(descriptor, source, output, dtype, options)
+            command = ["paragon", "export", source, *["--video"] * options.video]
+            _engine(write, shapes, command, output, dtype)
             continue
-        found = _graph(descriptor, output, dtype, options)
-        print(f"checked against torch: {found}")
+        print(f"checked against torch: {write(output, dtype=dtype)}")
         print(f"wrote {output}")
         # In a graph of half precision the types are there already.
         flag = "--stronglyTyped" if dtype == "fp16" else "--fp16"
-        engine = output.with_suffix(".trt")
-        line = trtexec_line(output, engine, flag, _shapes(descriptor, options))
+        line = trtexec_line(output, output.with_suffix(".trt"), flag, shapes)
         print(f"for TensorRT: {line}")
     return EXIT_DONE
 
@@ -114,25 +123,34 @@ def _shapes(
     sizes = sizes_of(options.min, options.opt, options.max)
     if options.static:
         sizes = (options.static,) * 3
-    told = descriptor.model.hyperparameters if options.video else {}
-    return profile_shapes(sizes, descriptor.input_channels, told.get("num_feat"))
+    features = None
+    if options.video:
+        features = getattr(descriptor.model, "hyperparameters", {}).get("num_feat")
+    return profile_shapes(sizes, descriptor.input_channels, features)
 
 
 def _engine(
-    descriptor: ImageModelDescriptor[Any],
-    source: str,
+    write: Callable[..., Comparison],
+    shapes: Shapes,
+    command: Sequence[str],
     output: Path,
     dtype: str,
-    options: argparse.Namespace,
 ) -> None:
-    """Builds a TensorRT engine from a checked graph; says how to do it by hand."""
-    shapes = _shapes(descriptor, options)
+    """Builds a TensorRT engine from a checked graph; says how to do it by hand.
+
+    Args:
+        write: Writes the graph: (path, dtype=...).
+        shapes: Of every input.
+        command: What the user typed for the graph.
+        output: The engine.
+        dtype: Its precision.
+    """
     inside = "fp16" if dtype == "fp16" else "fp32"
     onnx = output.with_suffix(".onnx")
     flag = "--bf16" if dtype == "bf16" else "--stronglyTyped"
     by_hand = (
-        f"By hand: paragon export {source} -o {onnx} --dtype {inside}"
-        f"{' --video' * options.video}; {trtexec_line(onnx, output, flag, shapes)}"
+        f"By hand: {shlex.join([*command, '-o', str(onnx), '--dtype', inside])}; "
+        f"{trtexec_line(onnx, output, flag, shapes)}"
     )
     try:
         trt = load_tensorrt(dtype)
@@ -140,8 +158,7 @@ def _engine(
         raise ImportError(f"{error} {by_hand}", name=error.name) from error
     with tempfile.TemporaryDirectory() as folder:
         graph = Path(folder) / "graph.onnx"
-        found = _graph(descriptor, graph, inside, options)
-        print(f"graph checked against torch: {found}")
+        print(f"graph checked against torch: {write(graph, dtype=inside)}")
         try:
             key = build_engine(trt, graph.read_bytes(), output, dtype, shapes)
         except RuntimeError as error:
@@ -150,25 +167,32 @@ def _engine(
     print(f"wrote {output} ({key})")
 
 
-def _graph(
-    descriptor: ImageModelDescriptor[Any],
-    output: Path,
-    dtype: str,
-    options: argparse.Namespace,
+def write_graph(
+    descriptor: ImageModelDescriptor[Any], output: Path, **choices: Any
 ) -> Comparison:
+    """Calls `export_onnx` with what a checkpoint tells, and `choices`.
+
+    Raises:
+        CommandError: when torch cannot trace the network, or the graph answers
+            otherwise than it.
+    """
     try:
         return export_onnx(
             descriptor.model,
             output,
-            dtype=dtype,
-            opset=options.opset,
-            static=options.static,
-            video=options.video,
             in_chans=descriptor.input_channels,
             metadata={"scale": str(descriptor.scale)},
+            **choices,
         )
     except GraphMismatchError as error:
         raise CommandError(str(error)) from error
+    except RuntimeError as error:
+        reason = str(error).split("\n")[0]
+        raise CommandError(
+            f"Expected torch to run and to trace {descriptor.architecture.name} at "
+            f"every size, but it did not: {reason}. This pack's networks can be "
+            "exported; those of others only where torch follows them."
+        ) from error
 
 
 def _outputs(source: str, options: argparse.Namespace) -> dict[Path, str]:

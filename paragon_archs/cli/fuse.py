@@ -78,6 +78,10 @@ def _fuse(options: argparse.Namespace) -> int:
 
 
 def _output(source: str, output: str | None, folder: str | None) -> Path:
+    if output and folder:
+        raise ValueError(
+            "Expected -o or --out-dir, but got both. Leave one of the two out."
+        )
     if output:
         return Path(output)
     return Path(folder or Path(source).parent) / f"{stem(source)}_fused.safetensors"

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from typing import Any
 import torch
 
 from ..utils.files import atomic_write, cache_folder
-from ..utils.optional import need
+from ..utils.optional import need, start_tensorrt
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +78,7 @@ def trtexec_line(
         )
         profiles.append(f"--{option}={inputs}")
     parts = ("trtexec", f"--onnx={graph}", f"--saveEngine={engine}", flag, *profiles)
-    return " ".join(part for part in parts if part)
+    return shlex.join(part for part in parts if part)
 
 
 def load_tensorrt(dtype: str) -> Any:
@@ -159,13 +160,7 @@ def build_engine(
 def _serialized(trt: Any, graph: bytes, dtype: str, shapes: Shapes) -> bytes:
     """Builds an engine and returns its bytes."""
     log = trt.Logger(trt.Logger.WARNING)
-    try:
-        builder = trt.Builder(log)
-    except TypeError as error:  # what its bindings raise for a null pointer
-        raise RuntimeError(
-            f"Expected TensorRT {trt.__version__} to start on this GPU, but it did "
-            "not; its log above says why. Its CUDA version has to suit the driver."
-        ) from error
+    builder = start_tensorrt(trt, "Builder", log)
     typed = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
     network = builder.create_network(0 if dtype == "bf16" else typed)
     parser = trt.OnnxParser(network, log)
