@@ -9,6 +9,7 @@ import shlex
 import sys
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -77,6 +78,14 @@ SMALL: dict[str, tuple[str, dict]] = {
     "resshuffle": ("resshuffle", {"num_features": 8, "num_residuals": 1}),
     "facesr": ("facesr", {"num_feat": 16, "num_refine": 1}),
 }
+
+
+def pattern(height, width, channels, dtype: type = np.uint8):
+    """Smooth colours: what any format keeps."""
+    y, x = np.mgrid[:height, :width] / max(height, width)
+    layers = [0.2 + 0.6 * (x * (c + 1) / 4 + y * (4 - c) / 4) / 1.3 for c in range(4)]
+    values = np.stack(layers[:channels], axis=2)
+    return (values * np.iinfo(dtype).max).astype(dtype)
 
 
 def small_model(name: str, scale: int = 2) -> Any:

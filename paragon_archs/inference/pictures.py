@@ -22,6 +22,8 @@ import numpy as np
 
 from ..utils.files import atomic_write
 from ..utils.optional import need
+from .arrays import white
+from .deep_tiff import read_deep_tiff, write_deep_tiff
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -49,7 +51,7 @@ DEEP = ("PNG", "TIFF")  # formats that hold 16 bits
 OPAQUE = ("JPEG", "BMP", "PPM")  # formats that are written without transparency
 
 _ORIENTATION, _EXIF_IFD, _GPS_IFD = 0x0112, 0x8769, 0x8825
-_WIDTH, _HEIGHT, _XMP = 0xA002, 0xA003, 700
+_SIZE, _SIZE_IN_EXIF, _BITS, _XMP = (256, 257), (0xA002, 0xA003), 258, 700
 # TIFF's own tags (TIFF 6.0, part 1 and 2), and those that are carried by themselves.
 _LAYOUT = (
     *(254, 255, 256, 257, 258, 259, 262, 263, 264, 265, 266, 273, 277, 278, 279, 280),
@@ -179,7 +181,12 @@ def _convert(file: Path, image: Image.Image) -> Picture:
         image, icc = _to_plain_mode(file, image, icc)
         array = np.asarray(image)
         if array.dtype == np.int32:  # mode I holds 16-bit gray in older Pillows
-            array = np.clip(array, 0, 65535).astype(np.uint16)
+            if array.min() < 0 or array.max() > white(np.dtype(np.uint16)):
+                raise ValueError(
+                    f"Expected {str(file)!r} to hold 8 or 16 bits a value, but it "
+                    "holds 32. Convert it to 16 bits first."
+                )
+            array = array.astype(np.uint16)
         elif array.dtype.byteorder == ">":
             array = array.astype(array.dtype.newbyteorder("="))
         if array.dtype == np.bool_:
@@ -204,6 +211,9 @@ def _deep_mode(image: Image.Image) -> str:
     """Returns how a file holds colour of 16 bits (`RGB;16B`), "" for any other."""
     if image.mode not in ("RGB", "RGBA", "LA"):
         return ""
+    if image.format == "TIFF":  # of separate planes, Pillow would read half of each
+        bits = image.tag_v2.get(_BITS, (8,))  # type: ignore[attr-defined]
+        return f"{image.mode};16" if max(bits) == 16 else ""
     tiles = getattr(image, "tile", None) or []
     arguments = tiles[0][3] if tiles else ""
     raw = arguments if isinstance(arguments, str) else (arguments or ("",))[0]
@@ -213,10 +223,7 @@ def _deep_mode(image: Image.Image) -> str:
 def _read_deep(file: Path, format_: str | None) -> np.ndarray:
     """Reads 16-bit colour: (H, W, C) uint16 with C = 2 (gray, alpha), 3 or 4."""
     if format_ == "TIFF":
-        array = need("tifffile", "16-bit colour in TIFF", "tifffile").imread(file)
-        if array.ndim == 3 and array.shape[0] in (2, 3, 4) < array.shape[2:]:
-            array = np.moveaxis(array, 0, 2)  # planar layout
-        return array
+        return read_deep_tiff(file)
     cv2 = need("cv2", "16-bit colour in PNG", "opencv-python-headless")
     data = np.frombuffer(file.read_bytes(), np.uint8)
     array = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
@@ -249,7 +256,7 @@ def _to_plain_mode(
         try:
             source = cms.ImageCmsProfile(io.BytesIO(icc))
             converted = cms.profileToProfile(image, source, srgb, outputMode="RGB")
-        except cms.PyCMSError:
+        except (cms.PyCMSError, OSError):
             logger.warning("%s: its colour profile is broken and is dropped", file)
         else:
             return converted, srgb.tobytes()
@@ -310,7 +317,10 @@ def write_picture(
         if format_ == "PNG":
             temporary.write_bytes(_png(array, picture, options))
         elif depth == 16:
-            _write_deep_tiff(array, picture, temporary)
+            exif = _exif_for(picture)
+            told = (exif, picture.icc, picture.dpi, picture.xmp)
+            if not write_deep_tiff(array, temporary, *told):
+                logger.warning("%s: too large for EXIF, which is left out", file)
         else:
             _write_with_pillow(array, picture, temporary, format_, options)
 
@@ -345,10 +355,12 @@ def _exif_for(picture: Picture) -> bytes | None:
         return None
     exif = _pillow().Exif()
     exif.load(picture.exif)
-    details = exif.get_ifd(_EXIF_IFD)
-    for tag, value in zip((_WIDTH, _HEIGHT), picture.size, strict=True):
-        if tag in details:
-            details[tag] = value
+    # Asked for a table that is not there, Pillow would write an empty one.
+    details = exif.get_ifd(_EXIF_IFD) if _EXIF_IFD in exif else {}
+    for tags, table in ((_SIZE_IN_EXIF, details), (_SIZE, exif)):
+        for tag, value in zip(tags, picture.size, strict=True):
+            if tag in table:
+                table[tag] = value
     return exif.tobytes()
 
 
@@ -392,28 +404,6 @@ def _write_with_pillow(
     elif format_ == "TIFF" and not (exif and _exif_has_parts(exif)):
         extra["compression"] = "tiff_deflate"  # libtiff cannot write EXIF's sub-tables
     image.save(file, format_, **extra)
-
-
-def _write_deep_tiff(array: np.ndarray, picture: Picture, file: Path) -> None:
-    tifffile = need("tifffile", "16 bits in TIFF", "tifffile")
-    extra: dict[str, Any] = {}
-    if picture.dpi:
-        extra |= {"resolution": picture.dpi, "resolutionunit": "INCH"}
-    colours = 1 if array.shape[2] < 3 else 3
-    if array.shape[2] > colours:
-        extra["extrasamples"] = ["UNASSALPHA"]
-    if picture.xmp:
-        extra["extratags"] = [(_XMP, 1, len(picture.xmp), picture.xmp, True)]
-    tifffile.imwrite(
-        file,
-        array[..., 0] if array.shape[2] == 1 else array,
-        photometric="rgb" if colours == 3 else "minisblack",
-        planarconfig="contig" if array.shape[2] > 1 else None,
-        compression="deflate",
-        iccprofile=picture.icc,
-        metadata=None,
-        **extra,
-    )
 
 
 def _png(array: np.ndarray, picture: Picture, options: WriteOptions) -> bytes:
