@@ -12,10 +12,13 @@ from typing import Any
 
 import engine_common as common
 import pytest
+import safetensors.torch
 import torch
 from safetensors.torch import load_file
 
 from paragon_archs.cli import basicsr
+from paragon_archs.models import validation
+from paragon_archs.models.folders import _own
 from paragon_archs.models.state import list_states, newest_state
 
 
@@ -213,6 +216,65 @@ def test_full_disk_is_an_error(
     err = capfd.readouterr().err
     assert "error: Expected room for the checkpoint of iteration 4" in err
     assert not list((here / "experiments/killed/training_states").iterdir())
+
+
+def test_a_full_disk_at_the_end_and_a_file_in_the_way(
+    here: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last weights and a stage's are written outside of any checkpoint."""
+    staged = {
+        "model_type": "ParagonStagedModel",
+        "train:total_iter": ...,
+        "stages": [{"name": n, "iterations": 2} for n in ("one", "two")],
+    }
+    save = safetensors.torch.save_file
+
+    def without_room(tensors: Any, path: Any, *rest: Any) -> None:
+        if any(label in str(path) for label in ("latest", "stage_one")):
+            raise OSError(28, "No space left on device")
+        save(tensors, path, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(safetensors.torch, "save_file", without_room)
+        for changes in ({}, staged):
+            assert common.train(here, {"val": ..., **changes}) == 1
+            error = capfd.readouterr().err.splitlines()[-1]
+            assert error.startswith("error: Expected files to be read and written")
+    (here / "experiments").rename(here / "first")
+    (here / "experiments").touch()
+    assert common.train(here, {"val": ...}) == 1
+    assert "Not a directory" in capfd.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_interrupted_while_it_validates_it_saves(
+    count: int,
+    here: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    measure, signals = validation.calculate_metric, [signal.SIGINT] * count
+
+    def interrupted(*arguments: Any) -> Any:
+        while signals:
+            signal.raise_signal(signals.pop())
+        return measure(*arguments)
+
+    monkeypatch.setattr(validation, "calculate_metric", interrupted)
+    changes = {"train:total_iter": 9, "val:val_freq": 2}
+    assert common.train(here, changes) == 128 + signal.SIGINT
+    log = capfd.readouterr().err
+    assert ("Stopped at once" in log) == (count == 2)
+    assert ("# psnr" in log) == (count == 1)  # asked once, it ends the validation
+    states = list_states(here / "experiments/run/training_states")
+    assert [p.stem for p in states] == ["2"]
+
+
+def test_two_starts_in_one_second_have_logs_of_their_own(tmp_path: Path) -> None:
+    made = [_own(tmp_path / "a.log", lambda p: p.touch(exist_ok=False)) for _ in "123"]
+    assert [p.name for p in made] == ["a.log", "a-2.log", "a-3.log"]
+    with pytest.raises(FileNotFoundError):  # of another cause: not tried for ever
+        _own(tmp_path / "no/a.log", lambda p: p.touch(exist_ok=False))
 
 
 def test_auto_resume_without_a_state_starts_and_keeps_the_folder(here: Path) -> None:

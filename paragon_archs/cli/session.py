@@ -18,6 +18,9 @@ from ..config.signatures import known_types, parameters
 from ..utils.registry import HAS_BASICSR
 from .common import EXIT_FAILED, EXIT_USAGE, CommandError, Parser
 
+EXIT_INTERRUPTED = 130
+TOLD = (OptionError, TrainingError, CommandError)  # their messages are whole sentences
+
 
 def arguments_of(command: str, argv: Sequence[str] | None) -> argparse.Namespace:
     """Parses the host's flags."""
@@ -128,7 +131,8 @@ def exit_code(run: Callable[[], int], debug: bool) -> int:
     """Runs a command; mistakes become sentences on stderr and an exit code.
 
     Returns:
-        `run`'s; 2 for wrong options or data, 1 for work that failed.
+        `run`'s; 2 for wrong options or data, 1 for work that failed, 130 for a second
+        Ctrl-C, or one before the first iteration.
     """
     if not HAS_BASICSR:
         print(
@@ -139,24 +143,30 @@ def exit_code(run: Callable[[], int], debug: bool) -> int:
         return EXIT_FAILED
     try:
         return run()
-    except OptionError as error:
-        code, sentences = EXIT_USAGE, list(error.sentences)
+    except (*TOLD, torch.cuda.OutOfMemoryError, OSError, KeyboardInterrupt) as error:
         if debug:
             raise
-    except (TrainingError, CommandError) as error:
-        code, sentences = EXIT_FAILED, [str(error)]
-        if debug:
-            raise
-    except torch.cuda.OutOfMemoryError as error:
-        code, sentences = (
-            EXIT_FAILED,
-            [
-                f"Expected the batch to fit into the GPU's memory, but got: {error} "
-                "Lower batch_size_per_gpu and raise train:accum_iter."
-            ],
-        )
-        if debug:
-            raise
+        code, sentences = _told(error)
     for text in sentences:
         print(f"error: {' '.join(text.split())}", file=sys.stderr)
     return code
+
+
+def _told(error: BaseException) -> tuple[int, Sequence[str]]:
+    """Returns the exit code and the sentences of what ended a run."""
+    if isinstance(error, OptionError):
+        return EXIT_USAGE, error.sentences
+    if isinstance(error, KeyboardInterrupt):
+        return EXIT_INTERRUPTED, ["Stopped at once; what was saved stays."]
+    text = str(error)
+    if isinstance(error, torch.cuda.OutOfMemoryError):
+        text = (
+            f"Expected the batch to fit into the GPU's memory, but got: {text} Lower "
+            "batch_size_per_gpu and raise train:accum_iter."
+        )
+    elif isinstance(error, OSError):
+        text = (
+            f"Expected files to be read and written, but got: {text}. Check the path, "
+            "its permissions and the room on its disk."
+        )
+    return EXIT_FAILED, [text]

@@ -8,6 +8,7 @@ import shlex
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import Any
@@ -27,19 +28,24 @@ def make_folders(opt: dict[str, Any], keep: bool) -> None:
     folder = Path(path["experiments_root" if opt["is_train"] else "results_root"])
     if folder.exists() and not keep:
         stamp = time.strftime("%Y%m%d_%H%M%S")
-        folder.rename(_free(folder.with_name(f"{folder.name}_archived_{stamp}")))
+        _own(folder.with_name(f"{folder.name}_archived_{stamp}"), folder.rename)
     for key in ("log", "visualization", "models", "training_states"):
         if key in path:
             Path(path[key]).mkdir(parents=True, exist_ok=True)
 
 
-def _free(path: Path) -> Path:
-    """Returns `path`, or with a number where two runs began in one second."""
+def _own(path: Path, make: Callable[[Path], object]) -> Path:
+    """Makes `path`, or one with a number where another run of that second has it."""
     number, result = 1, path
-    while result.exists():
+    while True:
+        try:
+            make(result)
+            return result
+        except OSError:
+            if not result.exists():
+                raise
         number += 1
         result = path.with_name(f"{path.stem}-{number}{path.suffix}")
-    return result
 
 
 def close_log() -> None:
@@ -72,7 +78,9 @@ def write_log(opt: dict[str, Any], option_file: Path) -> None:
     kind = "train" if opt["is_train"] else "test"
     stamp = time.strftime("%Y%m%d_%H%M%S")
     folder = Path(opt["path"]["log"])
-    file = logging.FileHandler(_free(folder / f"{kind}_{opt['name']}_{stamp}.log"))
+    name = f"{kind}_{opt['name']}_{stamp}.log"
+    path = _own(folder / name, lambda new: new.touch(exist_ok=False))
+    file = logging.FileHandler(path)
     file.setFormatter(FORM)
     kept[0].setTarget(file)
     kept[0].flush()
