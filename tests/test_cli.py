@@ -14,6 +14,7 @@ import paragon_archs
 from paragon_archs.checkpoint import load_model, read_metadata, save_model
 from paragon_archs.cli.__main__ import COMMANDS, main
 from paragon_archs.cli.benchmark import TOPICS
+from paragon_archs.cli.common import guarded
 
 
 @pytest.fixture
@@ -103,6 +104,16 @@ def assert_one_sentence(command, arguments, words, capsys):
     assert captured.err.count("\n") == 1
     for part in words:
         assert part in captured.err
+
+
+def test_ctrl_c_is_one_sentence(capsys):
+    def work():
+        raise KeyboardInterrupt
+
+    assert guarded(work) == 130
+    assert capsys.readouterr().err.startswith("error: stopped")
+    with pytest.raises(KeyboardInterrupt):
+        guarded(work, debug=True)
 
 
 def test_info_says_what_the_tensors_tell(checkpoint, capsys):

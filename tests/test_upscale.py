@@ -235,13 +235,16 @@ def test_formats_and_depths_by_flags(tmp_path, weights):
 
 
 def test_folder_keeps_its_structure_and_goes_on_after_a_failure(
-    tmp_path, weights, capsys
+    tmp_path, weights, capsys, caplog
 ):
     source = tmp_path / "in"
     (source / "a" / "b").mkdir(parents=True)
     for name in ("one.png", "a/two.jpg", "a/b/three.webp"):
         draw("rgb", source / name)
-    (source / "a" / "notes.txt").write_text("no image")
+    for name in ("notes.txt", "more.txt", "._two.jpg"):
+        (source / "a" / name).write_text("no image")
+    (source / ".trash").mkdir()
+    draw("rgb", source / ".trash" / "gone.png")
     (source / "broken.png").write_bytes((source / "one.png").read_bytes()[:60])
     (source / "text.jpg").write_text("no image either")
     out = tmp_path / "out"
@@ -252,6 +255,8 @@ def test_folder_keeps_its_structure_and_goes_on_after_a_failure(
     assert "broken.png" in errors
     assert "text.jpg" in errors
     assert "2 of 5" in errors
+    (skipped,) = [m for m in caplog.messages if m.startswith("skipped")]
+    assert skipped.startswith("skipped 2 that") and "more.txt" in skipped
 
 
 @pytest.mark.parametrize("memory", ["auto", "1M"])

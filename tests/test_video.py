@@ -270,6 +270,20 @@ def test_ten_bits_and_bt2020_carry_through(tmp_path, plain):
             assert getattr(context, name) == value
 
 
+@pytest.mark.parametrize("pixel_format", ["bgra", "yuva444p", "yuv444p"])
+def test_transparency_that_is_left_out_is_said(pixel_format, tmp_path, plain, caplog):
+    source = tmp_path / "in.mkv"
+    with av.open(str(source), "w") as out:
+        stream = out.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 16, 12, pixel_format
+        frame = av.VideoFrame.from_ndarray(scene(0, height=12, width=16))
+        out.mux(stream.encode(frame.reformat(format=pixel_format)))
+        out.mux(stream.encode(None))
+    assert upscale_video(Upscaler(plain), source, tmp_path / "o.mkv", LOSSLESS) == 1
+    told = caplog.text.count("transparency is left out")
+    assert told == ("a" in pixel_format)
+
+
 @pytest.mark.parametrize("levels", [None, "1000,400"])
 def test_light_levels_that_are_left_out_are_said(levels, tmp_path, plain, caplog):
     source = tmp_path / "hdr.mkv"

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 EXIT_DONE = 0
 EXIT_FAILED = 1  # the work itself failed, wholly or on some inputs
 EXIT_USAGE = 2  # wrong use: arguments, option files, missing or unfit input
+EXIT_STOPPED = 130  # by Ctrl-C, as shells count it
 
 
 class CommandError(Exception):
@@ -33,12 +34,16 @@ def guarded(run: Callable[[], int], debug: bool = False) -> int:
 
     Returns:
         `run`'s exit code; 2 for wrong use (ValueError, TypeError, missing files,
-        missing optional packages), 1 for a `CommandError`.
+        missing optional packages), 1 for a `CommandError`, 130 for Ctrl-C.
     """
     try:
         code = run()
         sys.stdout.flush()
         return code
+    except KeyboardInterrupt:
+        code, message = EXIT_STOPPED, "stopped; what was under way is not written"
+        if debug:
+            raise
     except CommandError as error:
         code, message = EXIT_FAILED, str(error)
         if debug:

@@ -73,6 +73,12 @@ def look_of(stream: Any) -> Look:
     )
 
 
+def has_alpha(stream: Any) -> bool:
+    """Whether a video stream holds transparency, which `to_rgb` leaves out."""
+    beside = stream.metadata.get("alpha_mode") == "1"  # VP8's and VP9's way
+    return beside or any(c.is_alpha for c in stream.codec_context.format.components)
+
+
 def to_rgb(frame: Any, look: Look) -> np.ndarray:
     """Turns a frame into (H, W, 3), uint8 or uint16, upright."""
     rgb = frame.reformat(

@@ -115,7 +115,8 @@ def plan(
 
     Args:
         inputs: Images, videos, folders and patterns (`*.png`); folders are searched to
-            any depth, and their structure is kept under `output`.
+            any depth, hidden files left out, and their structure is kept under
+            `output`.
         output: A file, when `inputs` is one file and the name has an extension of its
             kind; a folder otherwise, made when missing.
         format_: Extension of results in a folder, or `keep` for the source's.
@@ -212,12 +213,18 @@ def _expand(entry: str) -> list[tuple[Path, Path]]:
     """Returns the files that an argument means, each with its path inside it."""
     path = Path(entry)
     if path.is_dir():
-        files = sorted(p for p in path.rglob("*") if p.is_file())
-        known = [p for p in files if p.suffix.lower() in KNOWN]
-        others = [p for p in files if p.suffix.lower() not in KNOWN]
-        for other in others:
-            logger.warning("skipped %s: neither an image nor a video", other)
-        return [(p, p.relative_to(path)) for p in known]
+        files = [(p, p.relative_to(path)) for p in path.rglob("*") if p.is_file()]
+        # Hidden: leftovers of killed runs, what systems keep beside pictures (`._a`).
+        files = sorted(f for f in files if not any(n[0] == "." for n in f[1].parts))
+        known = [f for f in files if f[0].suffix.lower() in KNOWN]
+        others = [f[0] for f in files if f[0].suffix.lower() not in KNOWN]
+        if others:
+            logger.warning(
+                "skipped %d that are neither images nor videos, %s first",
+                len(others),
+                others[0],
+            )
+        return known
     if path.exists():
         return [(path, Path(path.name))]
     matches = [Path(m) for m in sorted(glob.glob(entry, recursive=True))]
@@ -226,7 +233,8 @@ def _expand(entry: str) -> list[tuple[Path, Path]]:
             f"Expected INPUT to be an image, a video, a folder or a pattern, but there "
             f"is no {entry!r}. Check the path."
         )
-    return [(m, Path(m.name)) for m in matches if m.suffix.lower() in KNOWN]
+    files = [m for m in matches if m.suffix.lower() in KNOWN and not m.is_dir()]
+    return [(m, Path(m.name)) for m in files]
 
 
 def _check(jobs: Sequence[Job], overwrite: bool) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..utils.files import atomic_write
 from ..utils.optional import need
-from .frames import Look, from_rgb, look_of, to_rgb
+from .frames import Look, from_rgb, has_alpha, look_of, to_rgb
 from .overlap import ahead
 from .segments import Segments, fingerprint
 from .temporal import ALPHA, FrameUpscaler, has_feature_tap
@@ -108,8 +108,9 @@ def upscale_video(
     """Upscales a video file.
 
     Audio, subtitles, attachments, chapters and tags are copied, timestamps are kept,
-    rotation is applied; depth and colour tags carry through. The output appears when
-    it is whole; until then finished parts lie in a hidden folder beside it.
+    rotation is applied; depth and colour tags carry through, transparency does not
+    (the log says so). The output appears when it is whole; until then finished parts
+    lie in a hidden folder beside it.
 
     Args:
         upscaler: With a network of any kind.
@@ -145,6 +146,8 @@ def upscale_video(
         with av.open(str(source)) as container:
             stream = _video_stream(container, source)
             look = look_of(stream)
+            if has_alpha(stream):
+                logger.warning("%s: its transparency is left out", source)
             _check_container(av, container, stream, output)
             settings = {**asdict(options), **upscaler.identity()}
             parts = Segments(output, fingerprint(source, settings), resume)
