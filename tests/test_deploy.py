@@ -117,6 +117,16 @@ def test_halves(name, dtype):
     assert error < (0.03 if dtype == torch.bfloat16 else 0.005)
 
 
+@pytest.mark.parametrize("name", SMALL)
+def test_under_autocast(name):
+    model, x = small_model(name), image(1, 3, 9, 8)
+    want = model(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        got = deploy_model(model)(x)
+    error = (got.float() - want).square().mean().sqrt() / want.std()
+    assert error < 0.03
+
+
 def test_values_beyond_half_are_computed_again_in_float32(caplog):
     model = small_model("resshuffle")
     # Beyond 65504 in the middle; every weight is a normal float16 number.

@@ -58,13 +58,17 @@ def _fused_operators_work() -> bool:
 
 
 def fast(x: Tensor) -> bool:
-    """Whether `x` takes the fused way: float32, on a CPU, not traced, not trained."""
+    """Whether `x` takes the fused way: float32, on a CPU, not traced, not trained.
+
+    Nor under autocast, which would change the type of some operators alone.
+    """
     return (
         x.dtype == torch.float32
         and x.device.type == "cpu"
         and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
         and not (torch.is_grad_enabled() and x.requires_grad)
+        and not torch.is_autocast_enabled("cpu")
         and torch.backends.mkldnn.is_available()
         and torch.backends.mkldnn.enabled
         and _fused_operators_work()
