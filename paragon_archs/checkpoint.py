@@ -50,8 +50,8 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     file = Path(path)
     if not file.is_file():
         raise FileNotFoundError(
-            f"Expected a weight file, but got {str(file)!r}, which does not exist. "
-            "Check the path."
+            f"Expected a weight file, but there is no file {str(file)!r}. Check the "
+            "path."
         )
     suffix = file.suffix.lower()
     if suffix == ".safetensors":
@@ -69,7 +69,10 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
             f"Expected the extension of a weight file to be .safetensors or one of "
             f"{', '.join(PICKLES)}, but got {str(file)!r}. {_TEMPORARY}"
         )
-    state = unwrapped(content) if isinstance(content, dict) else {}
+    try:
+        state = unwrapped(content) if isinstance(content, dict) else {}
+    except AttributeError:  # of keys that are no names, such as an optimizer's
+        state = {}
     tensors = {k: v for k, v in state.items() if isinstance(v, Tensor)}
     if not tensors:
         raise ValueError(

@@ -108,3 +108,9 @@ def test_stages_grow_to_the_whole_network():
         n for n in baseline if n.startswith("conv_first")
     }
     assert trained[2] == set(dict(model.named_parameters()))
+
+
+@pytest.mark.parametrize(("dim", "heads"), [(24, 0), (24, 5), (9, 3)])
+def test_heads_share_the_width(dim, heads):
+    with pytest.raises(ValueError, match="Expected embed_dim to be even"):
+        tiny(embed_dim=dim, num_heads=heads)

@@ -63,6 +63,8 @@ def test_copies_are_made_checked_and_taken_away(host, capsys):
             assert file.read_bytes() == own.read_bytes()
     assert main(["integrate", name, str(folder), "--remove"]) == 0
     assert files_of(folder) == {"mine.txt"}
+    if name == "comfyui":  # the host's folder stays, of ours nothing does
+        assert not any((folder / "custom_nodes").iterdir())
     assert len(written) > len(NETWORKS)
 
 

@@ -269,6 +269,7 @@ def bad_files(folder):
     torch.save({"params": state, "bomb": Bomb(folder / "ran")}, folder / "code.pth")
     torch.save(Bomb(folder / "ran"), folder / "bomb.pth.tar")
     torch.save({"a": torch.zeros(3)}, folder / "other.pth")
+    torch.save({0: torch.zeros(3)}, folder / "numbers.pth")
     torch.save(
         {"params": state, "opt": argparse.Namespace(a=1)}, folder / "objects.pth"
     )
@@ -293,8 +294,8 @@ def test_bad_files_are_one_sentence_and_run_nothing(tmp_path, capsys):
     folder = tmp_path / "bad"
     bad_files(folder)
     files = sorted(p for p in folder.iterdir())
-    assert len(files) == 15
-    for file in [*files, tmp_path / "absent.pth"]:
+    assert len(files) == 16
+    for file in [*files, folder, tmp_path / "absent.pth"]:
         code = main(["info", str(file)])
         out, err = capsys.readouterr()
         assert code == 2, file.name

@@ -79,3 +79,10 @@ def test_gated_mish_is_mish_times_inner_with_its_gradients():
         strict=True,
     ):
         torch.testing.assert_close(have, want, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("side", [4, -3, 0])
+def test_kernels_are_odd_and_positive(side):
+    for name in ("square_kernel_size", "band_kernel_size"):
+        with pytest.raises(ValueError, match=f"Expected {name} to be odd"):
+            paragon_archs.create("paragonsr_nano", 2, **{name: side})

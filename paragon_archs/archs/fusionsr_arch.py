@@ -250,11 +250,11 @@ class FusionSR(nn.Module):
                 f"Expected scale to be an integer from 1 to {MAX_SCALE}, but got "
                 f"{scale!r}. Use 2, 3, 4 or 8, or any other in that range."
             )
-        if embed_dim % 2 or embed_dim % num_heads:
+        if embed_dim % 2 or num_heads < 1 or embed_dim % num_heads:
             raise ValueError(
-                "Expected embed_dim to be even and a multiple of num_heads "
-                f"({num_heads}), but got {embed_dim!r}. The published ones are 180 "
-                "and 6."
+                "Expected embed_dim to be even and a multiple of num_heads, which is "
+                f"at least 1, but got {embed_dim!r} and {num_heads!r}. The published "
+                "ones are 180 and 6."
             )
         if not (isinstance(window_size, int) and window_size > 0) or window_size % 2:
             raise ValueError(

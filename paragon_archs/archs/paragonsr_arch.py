@@ -295,10 +295,10 @@ class ParagonSR(nn.Module):
                 f"{scale!r}. Use 2, 3, 4 or 8, or any other in that range."
             )
         for name in ("square_kernel_size", "band_kernel_size"):
-            if hyperparameters[name] % 2 != 1:
+            if hyperparameters[name] < 1 or hyperparameters[name] % 2 != 1:
                 raise ValueError(
-                    f"Expected {name} to be odd, but got {hyperparameters[name]!r}. "
-                    "An even kernel would shift the image."
+                    f"Expected {name} to be odd and positive, but got "
+                    f"{hyperparameters[name]!r}. An even kernel would shift the image."
                 )
         self.scale = scale
 

@@ -157,7 +157,7 @@ def place(files: Mapping[Path, bytes], overwrite: bool = False) -> int:
 
 
 def take_away(files: Mapping[Path, bytes]) -> tuple[int, list[Path]]:
-    """Removes what `place` wrote, and folders that are empty then.
+    """Removes what `place` wrote, and the folders of these files that are empty then.
 
     Returns:
         How many files were removed, and those that were edited since and stay.
@@ -170,7 +170,6 @@ def take_away(files: Mapping[Path, bytes]) -> tuple[int, list[Path]]:
         for compiled in cache.glob(f"{path.stem}.*.pyc"):
             compiled.unlink()
     folders = {p.parent for p in removed} | {p.parent / "__pycache__" for p in removed}
-    folders |= {p.parent.parent for p in removed}
     for folder in sorted(folders, key=lambda f: -len(f.parts)):
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
