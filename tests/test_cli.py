@@ -149,6 +149,9 @@ def test_fuse_writes_the_same_function(checkpoint, capsys):
     assert "exists" in error_of(capsys, ["fuse", checkpoint])
     assert main(["fuse", str(checkpoint), "--overwrite"]) == 0
     assert "is fused" in error_of(capsys, ["fuse", fused, "-o", "x.safetensors"])
+    plain = checkpoint.with_name("plain.safetensors")
+    save_model(paragon_archs.create("resshuffle", 2, num_residuals=1), plain)
+    assert "nothing to fuse" in error_of(capsys, ["fuse", plain])
     both = ["fuse", checkpoint, "-o", "x.safetensors", "--out-dir", checkpoint.parent]
     assert "got both" in error_of(capsys, both)
 

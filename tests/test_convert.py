@@ -67,6 +67,9 @@ def test_forms(tmp_path, capsys):
     same(descriptor.model, fuse_model(model))
     arguments = ["convert", fused, "-o", tmp_path / "t.pth", "--form", "training"]
     assert "which is fused" in error_of(capsys, arguments)
+    save_model(create("paragonsr2_realtime", 2), tmp_path / "r.pth")
+    arguments = ["convert", tmp_path / "r.pth", "-o", tmp_path / "t.pth"]
+    assert "none to sum" in error_of(capsys, [*arguments, "--form", "fused"])
     assert not (tmp_path / "t.pth").exists()
 
 

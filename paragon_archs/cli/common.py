@@ -156,7 +156,18 @@ def stem(file: str) -> str:
     return name
 
 
-Main = Callable[[Sequence[str] | None], int]
+def new_output(output: Path, overwrite: bool) -> Path:
+    """Returns `output`.
+
+    Raises:
+        ValueError: when it exists and is not to be replaced.
+    """
+    if output.exists() and not overwrite:
+        raise ValueError(
+            f"Expected a new output, but {str(output)!r} exists. Choose another name "
+            "or pass --overwrite."
+        )
+    return output
 
 
 def check_claims(

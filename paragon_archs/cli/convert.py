@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ..checkpoint import (
     describe,
@@ -18,8 +19,9 @@ from ..checkpoint import (
     read_state_dict,
     save_state_dict,
 )
-from ..fuse import fuse_model
-from .common import EXIT_DONE, guarded, parser
+from ..fuse import fuse_model, is_fused
+from ..loaders import PackArchitecture, Reading
+from .common import EXIT_DONE, guarded, new_output, parser
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 OURS_ALONE = ("settings",)  # entries that the released layouts do not have
@@ -57,20 +59,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _convert(options: argparse.Namespace) -> int:
-    output = new_output(options.output, options.overwrite)
+    output = new_output(Path(options.output), options.overwrite)
     if options.format and output.suffix != f".{options.format}":
         raise ValueError(
             f"Expected OUTPUT to end in .{options.format}, as --format says, but got "
             f"{str(output)!r}. Leave --format out: the extension tells."
         )
-    state = read_state_dict(options.input)
-    architecture = find_architecture(state)
-    if architecture is None:
-        raise ValueError(
-            f"Expected a network of this pack, but got {options.input!r}, which is "
-            "not. `paragon info` says what it is."
-        )
-    reading = architecture.inspect(state)
+    state, _, reading = read_ours(options.input)
     form = options.form or reading.form
     if reading.form == "fused" and form == "training":
         raise ValueError(
@@ -82,7 +77,12 @@ def _convert(options: argparse.Namespace) -> int:
     overrides = {k: getattr(options, k) for k in unseen}
     overrides = {k: v for k, v in overrides.items() if v is not None}
     model = load_model(options.input, overrides=overrides).model
-    if form == "fused":
+    if form != reading.form:
+        if is_fused(model):
+            raise ValueError(
+                f"Expected a network with parallel branches for --form fused, but got "
+                f"{options.input!r}, which has none to sum. Leave --form out."
+            )
         model = fuse_model(model)
     tensors = dict(model.state_dict())
     told = {
@@ -119,16 +119,17 @@ def _say_what_is_lost(told: dict[str, Any], written: Any, model: Any) -> None:
         )
 
 
-def new_output(name: str, overwrite: bool) -> Path:
-    """Returns the output's path.
+def read_ours(file: str) -> tuple[dict[str, Tensor], PackArchitecture, Reading]:
+    """Returns the tensors of a weight file, its loader and what that reads off them.
 
     Raises:
-        ValueError: when it exists and is not to be replaced.
+        ValueError: when it holds no network of this pack.
     """
-    output = Path(name)
-    if output.exists() and not overwrite:
+    state = read_state_dict(file)
+    architecture = find_architecture(state)
+    if architecture is None:
         raise ValueError(
-            f"Expected a new output, but {name!r} exists. Choose another name or pass "
-            "--overwrite."
+            f"Expected a network of this pack, but got {file!r}, which is not. "
+            "`paragon info` says what it is."
         )
-    return output
+    return state, architecture, architecture.inspect(state)

@@ -15,7 +15,15 @@ from ..checkpoint import load_model
 from ..export.onnx import session_runner
 from ..utils.files import atomic_write
 from ..utils.optional import need
-from .common import EXIT_DONE, CommandError, Parser, check_claims, guarded, stem
+from .common import (
+    EXIT_DONE,
+    CommandError,
+    Parser,
+    check_claims,
+    guarded,
+    new_output,
+    stem,
+)
 from .export import write_graph
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
@@ -66,11 +74,7 @@ def _convert(options: argparse.Namespace) -> int:
     _check_gain(descriptor, options.detail_gain)
     folder = Path(options.output)
     output = folder / f"{stem(source)}{'_video' * options.video}.onnx"
-    if output.exists() and not options.overwrite:
-        raise ValueError(
-            f"Expected a new output, but {str(output)!r} exists. Choose another "
-            "--output or pass --overwrite."
-        )
+    new_output(output, options.overwrite)
     pictures = _pictures(options)
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_write(output) as graph:

@@ -23,7 +23,15 @@ from ..export.tensorrt import (
     sizes_of,
     trtexec_line,
 )
-from .common import EXIT_DONE, CommandError, check_claims, guarded, parser, stem
+from .common import (
+    EXIT_DONE,
+    CommandError,
+    check_claims,
+    guarded,
+    new_output,
+    parser,
+    stem,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -87,11 +95,7 @@ def _export(options: argparse.Namespace) -> int:
     check_claims(descriptor, source, options.variant, options.scale)
     outputs = _outputs(source, options)
     for output in outputs:
-        if output.exists() and not options.overwrite:
-            raise ValueError(
-                f"Expected a new output, but {str(output)!r} exists. Choose another "
-                "name or pass --overwrite."
-            )
+        new_output(output, options.overwrite)
     shapes = _shapes(descriptor, options)
     if options.out_dir:
         Path(options.out_dir).mkdir(parents=True, exist_ok=True)

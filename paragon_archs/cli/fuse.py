@@ -6,15 +6,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..checkpoint import (
-    find_architecture,
-    load_model,
-    read_metadata,
-    read_state_dict,
-    save_model,
-)
-from ..fuse import fuse_model
-from .common import EXIT_DONE, check_claims, guarded, parser, stem
+from ..checkpoint import load_model, read_metadata, save_model
+from ..fuse import fuse_model, is_fused
+from .common import EXIT_DONE, check_claims, guarded, new_output, parser, stem
+from .convert import read_ours
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,27 +39,17 @@ def _fuse(options: argparse.Namespace) -> int:
         raise ValueError(
             f"Expected one checkpoint, but got {source!r}. Give INPUT or --checkpoint."
         )
-    state = read_state_dict(source)
-    architecture = find_architecture(state)
-    if architecture is None:
-        raise ValueError(
-            f"Expected a network of this pack, but got {source!r}, which is not. "
-            "`paragon info` says what it is."
-        )
+    _, _, reading = read_ours(source)
     descriptor = load_model(source)
     check_claims(descriptor, source, options.variant, options.scale)
-    reading = architecture.inspect(state)
-    if reading.form == "fused":
+    if is_fused(descriptor.model):
+        state = "is fused" if reading.form == "fused" else "has nothing to fuse"
         raise ValueError(
-            f"Expected a checkpoint in training form, but got {source!r}, which is "
-            "fused. Use it as it is."
+            f"Expected a checkpoint in training form, but got {source!r}, which "
+            f"{state}. Use it as it is."
         )
     output = _output(source, options.output, options.out_dir)
-    if output.exists() and not options.overwrite:
-        raise ValueError(
-            f"Expected a new output, but {str(output)!r} exists. Choose another name "
-            "or pass --overwrite."
-        )
+    new_output(output, options.overwrite)
     if options.out_dir:
         output.parent.mkdir(parents=True, exist_ok=True)
     kept = {

@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
-from ..checkpoint import (
-    describe,
-    find_architecture,
-    load_model,
-    read_state_dict,
-    save_state_dict,
-)
-from ..loaders import PackArchitecture, Reading
-from .common import EXIT_DONE, guarded, parser
-from .convert import new_output
+from ..checkpoint import describe, load_model, save_state_dict
+from .common import EXIT_DONE, guarded, new_output, parser
+from .convert import read_ours
 
 SEEN_AS_TRAINED = ("detail_gain",)  # arguments that are weights: they blend too
 
@@ -41,9 +35,9 @@ def _interpolate(options: argparse.Namespace) -> int:
             f"Expected --alpha to be a number from 0 to 1, but got {options.alpha!r}. "
             "0 is A, 1 is B."
         )
-    output = new_output(options.output, options.overwrite)
-    network, a = _read(options.first)
-    other, b = _read(options.second)
+    output = new_output(Path(options.output), options.overwrite)
+    _, network, a = read_ours(options.first)
+    _, other, b = read_ours(options.second)
     if network is not other:
         raise ValueError(
             f"Expected two files of one network, but {options.first!r} is a "
@@ -82,14 +76,3 @@ def _interpolate(options: argparse.Namespace) -> int:
     )
     print(f"wrote {output}")
     return EXIT_DONE
-
-
-def _read(file: str) -> tuple[PackArchitecture, Reading]:
-    state = read_state_dict(file)
-    architecture = find_architecture(state)
-    if architecture is None:
-        raise ValueError(
-            f"Expected a network of this pack, but got {file!r}, which is not. "
-            "`paragon info` says what it is."
-        )
-    return architecture, architecture.inspect(state)

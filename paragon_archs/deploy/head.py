@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .base import Folded
+from .base import Folded, exact
 from .ops import conv, conv_onto, shuffle
 
 ROWS = 72  # of cells that are shuffled at a time, to spare a second whole image
@@ -28,8 +28,8 @@ class MergedHead(Folded):
     """`gain * conv_out(PixelShuffle(conv_up(x)))`, border included.
 
     Args:
-        conv_up: 3x3, zero padded, F -> M * scale^2.
-        conv_out: 3x3, zero padded, M -> C.
+        conv_up: 3x3, zero padded, with bias, F -> M * scale^2.
+        conv_out: 3x3, zero padded, with bias, M -> C.
         scale: Upscaling factor.
         gain: Factor on the result, folded in.
     """
@@ -41,16 +41,16 @@ class MergedHead(Folded):
         self.scale = s = scale
         self.offset = 0 if s == 1 else 1
         like = conv_up.weight
-        up = conv_up.weight.detach().double().cpu()
+        up = exact(conv_up.weight)
         f = up.shape[1]
         up = up.view(-1, s, s, f, 3, 3)  # (M, row, column, F, 3, 3)
-        up_bias = _bias(conv_up).view(-1, s, s)
-        out = conv_out.weight.detach().double().cpu() * gain
+        up_bias = exact(conv_up.bias).view(-1, s, s)
+        out = exact(conv_out.weight) * gain
         self.channels = c = out.shape[0]
 
         n = 5 if s == 1 else 4
         weight = torch.zeros(c, s, s, f, n, n, dtype=torch.float64)
-        bias = (_bias(conv_out) * gain).view(c, 1, 1).repeat(1, s, s)
+        bias = (exact(conv_out.bias) * gain).view(c, 1, 1).repeat(1, s, s)
         for i, di, row, sub_row in self._taps():
             for j, dj, column, sub_column in self._taps():
                 tap = out[:, :, di, dj]  # (C, M)
@@ -208,9 +208,3 @@ def _map(rows: Tensor, columns: Tensor, corners: Tensor, h: int, w: int) -> Tens
             pads += [down * (h - 1), (1 - down) * (h - 1)]
             total = total - F.pad(tip, pads)
     return total
-
-
-def _bias(layer: nn.Conv2d) -> Tensor:
-    if layer.bias is None:
-        return torch.zeros(layer.out_channels, dtype=torch.float64)
-    return layer.bias.detach().double().cpu()

@@ -8,7 +8,6 @@ width; run in onnxruntime against torch before the file gets its name.
 from __future__ import annotations
 
 import inspect
-import json
 import logging
 import warnings
 from collections.abc import Callable, Sequence
@@ -18,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..checkpoint import describe
 from ..deploy import deploy_model
 from ..fuse import fuse_model
 from ..utils.files import atomic_write
@@ -149,9 +149,8 @@ def export_onnx(
     example = make_inputs((2, 19, 21) if static is None else (1, *static))
     program = _trace(Graph(network, _DTYPES[dtype]), example, opset, static is None)
     described = {
-        "architecture": type(model).__name__,
-        "arguments": json.dumps(hyperparameters, default=str),
-        "scale": str(hyperparameters.get("scale", "")),
+        "scale": "",
+        **describe(model),
         "dtype": dtype,
         **({"alpha": str(alpha)} if video else {}),
         **(metadata or {}),
