@@ -176,17 +176,19 @@ def test_generator_gradient_is_that_of_the_formula(here):
     assert any(not torch.equal(moved[k], v) for k, v in d_before.items())
 
 
-def test_accumulation_gives_the_gradient_of_the_whole_batch(here):
-    gradients = []
-    for parts in (1, 2):
+@pytest.mark.parametrize("kind", ["MSD", "UNetDiscriminatorSN"])
+def test_accumulation_gives_the_gradient_of_the_whole_batch(here, kind):
+    """Spectral norm included: its estimate moves as it does with the whole batch."""
+    gradients, estimates = [], []
+    net = {"type": kind, "num_feat": 4}
+    net |= {"num_in_ch": 3} if kind == "UNetDiscriminatorSN" else {"num_scales": 2}
+    for parts in (1, 4):
         torch.manual_seed(0)
-        # Without the power iteration of spectral norm, which each forward advances.
-        plain = {"type": "MSD", "num_feat": 4, "num_scales": 2, "spectral_norm": False}
         model = model_of(
             here,
             {
                 "train:accum_iter": parts,
-                "network_d": plain,
+                "network_d": net,
                 "network_d2": ...,
                 "train:gan_weights": ...,
             },
@@ -198,8 +200,13 @@ def test_accumulation_gives_the_gradient_of_the_whole_batch(here):
         model.backward_d("d", model.net_d)
         networks = (model.net_g, model.net_d)
         gradients.append([p.grad for n in networks for p in n.parameters()])
+        estimates.append(list(model.net_d.buffers()))
+        assert all(module.training for module in model.net_d.modules())
+    assert estimates[0]
     for one, other in zip(*gradients, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+    for one, other in zip(*estimates, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
 
 
 def test_discriminator_only_iterations_leave_the_generator_alone(here):
@@ -235,6 +242,9 @@ def test_what_cannot_train_is_said_before_the_first_iteration(here, capsys):
         "'train:gan_opt' to be given": {"train:gan_opt": ...},
         "out of d, d2, but got 'd3'": {"train:gan_weights": {"d3": 1.0}},
         "wants a multiple of 8": {"datasets:train:gt_size": 36},
+        "crop_size to be a multiple of scale (2), but got 81. Take 80": (
+            DEGRADED | {"datasets:train:crop_size": 81}
+        ),
         "shrinks to 6": DEGRADED | {"datasets:train:crop_size": 40},
         "ema_decay over 0": {"train:ldl_opt": {"type": "L1Loss"}, "train:ema_decay": 0},
         "'train:optim_d' to be given": {"train:optim_d": ...},

@@ -137,6 +137,11 @@ class DegradedImageDataset(HRImageDataset):
                 f"Expected crop_size to be at least gt_size ({target}), but got {size}."
                 " Raise it."
             )
+        if size % int(opt["scale"]):
+            raise ValueError(
+                f"Expected crop_size to be a multiple of scale ({opt['scale']}), but "
+                f"got {size}. Take {size // int(opt['scale']) * int(opt['scale'])}."
+            )
         # What is cropped here is what gets degraded.
         super().__init__({**opt, "gt_size": size})
 

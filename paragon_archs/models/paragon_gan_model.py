@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,6 +12,8 @@ import torch
 from basicsr.losses import build_loss
 from basicsr.losses.loss_util import get_refined_artifact_map
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import _SpectralNorm
+from torch.nn.utils.spectral_norm import SpectralNorm
 
 from ..checkpoint import describe, save_state_dict
 from ..utils.registry import MODEL_REGISTRY
@@ -179,7 +182,7 @@ class ParagonGANModel(ParagonModel):
             losses["l_ldl"] = self.cri_ldl(weight * self.output, weight * gt)
         for label, net in self.discriminators():
             bare = self.get_bare_model(net)  # no gradient of it, so nothing to share
-            with self.precision.autocast():
+            with self.precision.autocast(), power_iteration(bare, not self.fakes):
                 logits = bare(self.output)
             opinion = self.logits_loss(logits, real=True, for_generator=True)
             losses[f"l_g_gan{label[1:]}"] = self.gan_weights[label] * opinion
@@ -228,14 +231,13 @@ class ParagonGANModel(ParagonModel):
         parts = len(self.fakes)
         sums: dict[str, Tensor] = {}
         suffix = label[1:]
-        for index, (gt, fake) in enumerate(
-            zip(self.gan_gt.chunk(parts), self.fakes, strict=True)
-        ):
-            # Real and fake apart, so that no map of one batch has to hold both.
-            for name, image, real in (("real", gt, True), ("fake", fake, False)):
+        # Real and fake apart, so that no map of one batch has to hold both.
+        for name, images in (("real", self.gan_gt.chunk(parts)), ("fake", self.fakes)):
+            real = name == "real"
+            for index, image in enumerate(images):
                 last = index == parts - 1 and not real
                 with self.together(net, last):
-                    with self.precision.autocast():
+                    with self.precision.autocast(), power_iteration(net, index == 0):
                         logits = net(image)
                     loss = self.logits_loss(logits, real, for_generator=False)
                     losses = {f"l_d_{name}{suffix}": loss}
@@ -276,6 +278,36 @@ class ParagonGANModel(ParagonModel):
         self.guard_d.load_state_dict(extras["guard_d"])
         if self.degradation and extras["degradation"]:
             self.degradation.load_state_dict(extras["degradation"])
+
+
+@contextlib.contextmanager
+def power_iteration(net: nn.Module, first: bool) -> Iterator[None]:
+    """Lets spectral norm move with the first micro-batch of a step, and no other.
+
+    Each forward pass in training refines its estimate of a weight's largest singular
+    value by a power iteration. The micro-batches of one step stand for one batch, so
+    they all get the estimate that this batch would have got.
+    """
+    held = [
+        module
+        for module in net.modules()
+        if module.training
+        and not first
+        and (
+            isinstance(module, _SpectralNorm)
+            or any(
+                isinstance(hook, SpectralNorm)
+                for hook in module._forward_pre_hooks.values()
+            )
+        )
+    ]
+    for module in held:  # itself alone: a convolution has no other training mode
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in held:
+            module.training = True
 
 
 def _mean(logits: Any) -> Tensor:
