@@ -307,8 +307,11 @@ def test_mapped_cache_is_written_once_and_follows_its_files(folder, tmp_path):
         assert np.array_equal(second[n], plain[n])
     write(files[0], np.full((50, 50, 3), 7, np.uint8))
     assert stored()[0].shape == (3, 50, 50)  # a changed file is another cache
-    limited = ImageStore(files, cache="mmap", cache_dir=cache, limit_gb=1e-9)
-    assert len(limited) == 4
+    for limit, held in ((1e-9, 0), (8.0, 4)):  # a limit that was raised counts
+        limited = ImageStore(
+            files, cache="mmap", cache_dir=tmp_path / "new", limit_gb=limit
+        )
+        assert (len(limited), limited.cached) == (4, held)
 
 
 def test_faces_are_squared_blurred_and_shrunk(folder):

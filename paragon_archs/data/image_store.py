@@ -175,8 +175,8 @@ class ImageStore:
             )
 
     def _fingerprint(self, files: list[Path]) -> str:
-        """Names a set of images: another file, size, date or form is another cache."""
-        digest = hashlib.sha256(f"1 {self.channels}".encode())
+        """Names a cache: another file, size, date, form or limit is another one."""
+        digest = hashlib.sha256(f"1 {self.channels} {self.limit}".encode())
         for file in files:
             about = file.stat()
             digest.update(
