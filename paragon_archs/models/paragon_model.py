@@ -100,6 +100,15 @@ class ParagonModel(Repaired):
             )
         net = net.to(self.device, memory_format=self.layout)
         how = self.train_opt.get("compile", False) if self.is_train else False
+        split = self.opt["num_gpu"] > 1 and not self.opt["dist"]
+        if split and (how or self.train_opt.get("grad_checkpointing")):
+            # DataParallel's replicas would run the blocks of the first GPU.
+            raise ValueError(
+                "Expected one GPU per process for train:compile and "
+                f"train:grad_checkpointing, but got num_gpu {self.opt['num_gpu']}. Set "
+                "num_gpu: 1, or start as many processes with torchrun and --launcher "
+                "pytorch."
+            )
         if how:
             arguments = how if isinstance(how, dict) else {}
             if isinstance(how, str):
