@@ -178,6 +178,19 @@ def test_values_of_32_bits_are_refused(tmp_path):
         read_picture(file)
 
 
+def test_a_picture_that_is_too_large_does_not_stop_the_others(
+    tmp_path, weights, capsys, monkeypatch
+):
+    (tmp_path / "in").mkdir()
+    Image.fromarray(pattern(60, 50, 3)).save(tmp_path / "in" / "a.png")
+    Image.fromarray(pattern(6, 5, 3)).save(tmp_path / "in" / "b.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    out = tmp_path / "out"
+    assert run(tmp_path / "in", "-o", out, "--model", weights) == 1
+    assert [p.name for p in out.iterdir()] == ["b.png"]
+    assert "Cut it into parts" in capsys.readouterr().err
+
+
 def test_pixels_are_the_networks(weights, upscaler):
     array = pattern(10, 12, 3)
     x = torch.from_numpy(array.transpose(2, 0, 1)[None].astype(np.float32) / 255)

@@ -348,13 +348,11 @@ def _take_threads(threads: int, lanes: int) -> None:
     torch.set_num_threads(max(1, threads // max(1, lanes)))
 
 
-def _pictures(
-    jobs: Sequence[Job],
-) -> Iterator[tuple[Job, Picture | ValueError | OSError]]:
+def _pictures(jobs: Sequence[Job]) -> Iterator[tuple[Job, Picture | Exception]]:
     for job in jobs:
         try:
             yield job, read_picture(job.source)
-        except (ValueError, OSError) as error:
+        except _FAILURES as error:
             yield job, error
 
 

@@ -138,7 +138,8 @@ def read_picture(path: str | Path) -> Picture:
 
     Raises:
         FileNotFoundError: when there is no such file.
-        ValueError: when it is not an image, is cut short, or holds floating values.
+        ValueError: when it is not an image, is cut short, holds floating values, or
+            has more pixels than Pillow opens.
         ImportError: when Pillow is missing, or what 16-bit colour needs.
     """
     image_module = _pillow()
@@ -149,6 +150,11 @@ def read_picture(path: str | Path) -> Picture:
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"Expected an image, but there is no file {str(file)!r}. Check the path."
+        ) from error
+    except image_module.DecompressionBombError as error:
+        raise ValueError(
+            f"Expected {str(file)!r} to be of a size that can be trusted, but got: "
+            f"{error} Cut it into parts."
         ) from error
     except (OSError, SyntaxError, EOFError, struct.error, zlib.error) as error:
         # Pillow's errors: unknown formats are OSErrors, broken chunks SyntaxErrors.
