@@ -97,6 +97,15 @@ def test_this_torch_offers_the_fused_way():
     assert ops.fast(image(1, 3, 4, 4)) == torch.backends.mkldnn.is_available()
 
 
+def test_the_fused_way_is_found_whatever_the_default_dtype():
+    found = ops._fused_operators_work.__wrapped__
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert found() == torch.backends.mkldnn.is_available()
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 @pytest.mark.parametrize("name", SMALL)
 def test_without_fused_operators(name, monkeypatch):
     monkeypatch.setattr(ops, "_fused_operators_work", lambda: False)

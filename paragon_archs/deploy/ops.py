@@ -28,10 +28,11 @@ def _fused_operators_work() -> bool:
     gets the plain operators.
     """
     try:
-        x = torch.linspace(-2, 2, 64).view(1, 4, 4, 4)
+        line = functools.partial(torch.linspace, dtype=torch.float32, device="cpu")
+        x = line(-2, 2, 64).view(1, 4, 4, 4)
         x = x.contiguous(memory_format=torch.channels_last)
-        weight, bias = torch.linspace(-1, 1, 24).view(6, 4, 1, 1), torch.ones(6)
-        kernel = torch.linspace(-1, 1, 36).view(4, 1, 3, 3)
+        weight, bias = line(-1, 1, 24).view(6, 4, 1, 1), line(1, 1, 6)
+        kernel = line(-1, 1, 36).view(4, 1, 3, 3)
         other = _dnn_pointwise(x, weight, bias, "none", None, None)
         pairs = (
             (other, F.conv2d(x, weight, bias)),
