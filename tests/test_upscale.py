@@ -203,7 +203,7 @@ def test_pixels_are_the_networks(weights, upscaler):
     )
 
 
-def test_no_dark_fringe_around_clear_pixels(upscaler, tmp_path):
+def test_no_dark_fringe_around_clear_pixels(tmp_path):
     """A white disk on clear black: every visible pixel stays as bright as before."""
     flat = Upscaler(load_bicubic(tmp_path), "cpu")
     y, x = np.mgrid[:24, :24] - 11.5
