@@ -120,6 +120,13 @@ def test_an_unreadable_validation_image_is_named(
     line = next(e for e in err.splitlines() if e.startswith("error: "))
     assert "validation images" in line and "val/lr/1.png" in line
     assert "on_bad_image" not in line  # which only training knows
+    folders |= {"type": "HRImageDataset", "dataroot_lq": ..., "io_backend": ...}
+    whole = Path("val/hr/1.png").read_bytes()
+    Path("val/hr/1.png").write_bytes(whole[: len(whole) // 2])
+    changes = {f"datasets:val:{key}": value for key, value in folders.items()}
+    assert common.train(here, changes) == 1
+    line = capfd.readouterr().err.splitlines()[-1]
+    assert "val/hr/1.png" in line and line.count("Expected") == 1
 
 
 def test_a_text_file_among_the_images_is_named() -> None:

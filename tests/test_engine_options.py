@@ -11,6 +11,7 @@ from typing import Any
 import engine_common as common
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from paragon_archs.archs import create, variants
@@ -195,6 +196,7 @@ MORE: list[tuple[str, Wrong]] = [
         ),
     ),
     ("no_training", ({}, ["--force_yml", "datasets:train=~"], ["a set for train"])),
+    ("unreadable", ({"datasets:train:dataroot_gt": "notes"}, [], ["notes/Thumbs.db"])),
     ("network", ({"network_g:num_feat": -3}, [], ["'network_g'", "negative"])),
     (
         "model",
@@ -235,6 +237,8 @@ def test_wrong_options_give_one_sentence(
     (here / "empty" / "sub").mkdir(parents=True)
     shutil.copytree("data/hr", "more")
     shutil.copy("data/hr/0.png", "more/9.png")
+    shutil.copytree("data/hr", "notes")
+    Path("notes/Thumbs.db").write_bytes(b"no image")
     shutil.copytree("data/hr", "bad")
     Path("bad/0.png").write_bytes(b"no image")
     Path("nothing.txt").write_text("")
@@ -315,6 +319,15 @@ def test_numbers_lines_and_overriding(tmp_path: Path) -> None:
     assert options.values["q"] == [0.9, 0.99]
     assert options.values["e"] == "@home"
     assert options.values["r"] is True
+
+
+def test_names_may_be_dates_and_the_process_keeps_its_yaml(tmp_path: Path) -> None:
+    file = tmp_path / "o.yml"
+    file.write_text("name: 2026-11-20\nother: 2026-13-45\n")
+    values = load_options(file).values
+    assert values == {"name": "2026-11-20", "other": "2026-13-45"}
+    assert yaml.safe_load("1e-4") == "1e-4"  # as YAML 1.1 has it
+    assert str(yaml.safe_load("2026-11-20")) == "2026-11-20"
 
 
 def test_overridden_seed_counts(here: Path) -> None:

@@ -185,6 +185,8 @@ def _set(options: Options, name: str, section: Mapping[str, Any]) -> list[str]:
             wrong.append(sentence("no_data_file", key=full, value=file, place=place))
         elif not lmdb and not any(_images(folder)) and not _frames(section, folder):
             wrong.append(sentence("empty_folder", key=full, value=value, place=place))
+        elif not lmdb and (odd := _no_image(section, folder)):
+            wrong.append(sentence("unreadable", key=full, file=str(odd), place=place))
         else:
             roots[str(key)] = folder
     meta = section.get("meta_info_file")
@@ -220,6 +222,21 @@ def _images(folder: Path) -> Iterator[Path]:
         for p in sorted(folder.iterdir())
         if p.suffix.lower() in IMAGES and not p.name.startswith(".")
     )
+
+
+def _no_image(section: Mapping[str, Any], folder: Path) -> Path | None:
+    """A file that the host's sets of images would stumble over: they take them all."""
+    takes_all = str(section.get("type")) in ("PairedImageDataset", "SingleImageDataset")
+    if not takes_all or section.get("on_bad_image") == "skip":
+        return None
+    if any(section.get(key) for key in ("meta_info", "meta_info_file")):
+        return None
+    others = (
+        p
+        for p in sorted(folder.iterdir())
+        if p.suffix.lower() not in IMAGES and not p.name.startswith(".")
+    )
+    return next((p for p in others if p.is_file() and _size(p) is None), None)
 
 
 def _frames(section: Mapping[str, Any], folder: Path) -> bool:

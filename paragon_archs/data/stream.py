@@ -23,6 +23,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
+from ..config.errors import OptionError
+
 logger = logging.getLogger("basicsr")
 
 Sample = tuple[int, int]
@@ -156,6 +158,8 @@ class SeededDataset(Dataset[Any]):
                 torch.manual_seed(seed)
                 try:
                     return self.dataset[(index + offset) % len(self)]
+                except OptionError:  # of our own sets: names the file, knows `skip`
+                    raise
                 except READING as error:
                     problem = self._describe((index + offset) % len(self), error)
                     if self.on_bad == "error":

@@ -277,6 +277,11 @@ def _pick(path: str, param_key: str | None) -> dict[str, Tensor] | None:
     content = torch.load(path, map_location="cpu", weights_only=True)
     chosen = content.get(param_key) if isinstance(content, dict) else None
     if not isinstance(chosen, dict):
+        # The host asks for `params` of every file; another name is the user's.
+        if param_key != "params":
+            logger.warning(
+                "%s has no %r; its weights are found anyway.", path, param_key
+            )
         return None
     return {k.removeprefix("module."): v for k, v in chosen.items()}
 
