@@ -24,8 +24,10 @@ from paragon_archs.checkpoint import read_metadata, read_state_dict
 from paragon_archs.cli.train_weights import main as train_weights
 from paragon_archs.evaluation.measures import shave
 from paragon_archs.evaluation.plots import Series, chart
+from paragon_archs.evaluation.quality import shrink_like_matlab
 from paragon_archs.utils.resize import imresize
 from paragon_archs.weights.crops import Pool
+from paragon_archs.weights.drawings import drawing
 from paragon_archs.weights.recipes import RECIPES, Recipe
 from paragon_archs.weights.soap import SOAP
 from paragon_archs.weights.training import Run, TrainingForm, rate
@@ -111,6 +113,32 @@ def test_pool_crops_match_their_pictures(folder):
     assert (made - low)[..., 2:-2, 2:-2].abs().max() < 0.01
     with pytest.raises(ValueError, match="smaller crops"):
         Pool(sorted(folder.iterdir()), 2, (1.0,), 50, None)
+
+
+def test_drawn_crops_come_first_and_have_full_contrast(folder):
+    pool = Pool(sorted(folder.iterdir()), 2, (1.0,), 16, None, drawings=6)
+    assert len(pool.drawn) == 6 + 3  # a hardened photograph beside every second
+    for low, high in pool.drawn:
+        made = shrink_like_matlab((high.float() * 255).round().byte(), 2)
+        assert torch.equal(low, made)
+    for _, high in pool.drawn[2::3]:
+        assert set(high.unique().tolist()) == {0.0, 1.0}
+    pool.drawn = [(torch.zeros_like(a), torch.full_like(b, 2.0)) for a, b in pool.drawn]
+    _, target = pool.draw(np.random.default_rng(0), 6, 12, drawn=2)
+    assert [bool((crop == 2).all()) for crop in target] == [True] * 2 + [False] * 4
+
+
+def test_drawings_are_of_every_kind_and_follow_their_seed():
+    def all_of(seed):
+        rng = np.random.default_rng(seed)
+        return [drawing(rng, 96, 2) for _ in range(12)]
+
+    first = all_of(0)
+    assert all(torch.equal(a, b) for a, b in zip(first, all_of(0), strict=True))
+    assert not torch.equal(first[0], all_of(1)[0])
+    assert all(d.shape == (3, 96, 96) and d.dtype == torch.uint8 for d in first)
+    colours = [len(d.flatten(1).unique(dim=1).T) for d in first]
+    assert min(colours) == 2 and max(colours) > 100  # stripes, and noise
 
 
 def test_rate_warms_up_stays_and_falls():

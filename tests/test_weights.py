@@ -13,6 +13,7 @@ from paragon_archs.evaluation.measures import luma, psnr, quantise, shave
 from paragon_archs.evaluation.quality import crop_to_multiple, shrink_like_matlab
 from paragon_archs.utils.resize import imresize
 from paragon_archs.weights import DEFAULTS, FOLDER, available, default, resolve
+from paragon_archs.weights.drawings import drawing
 from paragon_archs.weights.recipes import RECIPES
 
 LARGEST = 6_000_000  # bytes of a shipped file
@@ -74,6 +75,50 @@ def test_every_model_beats_bicubic_on_photographs(name):
         )
         gains.append(ours - plain)
     assert min(gains) > 0.3, dict(zip(PHOTOGRAPHS, gains, strict=True))
+
+
+def hard_pictures():
+    """Yields (what it is, (1, 3, 40, 40) in [0, 1]): what photographs do not show."""
+    y, x = np.mgrid[:40, :40]
+    noise = np.random.default_rng(0).random((40, 40, 3))
+    pictures = {
+        "a white dot": (x == 20) & (y == 20),
+        "an edge": x > 19,
+        "stripes": x % 2 == 0,
+        "wide stripes": x // 3 % 2 == 0,
+        "a chequered pattern": (x + y) % 2 == 0,
+        "noise": noise,
+        "black and white noise": noise[..., 0] > 0.5,
+        "noise of full colours": noise > 0.5,
+    }
+    for what, array in pictures.items():
+        rgb = np.broadcast_to(np.atleast_3d(array), (40, 40, 3)).astype(np.float32)
+        yield what, torch.from_numpy(rgb.copy()).permute(2, 0, 1)[None]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_no_picture_makes_a_model_explode(name):
+    """Products of features do, by thousands, if photographs are all they ever saw."""
+    descriptor = load_model(SHIPPED[name])
+    for what, low in hard_pictures():
+        with torch.inference_mode():
+            out = descriptor.model(low)  # not clamped, as the descriptor's answer is
+        assert -2 < out.min() and out.max() < 3, what
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_letters_and_shapes_come_out_better_than_by_bicubic(name):
+    descriptor = load_model(SHIPPED[name])
+    scale = descriptor.scale
+    rng = np.random.default_rng(7)  # not the seed of the training's drawings
+    gains = []
+    while len(gains) < 8:
+        high = drawing(rng, 120, scale)
+        low = shrink_like_matlab(high, scale)[None].float() / 255
+        plain = psnr(quantise(imresize(low, scale)[0]), high.double())
+        if plain < 40:  # not a picture of one colour
+            gains.append(psnr(quantise(descriptor(low)[0]), high.double()) - plain)
+    assert sum(gains) / len(gains) > 0.3, gains
 
 
 @pytest.mark.parametrize("name", WITH_BASE)

@@ -17,6 +17,7 @@ from ..evaluation.quality import (
     shrink_like_matlab,
 )
 from ..utils.resize import imresize
+from .drawings import drawing, hardened
 
 
 def find_images(folders: Sequence[str | Path]) -> list[Path]:
@@ -55,6 +56,8 @@ class Pool:
         smallest: Side in low-resolution pixels that a crop may have; images below it
             are left out.
         base: What the network adds its residual to, or None.
+        drawings: How many pictures to draw beside them, half of that again being
+            photographs turned black and white (channel by channel).
     """
 
     def __init__(
@@ -64,9 +67,13 @@ class Pool:
         shrink: Sequence[float],
         smallest: int,
         base: Callable[[Tensor], Tensor] | None,
+        drawings: int = 0,
     ) -> None:
         self.scale = scale
+        self.base = base
+        self.smallest = smallest
         self.pairs: list[tuple[Tensor, Tensor]] = []
+        self.drawn: list[tuple[Tensor, Tensor]] = []
         for path in paths:
             whole = read_image(path)
             for factor in shrink:
@@ -74,14 +81,13 @@ class Pool:
                 if factor != 1:
                     smaller = imresize(whole[None].float() / 255, factor)[0]
                     image = quantise(smaller).to(torch.uint8)
-                low, high = make_pair(image, scale)
-                if min(low.shape[-2:]) < smallest:
-                    continue
-                target = high.float() / 255
-                if base is not None:
-                    with torch.no_grad():
-                        target = target - base(low[None].float() / 255)[0]
-                self.pairs.append((low, target.half()))
+                self._add(self.pairs, image)
+        rng = np.random.default_rng(0)
+        for index in range(drawings):
+            self._add(self.drawn, drawing(rng, 2 * smallest * scale, scale))
+            if index % 2:
+                path = paths[int(rng.integers(len(paths)))]
+                self._add(self.drawn, hardened(read_image(path)))
         if not self.pairs:
             raise ValueError(
                 f"Expected images of at least {smallest * scale} pixels a side, but "
@@ -90,14 +96,32 @@ class Pool:
         areas = np.array([low[0].numel() for low, _ in self.pairs], dtype=np.float64)
         self.chances = np.cumsum(areas / areas.sum())
 
+    def _add(self, pairs: list[tuple[Tensor, Tensor]], image: Tensor) -> None:
+        """Appends (LR, what the base path leaves of HR) unless it is too small."""
+        low, high = make_pair(image, self.scale)
+        if min(low.shape[-2:]) < self.smallest:
+            return
+        target = high.float() / 255
+        if self.base is not None:
+            with torch.no_grad():
+                target = target - self.base(low[None].float() / 255)[0]
+        pairs.append((low, target.half()))
+
     def draw(
-        self, rng: np.random.Generator, batch: int, patch: int
+        self, rng: np.random.Generator, batch: int, patch: int, drawn: int = 0
     ) -> tuple[Tensor, Tensor]:
-        """Returns (input, target): (B, 3, P, P) and (B, 3, P * s, P * s), float32."""
+        """Returns (input, target): (B, 3, P, P) and (B, 3, P * s, P * s), float32.
+
+        The first `drawn` of them come from the drawn pictures.
+        """
         lows, targets = [], []
         s = self.scale
-        for _ in range(batch):
-            low, target = self.pairs[int(np.searchsorted(self.chances, rng.random()))]
+        for index in range(batch):
+            if index < drawn:
+                low, target = self.drawn[int(rng.integers(len(self.drawn)))]
+            else:
+                chosen = int(np.searchsorted(self.chances, rng.random()))
+                low, target = self.pairs[chosen]
             y = int(rng.integers(low.shape[1] - patch + 1))
             x = int(rng.integers(low.shape[2] - patch + 1))
             turn = int(rng.integers(8))

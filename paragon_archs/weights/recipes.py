@@ -29,6 +29,7 @@ class Recipe:
         ema: Decay of the average of the weights that is measured and kept.
         luma: Weight of the error of Y beside that of R, G and B.
         shrink: Factors at which every image takes part, 1 being the image itself.
+        drawn: Share of the crops that are of drawn pictures (`drawings.py`).
         seed: Of weights, crops and flips.
         gamma: Where the layer scales start. The published 1e-5 is for deep networks;
             small ones lose their first thousands of steps to it.
@@ -52,6 +53,7 @@ class Recipe:
     ema: float = 0.999
     luma: float = 1.0
     shrink: tuple[float, ...] = (1.0, 0.6)
+    drawn: float = 0.0
     seed: int = 0
     gamma: float = 0.2
     start: str = ""
@@ -74,6 +76,8 @@ class Recipe:
 # before it.
 _SHARP: dict[str, Any] = {"base_kernel": "mks2021", "detail_gain": 1.0}
 _X4: dict[str, Any] = {"patch": 32, "late_batch": 16, "late_patch": 48}
+# For networks that multiply features: photographs alone leave them unbounded.
+_GATED: dict[str, Any] = {"drawn": 0.125}
 _LARGE: dict[str, Any] = {"lr": 1e-3, "gamma": 0.1, "fit": True}
 
 RECIPES = {
@@ -91,19 +95,29 @@ RECIPES = {
             overrides=_SHARP,
             **_X4,
         ),
-        Recipe("paragonsr2_stream", 2, 36_000, fit=True, overrides=_SHARP),
+        Recipe("paragonsr2_stream", 2, 24_000, fit=True, overrides=_SHARP, **_GATED),
         Recipe(
             "paragonsr2_stream",
             4,
-            36_000,
+            20_000,
             decay=0.4,
             border=0.15,
             fit=True,
             overrides=_SHARP,
+            **_GATED,
             **_X4,
         ),
-        Recipe("paragonsr_nano", 4, 12_000, fit=True, **_X4),
-        Recipe("paragonsr_tiny", 4, 100_000, fit=True, **_X4),
+        Recipe(
+            "paragonsr_nano",
+            4,
+            10_000,
+            decay=0.5,
+            border=0.3,
+            fit=True,
+            **_GATED,
+            **_X4,
+        ),
+        Recipe("paragonsr_tiny", 4, 100_000, fit=True, **_GATED, **_X4),
         # For a GPU; above a million weights a smaller rate and start.
         Recipe("paragonsr2_photo", 2, 300_000, overrides=_SHARP, **_LARGE),
         Recipe(
@@ -115,6 +129,6 @@ RECIPES = {
             **_LARGE,
             **_X4,
         ),
-        Recipe("paragonsr_s", 4, 300_000, **_LARGE, **_X4),
+        Recipe("paragonsr_s", 4, 300_000, **_LARGE, **_GATED, **_X4),
     )
 }

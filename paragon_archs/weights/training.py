@@ -40,6 +40,8 @@ from .soap import SOAP
 logger = logging.getLogger(__name__)
 
 MARGIN = 2  # low-resolution pixels at a crop's border that the loss leaves out
+DRAWINGS = 128  # drawn pictures
+DRAWN_ERROR = 0.3  # factor of their error under MSE, which would see little else
 RING = 4  # low-resolution pixels around one that a base path reads
 
 
@@ -226,7 +228,12 @@ class Run:
         smallest = max(recipe.patch + 2 * RING, recipe.late_patch)
         logger.info("preparing images")
         self.pool = Pool(
-            find_images(train), recipe.scale, recipe.shrink, smallest, form.base
+            find_images(train),
+            recipe.scale,
+            recipe.shrink,
+            smallest,
+            form.base,
+            DRAWINGS if recipe.drawn else 0,
         )
         self.pairs = [
             make_pair(read_image(p), recipe.scale)
@@ -263,7 +270,8 @@ class Run:
     def _crops(
         self, rng: np.random.Generator, batch: int, patch: int
     ) -> tuple[Tensor, Tensor]:
-        x, target = self.pool.draw(rng, batch, patch)
+        drawn = round(self.recipe.drawn * batch)
+        x, target = self.pool.draw(rng, batch, patch, drawn)
         x = x.to(self.device, memory_format=torch.channels_last)
         return x, target.to(self.device)
 
@@ -353,6 +361,9 @@ class Run:
         error = detail.float() - target
         if not border:
             error = shave(error, MARGIN * recipe.scale)
+        drawn = round(recipe.drawn * len(error))
+        if late and drawn:
+            error = torch.cat((DRAWN_ERROR * error[:drawn], error[drawn:]))
         loss = _loss(error, late, recipe.luma)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
