@@ -83,12 +83,15 @@ def drawing(rng: np.random.Generator, side: int, scale: int) -> Tensor:
         rng: Where its shapes come from.
         side: Its side in pixels.
         scale: Factor by which it will be shrunk; details are up to 4 times as large,
-            so that some keep their full contrast.
+            and in half of the pictures a multiple of it, which keeps their contrast.
     """
     kinds: list[Callable[[np.random.Generator, int, int], np.ndarray]]
-    kinds = [_shapes, _shapes, _shapes, _noise, _stripes]
+    kinds = [_shapes, _shapes, _noise, _stripes]
     kind = kinds[int(rng.integers(len(kinds)))]
-    pixels = kind(rng, side, int(rng.integers(1, 4 * scale + 1)))
+    cell = int(rng.integers(1, 4 * scale + 1))
+    if rng.random() < 0.5:
+        cell = scale * int(rng.integers(1, 5))
+    pixels = kind(rng, side, cell)
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 

@@ -29,7 +29,10 @@ class Recipe:
         ema: Decay of the average of the weights that is measured and kept.
         luma: Weight of the error of Y beside that of R, G and B.
         shrink: Factors at which every image takes part, 1 being the image itself.
-        drawn: Share of the crops that are of drawn pictures (`drawings.py`).
+        drawn: Share of the crops that are of drawn pictures (`drawings.py`), which bound
+            the network and teach it nothing else.
+        drawn_after: Steps before they join: they slow down a network without norms
+            that has learnt nothing yet.
         seed: Of weights, crops and flips.
         gamma: Where the layer scales start. The published 1e-5 is for deep networks;
             small ones lose their first thousands of steps to it.
@@ -54,6 +57,7 @@ class Recipe:
     luma: float = 1.0
     shrink: tuple[float, ...] = (1.0, 0.6)
     drawn: float = 0.0
+    drawn_after: int = 0
     seed: int = 0
     gamma: float = 0.2
     start: str = ""
@@ -102,6 +106,7 @@ RECIPES = {
             20_000,
             decay=0.4,
             border=0.15,
+            drawn_after=10_000,
             fit=True,
             overrides=_SHARP,
             **_GATED,
@@ -110,7 +115,7 @@ RECIPES = {
         Recipe(
             "paragonsr_nano",
             4,
-            10_000,
+            8_000,
             decay=0.5,
             border=0.3,
             fit=True,

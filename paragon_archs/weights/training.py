@@ -40,8 +40,8 @@ from .soap import SOAP
 logger = logging.getLogger(__name__)
 
 MARGIN = 2  # low-resolution pixels at a crop's border that the loss leaves out
-DRAWINGS = 128  # drawn pictures
-DRAWN_ERROR = 0.3  # factor of their error under MSE, which would see little else
+DRAWINGS = 256  # drawn pictures
+BOUND = 1.0  # error that a drawn picture's pixels may have
 RING = 4  # low-resolution pixels around one that a base path reads
 
 
@@ -167,6 +167,16 @@ def _loss(error: Tensor, squared: bool, luma_weight: float) -> Tensor:
     return error.abs().mean() + luma_weight * y.abs().mean()
 
 
+def _explosion(error: Tensor) -> Tensor:
+    """What drawn pictures cost: nothing but errors that no picture has.
+
+    As a plain error they would be all that training sees, since what products of
+    features answer to full contrast moves so much with every weight. The logarithm of
+    a product moves as little as its factors do.
+    """
+    return (error.abs() - BOUND).clamp(min=0).log1p().sum() / max(1, error.numel())
+
+
 def rate(recipe: Recipe, step: int) -> float:
     """Returns the learning rate of a step (from 0): warm-up, level, linear fall."""
     late = recipe.iterations * (1 - recipe.decay)
@@ -239,6 +249,7 @@ class Run:
             make_pair(read_image(p), recipe.scale)
             for p in find_images(choose)[::choose_every]
         ]
+        self.step = 0
         self.form = form.to(self.device).to(memory_format=torch.channels_last)
         self.model.train()
         if recipe.start:
@@ -250,7 +261,6 @@ class Run:
         self.average = {k: v.detach().clone() for k, v in self._weights()}
         self.optimizer = SOAP(form.weights())
         self.rng = np.random.default_rng(recipe.seed)
-        self.step = 0
         self.seconds = 0.0
         self.best = -math.inf
         self.rows: list[list[float]] = []
@@ -270,10 +280,14 @@ class Run:
     def _crops(
         self, rng: np.random.Generator, batch: int, patch: int
     ) -> tuple[Tensor, Tensor]:
-        drawn = round(self.recipe.drawn * batch)
-        x, target = self.pool.draw(rng, batch, patch, drawn)
+        x, target = self.pool.draw(rng, batch, patch, self._drawn(batch))
         x = x.to(self.device, memory_format=torch.channels_last)
         return x, target.to(self.device)
+
+    def _drawn(self, batch: int) -> int:
+        """Returns how many crops of this step are of drawn pictures, the first ones."""
+        joined = self.step >= self.recipe.drawn_after
+        return round(self.recipe.drawn * batch) if joined else 0
 
     def _whole_crops(self) -> tuple[Tensor, Tensor]:
         """Returns (input, target) crops that stand for whole images."""
@@ -361,10 +375,8 @@ class Run:
         error = detail.float() - target
         if not border:
             error = shave(error, MARGIN * recipe.scale)
-        drawn = round(recipe.drawn * len(error))
-        if late and drawn:
-            error = torch.cat((DRAWN_ERROR * error[:drawn], error[drawn:]))
-        loss = _loss(error, late, recipe.luma)
+        drawn = self._drawn(len(error))
+        loss = _loss(error[drawn:], late, recipe.luma) + _explosion(error[:drawn])
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 0.5, error_if_nonfinite=True)
