@@ -30,7 +30,7 @@ from paragon_archs.weights.crops import Pool
 from paragon_archs.weights.drawings import drawing
 from paragon_archs.weights.recipes import RECIPES, Recipe
 from paragon_archs.weights.soap import SOAP
-from paragon_archs.weights.training import Run, TrainingForm, rate
+from paragon_archs.weights.training import Run, TrainingForm, _explosion, rate
 
 
 @pytest.fixture
@@ -139,6 +139,27 @@ def test_drawings_are_of_every_kind_and_follow_their_seed():
     assert all(d.shape == (3, 96, 96) and d.dtype == torch.uint8 for d in first)
     colours = [len(d.flatten(1).unique(dim=1).T) for d in first]
     assert min(colours) == 2 and max(colours) > 100  # stripes, and noise
+
+
+def test_drawn_pictures_cost_only_what_no_picture_has():
+    error = torch.linspace(-1, 1, 30).view(1, 3, 2, 5).requires_grad_()
+    (gradient,) = torch.autograd.grad(_explosion(error), error)
+    assert _explosion(error) == 0 and not gradient.any()
+    assert _explosion(error[:0]) == 0
+    mild, wild = ((_explosion(f * error)).item() for f in (10, 10_000))
+    assert 0 < mild < wild < 10 * mild  # a logarithm, not a thousand times
+
+
+def test_drawn_pictures_join_after_their_step(folder, tmp_path):
+    recipe = small(drawn=0.5, drawn_after=2)
+    run = Run(recipe, [folder], [folder], tmp_path / "run", choose_every=6)
+    run.pool.drawn = [(a, torch.full_like(b, 9.0)) for a, b in run.pool.drawn]
+    shares = []
+    for _ in range(4):
+        _, target = run._crops(np.random.default_rng(0), 8, 16)
+        shares.append(sum(bool((crop == 9).all()) for crop in target))
+        run._step()
+    assert shares == [0, 0, 4, 4]
 
 
 def test_rate_warms_up_stays_and_falls():

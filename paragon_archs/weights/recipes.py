@@ -29,10 +29,10 @@ class Recipe:
         ema: Decay of the average of the weights that is measured and kept.
         luma: Weight of the error of Y beside that of R, G and B.
         shrink: Factors at which every image takes part, 1 being the image itself.
-        drawn: Share of the crops that are of drawn pictures (`drawings.py`), which bound
+        drawn: Share of the crops that are of drawn pictures (`drawings.py`): they bound
             the network and teach it nothing else.
-        drawn_after: Steps before they join: they slow down a network without norms
-            that has learnt nothing yet.
+        drawn_after: Steps before they join: they hold up a network without norms that
+            has learnt nothing yet.
         seed: Of weights, crops and flips.
         gamma: Where the layer scales start. The published 1e-5 is for deep networks;
             small ones lose their first thousands of steps to it.
