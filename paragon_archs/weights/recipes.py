@@ -99,7 +99,15 @@ RECIPES = {
             overrides=_SHARP,
             **_X4,
         ),
-        Recipe("paragonsr2_stream", 2, 24_000, fit=True, overrides=_SHARP, **_GATED),
+        Recipe(
+            "paragonsr2_stream",
+            2,
+            28_000,
+            drawn_after=10_000,
+            fit=True,
+            overrides=_SHARP,
+            **_GATED,
+        ),
         Recipe(
             "paragonsr2_stream",
             4,
