@@ -102,7 +102,8 @@ RECIPES = {
         Recipe(
             "paragonsr2_stream",
             2,
-            28_000,
+            26_000,
+            decay=0.45,
             drawn_after=10_000,
             fit=True,
             overrides=_SHARP,
@@ -123,7 +124,7 @@ RECIPES = {
         Recipe(
             "paragonsr_nano",
             4,
-            8_000,
+            6_000,
             decay=0.5,
             border=0.3,
             fit=True,
