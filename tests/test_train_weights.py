@@ -141,13 +141,25 @@ def test_drawings_are_of_every_kind_and_follow_their_seed():
     assert min(colours) == 2 and max(colours) > 100  # stripes, and noise
 
 
-def test_drawn_pictures_cost_only_what_no_picture_has():
-    error = torch.linspace(-1, 1, 30).view(1, 3, 2, 5).requires_grad_()
-    (gradient,) = torch.autograd.grad(_explosion(error), error)
-    assert _explosion(error) == 0 and not gradient.any()
-    assert _explosion(error[:0]) == 0
-    mild, wild = ((_explosion(f * error)).item() for f in (10, 10_000))
-    assert 0 < mild < wild < 10 * mild  # a logarithm, not a thousand times
+def test_drawn_pictures_cost_only_what_photographs_never_have():
+    calm = torch.linspace(-1, 1, 30).view(1, 3, 2, 5)
+    drawn = calm.clone().requires_grad_()
+    assert _explosion([torch.cat((1.9 * drawn, calm))], 1) == 0
+    mild, wild = (
+        _explosion([torch.cat((calm, calm)), torch.cat((f * drawn, calm))], 1)
+        for f in (10, 10_000)
+    )
+    assert 0 < mild.item() < wild.item() < 10 * mild.item()  # not a thousand times
+    (gradient,) = torch.autograd.grad(wild, drawn)
+    assert (gradient * drawn >= 0).all() and gradient.any()  # downhill is inwards
+
+
+def test_the_training_form_sees_the_features_of_every_block():
+    for name, blocks in (("paragonsr2_stream", 6), ("paragonsr_nano", 6)):
+        form = TrainingForm(create(name, 2))
+        for _ in range(2):
+            form(image(1, 3, 8, 9))
+            assert [f.shape[-2:] for f in form.seen] == [(8, 9)] * blocks
 
 
 def test_drawn_pictures_join_after_their_step(folder, tmp_path):

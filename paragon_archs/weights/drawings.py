@@ -7,8 +7,6 @@ black, or the edge of a letter, with hundreds of times the range of a picture.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
@@ -83,15 +81,16 @@ def drawing(rng: np.random.Generator, side: int, scale: int) -> Tensor:
         rng: Where its shapes come from.
         side: Its side in pixels.
         scale: Factor by which it will be shrunk; details are up to 4 times as large,
-            and in half of the pictures a multiple of it, which keeps their contrast.
+            and many just as large, which become single pixels.
     """
-    kinds: list[Callable[[np.random.Generator, int, int], np.ndarray]]
-    kinds = [_shapes, _shapes, _noise, _stripes]
-    kind = kinds[int(rng.integers(len(kinds)))]
+    kind = int(rng.integers(3))
     cell = int(rng.integers(1, 4 * scale + 1))
-    if rng.random() < 0.5:
-        cell = scale * int(rng.integers(1, 5))
-    pixels = kind(rng, side, cell)
+    if kind == 0:
+        pixels = _shapes(rng, side, cell)
+    else:
+        # What explodes first: patterns as fine as the shrunk picture shows them.
+        cell = scale if rng.random() < 0.5 else cell
+        pixels = (_noise if kind == 1 else _stripes)(rng, side, cell)
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 

@@ -41,7 +41,8 @@ logger = logging.getLogger(__name__)
 
 MARGIN = 2  # low-resolution pixels at a crop's border that the loss leaves out
 DRAWINGS = 256  # drawn pictures
-BOUND = 1.0  # error that a drawn picture's pixels may have
+ROOM = 2.0  # times the features of photographs that drawn pictures may cause
+LATE = 0.1  # weight of what goes beyond it under MSE, which is smaller than L1
 RING = 4  # low-resolution pixels around one that a base path reads
 
 
@@ -81,6 +82,10 @@ class TrainingForm(nn.Module):
         for block in model.modules():
             if isinstance(block, StreamBlock):
                 block.forward = partial(stream_block, block)
+        self.seen: list[Tensor] = []  # features after each block
+        for group in model.body:
+            for block in group.blocks:
+                block.register_forward_hook(lambda _, __, y: self.seen.append(y))
 
     @property
     def base(self) -> Callable[[Tensor], Tensor] | None:
@@ -114,6 +119,7 @@ class TrainingForm(nn.Module):
     def features(self, x: Tensor) -> Tensor:
         """Returns what the head sees, (B, F, H, W)."""
         m = self.model
+        self.seen.clear()
         shallow = m.conv_in(x)
         deep = m.body(shallow)
         return m.conv_mid(deep) if self.has_base else m.conv_fuse(deep) + shallow
@@ -167,14 +173,22 @@ def _loss(error: Tensor, squared: bool, luma_weight: float) -> Tensor:
     return error.abs().mean() + luma_weight * y.abs().mean()
 
 
-def _explosion(error: Tensor) -> Tensor:
-    """What drawn pictures cost: nothing but errors that no picture has.
+def _explosion(features: Iterable[Tensor], drawn: int) -> Tensor:
+    """What drawn pictures cost: features after a block that photographs never have.
 
-    As a plain error they would be all that training sees, since what products of
-    features answer to full contrast moves so much with every weight. The logarithm of
-    a product moves as little as its factors do.
+    Not their error: it would be all that training sees, since what products of
+    features answer to full contrast moves so much with every weight. And block by
+    block, where the growth begins: each block squares what the one before let pass.
+
+    Args:
+        features: (B, F, H, W) after each block.
+        drawn: How many of the B, the first ones, are drawn pictures.
     """
-    return (error.abs() - BOUND).clamp(min=0).log1p().sum() / max(1, error.numel())
+    cost = torch.zeros(())
+    for f in features:
+        most = ROOM * f[drawn:].detach().float().abs().amax()
+        cost = cost + (f[:drawn].float().abs() / most).clamp(min=1).log().mean()
+    return cost
 
 
 def rate(recipe: Recipe, step: int) -> float:
@@ -376,7 +390,10 @@ class Run:
         if not border:
             error = shave(error, MARGIN * recipe.scale)
         drawn = self._drawn(len(error))
-        loss = _loss(error[drawn:], late, recipe.luma) + _explosion(error[:drawn])
+        loss = _loss(error[drawn:], late, recipe.luma)
+        if drawn:
+            wild = _explosion(self.form.seen, drawn)
+            loss = loss + (LATE if late else 1.0) * wild
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 0.5, error_if_nonfinite=True)
