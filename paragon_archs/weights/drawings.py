@@ -27,6 +27,12 @@ def _colour(rng: np.random.Generator) -> tuple[int, int, int]:
     return int(r), int(g), int(b)
 
 
+def _pair(rng: np.random.Generator) -> np.ndarray:
+    """Returns two colours (2, 3); in half of the cases opposite ones."""
+    first = np.array(_colour(rng))
+    return np.stack((first, 255 - first if rng.random() < 0.5 else _colour(rng)))
+
+
 def _shapes(rng: np.random.Generator, side: int, cell: int) -> np.ndarray:
     """Boxes, ellipses, lines, dots and letters over each other, as on a screen."""
     picture = Image.new("RGB", (side, side), _colour(rng))
@@ -56,7 +62,7 @@ def _noise(rng: np.random.Generator, side: int, cell: int) -> np.ndarray:
     count = -(-side // cell)
     if rng.random() < 0.5:
         chosen = rng.random((count, count, 1)) < rng.choice([0.02, 0.1, 0.5])
-        squares = np.where(chosen, _colour(rng), _colour(rng))
+        squares = np.where(chosen, *_pair(rng))
     else:
         squares = rng.integers(256, size=(count, count, 3))
     return squares.repeat(cell, 0).repeat(cell, 1)[:side, :side].astype(np.uint8)
@@ -71,7 +77,7 @@ def _stripes(rng: np.random.Generator, side: int, cell: int) -> np.ndarray:
     on = (across // cell) % 2 == 0
     if rng.random() < 0.5:
         on = on ^ ((along // cell) % 2 == 0)
-    return np.where(on[..., None], _colour(rng), _colour(rng)).astype(np.uint8)
+    return np.where(on[..., None], *_pair(rng)).astype(np.uint8)
 
 
 def drawing(rng: np.random.Generator, side: int, scale: int) -> Tensor:
