@@ -242,7 +242,8 @@ def describe(model: nn.Module) -> dict[str, str]:
     arguments = getattr(model, "hyperparameters", None)
     described = {"architecture": type(model).__name__}
     if isinstance(arguments, dict):
-        described["arguments"] = json.dumps(arguments)
+        # Networks of others may take a class, as SwinIR its norm.
+        described["arguments"] = json.dumps(arguments, default=str)
         if "scale" in arguments:
             described["scale"] = str(arguments["scale"])
     return described

@@ -88,7 +88,7 @@ def save(pixels: np.ndarray, path: Path) -> None:
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
     """RGB PSNR of two 8-bit images (H, W, 3) in dB, over every pixel."""
-    return measures.psnr(torch.from_numpy(a), torch.from_numpy(b))
+    return measures.psnr(torch.tensor(a), torch.tensor(b))
 
 
 @dataclass(frozen=True)

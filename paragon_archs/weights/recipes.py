@@ -102,10 +102,7 @@ RECIPES = {
         Recipe(
             "paragonsr2_stream",
             2,
-            27_000,
-            decay=0.27,
-            border=0.08,
-            drawn_after=10_000,
+            60_000,
             fit=True,
             overrides=_SHARP,
             **_GATED,
@@ -113,10 +110,7 @@ RECIPES = {
         Recipe(
             "paragonsr2_stream",
             4,
-            20_000,
-            decay=0.27,
-            border=0.1,
-            drawn_after=10_000,
+            40_000,
             fit=True,
             overrides=_SHARP,
             **_GATED,
