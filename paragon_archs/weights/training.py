@@ -83,7 +83,7 @@ class TrainingForm(nn.Module):
             if isinstance(block, StreamBlock):
                 block.forward = partial(stream_block, block)
         self.seen: list[Tensor] = []  # features after each block
-        for group in model.body:
+        for group in self.model.body:
             for block in group.blocks:
                 block.register_forward_hook(lambda _, __, y: self.seen.append(y))
 
