@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 
 MARGIN = 2  # low-resolution pixels at a crop's border that the loss leaves out
 DRAWINGS = 256  # drawn pictures
-ROOM = 2.0  # times the features of photographs that drawn pictures may cause
+LARGEST = 5.0  # feature that a drawn picture may cause; photographs cause 2 to 5
 LATE = 0.1  # weight of what goes beyond it under MSE, which is smaller than L1
 RING = 4  # low-resolution pixels around one that a base path reads
 
@@ -186,8 +186,8 @@ def _explosion(features: Iterable[Tensor], drawn: int) -> Tensor:
     """
     cost = torch.zeros(())
     for f in features:
-        most = ROOM * f[drawn:].detach().float().abs().amax()
-        cost = cost + (f[:drawn].float().abs() / most).clamp(min=1).log().mean()
+        beyond = f[:drawn].float().abs() / LARGEST
+        cost = cost + beyond.clamp(min=1).log().mean()
     return cost
 
 
