@@ -31,8 +31,6 @@ class Recipe:
         shrink: Factors at which every image takes part, 1 being the image itself.
         drawn: Share of the crops that are of drawn pictures (`drawings.py`): they bound
             the network and teach it nothing else.
-        drawn_after: Steps before they join: they hold up a network without norms that
-            has learnt nothing yet.
         seed: Of weights, crops and flips.
         gamma: Where the layer scales start. The published 1e-5 is for deep networks;
             small ones lose their first thousands of steps to it.
@@ -57,7 +55,6 @@ class Recipe:
     luma: float = 1.0
     shrink: tuple[float, ...] = (1.0, 0.6)
     drawn: float = 0.0
-    drawn_after: int = 0
     seed: int = 0
     gamma: float = 0.2
     start: str = ""

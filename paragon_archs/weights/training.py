@@ -263,7 +263,6 @@ class Run:
             make_pair(read_image(p), recipe.scale)
             for p in find_images(choose)[::choose_every]
         ]
-        self.step = 0
         self.form = form.to(self.device).to(memory_format=torch.channels_last)
         self.model.train()
         if recipe.start:
@@ -275,6 +274,7 @@ class Run:
         self.average = {k: v.detach().clone() for k, v in self._weights()}
         self.optimizer = SOAP(form.weights())
         self.rng = np.random.default_rng(recipe.seed)
+        self.step = 0
         self.seconds = 0.0
         self.best = -math.inf
         self.rows: list[list[float]] = []
@@ -294,14 +294,10 @@ class Run:
     def _crops(
         self, rng: np.random.Generator, batch: int, patch: int
     ) -> tuple[Tensor, Tensor]:
-        x, target = self.pool.draw(rng, batch, patch, self._drawn(batch))
+        drawn = round(self.recipe.drawn * batch)  # the first ones
+        x, target = self.pool.draw(rng, batch, patch, drawn)
         x = x.to(self.device, memory_format=torch.channels_last)
         return x, target.to(self.device)
-
-    def _drawn(self, batch: int) -> int:
-        """Returns how many crops of this step are of drawn pictures, the first ones."""
-        joined = self.step >= self.recipe.drawn_after
-        return round(self.recipe.drawn * batch) if joined else 0
 
     def _whole_crops(self) -> tuple[Tensor, Tensor]:
         """Returns (input, target) crops that stand for whole images."""
@@ -389,7 +385,7 @@ class Run:
         error = detail.float() - target
         if not border:
             error = shave(error, MARGIN * recipe.scale)
-        drawn = self._drawn(len(error))
+        drawn = round(recipe.drawn * len(error))
         loss = _loss(error[drawn:], late, recipe.luma)
         if drawn:
             wild = _explosion(self.form.seen, drawn)
