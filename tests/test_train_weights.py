@@ -162,11 +162,24 @@ def test_the_training_form_sees_the_features_of_every_block():
             assert [f.shape[-2:] for f in form.seen] == [(8, 9)] * blocks
 
 
-def test_a_run_draws_its_share_of_drawn_pictures(folder, tmp_path):
-    run = Run(small(drawn=0.5), [folder], [folder], tmp_path / "run", choose_every=6)
-    run.pool.drawn = [(a, torch.full_like(b, 9.0)) for a, b in run.pool.drawn]
-    _, target = run._crops(np.random.default_rng(0), 8, 16)
-    assert [bool((crop == 9).all()) for crop in target] == [True] * 4 + [False] * 4
+def test_drawn_pictures_have_their_share_but_none_in_the_head_s_fit(
+    folder, tmp_path, monkeypatch
+):
+    shares = []
+    draw = Pool.draw
+
+    def watched(pool, rng, batch, patch, drawn=0):
+        shares.append(drawn / batch)
+        return draw(pool, rng, batch, patch, drawn)
+
+    monkeypatch.setattr(Pool, "draw", watched)
+    recipe = small(drawn=0.5, fit=True, iterations=10, border=0.5)
+    run = Run(recipe, [folder], [folder], tmp_path / "run", choose_every=6)
+    assert len(shares) == 24 and not any(shares)
+    shares.clear()
+    for _ in range(10):
+        run._step()
+    assert shares == [0.5] * 10
 
 
 def test_rate_warms_up_stays_and_falls():

@@ -270,7 +270,8 @@ class Run:
         if recipe.fit:
             rng = np.random.default_rng(recipe.seed)
             patch = recipe.patch
-            self.form.fit_head(self._crops(rng, 16, patch) for _ in range(24))
+            # Photographs alone: squares of drawn pictures' errors would be all of it.
+            self.form.fit_head(self._crops(rng, 16, patch, 0) for _ in range(24))
         self.average = {k: v.detach().clone() for k, v in self._weights()}
         self.optimizer = SOAP(form.weights())
         self.rng = np.random.default_rng(recipe.seed)
@@ -292,19 +293,23 @@ class Run:
                     weight.copy_(told[name])
 
     def _crops(
-        self, rng: np.random.Generator, batch: int, patch: int
+        self, rng: np.random.Generator, batch: int, patch: int, drawn: int
     ) -> tuple[Tensor, Tensor]:
-        drawn = round(self.recipe.drawn * batch)  # the first ones
         x, target = self.pool.draw(rng, batch, patch, drawn)
         x = x.to(self.device, memory_format=torch.channels_last)
         return x, target.to(self.device)
+
+    def _drawn(self, batch: int) -> int:
+        """Returns how many crops of a batch are of drawn pictures, the first ones."""
+        return round(self.recipe.drawn * batch)
 
     def _whole_crops(self) -> tuple[Tensor, Tensor]:
         """Returns (input, target) crops that stand for whole images."""
         # The pool holds what the base path of the whole image leaves; a ring around the
         # crop gives the base path all that it sees there.
         recipe = self.recipe
-        x, target = self._crops(self.rng, recipe.batch, recipe.patch + 2 * RING)
+        drawn = self._drawn(recipe.batch)
+        x, target = self._crops(self.rng, recipe.batch, recipe.patch + 2 * RING, drawn)
         whole = shave(x, RING)
         base = self.form.base
         if base is None:
@@ -379,13 +384,13 @@ class Run:
         else:
             batch = recipe.late_batch if late else recipe.batch
             patch = recipe.late_patch if late else recipe.patch
-            x, target = self._crops(self.rng, batch, patch)
+            x, target = self._crops(self.rng, batch, patch, self._drawn(batch))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
             detail = self.form.unmerged(x) if border else self.form(x)
         error = detail.float() - target
         if not border:
             error = shave(error, MARGIN * recipe.scale)
-        drawn = round(recipe.drawn * len(error))
+        drawn = self._drawn(len(error))
         loss = _loss(error[drawn:], late, recipe.luma)
         if drawn:
             wild = _explosion(self.form.seen, drawn)
