@@ -223,9 +223,9 @@ class Run:
         device: "cpu" or "cuda".
         choose_every: Keep every n-th image of `choose`.
         bfloat16: Whether the network computes in bfloat16 (weights, their average, base
-            path and loss stay as they are): about twice as fast on a CPU with
-            instructions for it. Like the device it is no part of the recipe; a run may
-            change it between two sittings.
+            path and loss stay as they are): faster for ParagonSR2 on a CPU that has
+            instructions for it, no gain for ParagonSR. Like the device it is no part of
+            the recipe; a run may change it between two sittings.
     """
 
     def __init__(
