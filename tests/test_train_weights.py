@@ -33,6 +33,9 @@ from paragon_archs.weights.soap import SOAP
 from paragon_archs.weights.training import Run, TrainingForm, _explosion, rate
 
 
+SHARP = {"base_kernel": "mks2021", "detail_gain": 1.0}
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Six pictures of edges and waves, 96 x 80."""
@@ -182,6 +185,14 @@ def test_drawn_pictures_have_their_share_but_none_in_the_head_s_fit(
     assert shares == [0.5] * 10
 
 
+def test_a_share_below_one_crop_takes_turns(folder, tmp_path):
+    run = Run(small(drawn=0.25), [folder], [folder], tmp_path / "run", choose_every=6)
+    counts = []
+    for run.step in range(8):
+        counts.append(run._drawn(2))
+    assert counts == [0, 1] * 4 and run._drawn(8) == 2
+
+
 def test_rate_warms_up_stays_and_falls():
     recipe = small(iterations=1000, decay=0.25, lr=1.0)
     assert rate(recipe, 0) == pytest.approx(1 / 200)
@@ -278,6 +289,20 @@ def test_fitted_head_is_the_best_for_its_features(folder, variant):
         assert error() > best
         with torch.no_grad():
             up.sub_(nudge)
+
+
+def test_a_head_fitted_to_fresh_features_keeps_whole_pictures(folder, tmp_path):
+    """Fresh features are nearly the same: a free fit takes weights of any size."""
+    recipe = small(variant="paragonsr2_stream", fit=True, overrides=SHARP)
+    run = Run(recipe, [folder], [folder], tmp_path / "run")
+    assert 0.1 < run.model.detail_gain < 5
+    errors = torch.zeros(2)
+    for low, high in run.pairs:
+        x = low[None].float() / 255
+        for index, upscale in enumerate((run.averaged(), run.form.base)):
+            with torch.no_grad():
+                errors[index] += (upscale(x)[0] - high / 255).square().mean()
+    assert errors[0] < errors[1]
 
 
 def test_the_last_steps_see_whole_images(folder, tmp_path):

@@ -99,7 +99,10 @@ RECIPES = {
         Recipe(
             "paragonsr2_stream",
             2,
-            60_000,
+            30_000,
+            decay=0.4,
+            batch=8,
+            late_batch=4,
             fit=True,
             overrides=_SHARP,
             **_GATED,

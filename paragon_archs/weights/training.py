@@ -43,6 +43,7 @@ MARGIN = 2  # low-resolution pixels at a crop's border that the loss leaves out
 DRAWINGS = 256  # drawn pictures
 LARGEST = 5.0  # feature that a drawn picture may cause; photographs cause 2 to 5
 LATE = 0.1  # weight of what goes beyond it under MSE, which is smaller than L1
+RIDGE = 1e-3  # price of the fitted head's weights, of the features' mean square
 RING = 4  # low-resolution pixels around one that a base path reads
 
 
@@ -146,7 +147,9 @@ class TrainingForm(nn.Module):
             goals = wanted.permute(0, 2, 3, 1).flatten(0, 2).double()
             gram = gram + columns.mT @ columns
             moment = moment + columns.mT @ goals
-        ridge = 1e-7 * gram.diagonal().mean() * torch.eye(len(gram)).to(gram)
+        # Fresh features say nearly the same: without a price on large weights they get
+        # those, thirty times the usual, and a picture's border comes out as noise.
+        ridge = RIDGE * gram.diagonal().mean() * torch.eye(len(gram)).to(gram)
         solution = torch.linalg.solve(gram + ridge, moment).mT  # (3 s^2, 9 F + 1)
         convolution: Any = next(iter(self.up.children()))
         rows = len(solution)
@@ -300,8 +303,12 @@ class Run:
         return x, target.to(self.device)
 
     def _drawn(self, batch: int) -> int:
-        """Returns how many crops of a batch are of drawn pictures, the first ones."""
-        return round(self.recipe.drawn * batch)
+        """Returns how many crops of a step's batch are of drawn pictures.
+
+        They are its first ones. A share below one crop takes turns: one in some steps.
+        """
+        share = self.recipe.drawn * batch
+        return math.floor((self.step + 1) * share) - math.floor(self.step * share)
 
     def _whole_crops(self) -> tuple[Tensor, Tensor]:
         """Returns (input, target) crops that stand for whole images."""
