@@ -32,7 +32,6 @@ from paragon_archs.weights.recipes import RECIPES, Recipe
 from paragon_archs.weights.soap import SOAP
 from paragon_archs.weights.training import Run, TrainingForm, _explosion, rate
 
-
 SHARP = {"base_kernel": "mks2021", "detail_gain": 1.0}
 
 
