@@ -24,13 +24,19 @@ from paragon_archs.checkpoint import read_metadata, read_state_dict
 from paragon_archs.cli.train_weights import main as train_weights
 from paragon_archs.evaluation.measures import shave
 from paragon_archs.evaluation.plots import Series, chart
-from paragon_archs.evaluation.quality import shrink_like_matlab
 from paragon_archs.utils.resize import imresize
 from paragon_archs.weights.crops import Pool
 from paragon_archs.weights.drawings import drawing
 from paragon_archs.weights.recipes import RECIPES, Recipe
 from paragon_archs.weights.soap import SOAP
-from paragon_archs.weights.training import Run, TrainingForm, _explosion, rate
+from paragon_archs.weights.training import (
+    EARLY,
+    LATE,
+    Run,
+    TrainingForm,
+    _explosion,
+    rate,
+)
 
 SHARP = {"base_kernel": "mks2021", "detail_gain": 1.0}
 
@@ -117,17 +123,19 @@ def test_pool_crops_match_their_pictures(folder):
         Pool(sorted(folder.iterdir()), 2, (1.0,), 50, None)
 
 
-def test_drawn_crops_come_first_and_have_full_contrast(folder):
-    pool = Pool(sorted(folder.iterdir()), 2, (1.0,), 16, None, drawings=6)
-    assert len(pool.drawn) == 6 + 3  # a hardened photograph beside every second
-    for low, high in pool.drawn:
-        made = shrink_like_matlab((high.float() * 255).round().byte(), 2)
-        assert torch.equal(low, made)
-    for _, high in pool.drawn[2::3]:
-        assert set(high.unique().tolist()) == {0.0, 1.0}
-    pool.drawn = [(torch.zeros_like(a), torch.full_like(b, 2.0)) for a, b in pool.drawn]
-    _, target = pool.draw(np.random.default_rng(0), 6, 12, drawn=2)
-    assert [bool((crop == 2).all()) for crop in target] == [True] * 2 + [False] * 4
+def test_drawn_crops_have_full_contrast(folder):
+    pool = Pool(sorted(folder.iterdir()), 2, (1.0,), 16, None, 8, drawn_side=20)
+    assert len(pool.drawn) == 8 + 2  # and photographs turned black and white
+    for low in pool.drawn[8:]:
+        assert set(low.unique().tolist()) == {0, 255}
+    crops = pool.draw_drawn(np.random.default_rng(0), 8, 20)
+    assert crops.shape == (8, 3, 20, 20) and crops.min() == 0 and crops.max() == 1
+    pool.drawn = pool.drawn[:1]
+    low = pool.drawn[0].float() / 255
+    whole = pool.draw_drawn(np.random.default_rng(0), 1, low.shape[-1])[0]
+    turns = [low, low.flip(-1), low.flip(-2), low.flip(-1, -2)]
+    turns += [turned.mT for turned in turns]
+    assert any(torch.equal(whole, turned) for turned in turns)
 
 
 def test_drawings_are_of_every_kind_and_follow_their_seed():
@@ -144,16 +152,16 @@ def test_drawings_are_of_every_kind_and_follow_their_seed():
 
 
 def test_drawn_pictures_cost_only_what_photographs_never_have():
-    calm = torch.linspace(-1, 1, 30).view(1, 3, 2, 5)
+    calm = torch.linspace(-1, 1, 60).view(2, 3, 2, 5)
     drawn = calm.clone().requires_grad_()
-    assert _explosion([torch.cat((drawn, 100 * calm))], 1) == 0
-    mild, wild = (
-        _explosion([torch.cat((calm, calm)), torch.cat((f * drawn, calm))], 1)
-        for f in (100, 100_000)
-    )
-    assert 0 < mild.item() < wild.item() < 10 * mild.item()  # not a thousand times
-    (gradient,) = torch.autograd.grad(wild, drawn)
-    assert (gradient * drawn >= 0).all() and gradient.any()  # downhill is inwards
+    assert _explosion([drawn, drawn], drawn).tolist() == [0, 0]
+    for place in (lambda f: ([calm, f], calm), lambda f: ([calm], f)):
+        mild, wild = (_explosion(*place(f * drawn)) for f in (100, 100_000))
+        assert (0 < mild).all() and (mild < wild).all()
+        assert (wild < 10 * mild).all()  # not a thousand times
+        (gradient,) = torch.autograd.grad(wild.sum(), drawn)
+        assert (gradient * drawn >= 0).all()  # downhill is inwards
+        assert (gradient.flatten(1) != 0).any(1).all()
 
 
 def test_the_training_form_sees_the_features_of_every_block():
@@ -164,32 +172,33 @@ def test_the_training_form_sees_the_features_of_every_block():
             assert [f.shape[-2:] for f in form.seen] == [(8, 9)] * blocks
 
 
-def test_drawn_pictures_have_their_share_but_none_in_the_head_s_fit(
-    folder, tmp_path, monkeypatch
+@pytest.mark.parametrize(
+    ("decay", "border", "weight"), [(0, 0, EARLY), (1, 0, LATE), (1, 1, LATE)]
+)
+def test_every_step_pays_for_what_drawn_pictures_cause(
+    folder, tmp_path, decay, border, weight
 ):
-    shares = []
-    draw = Pool.draw
+    recipe = small(drawn=2, decay=decay, border=border)
+    losses = []
+    for value in (0.5, 1e6):
+        run = Run(recipe, [folder], [folder], tmp_path / str(value), choose_every=6)
+        run.pool.drawn = [torch.full((3, 40, 40), 255 * value)]
+        losses.append(run._step())
+    calm, wild = losses  # of the same photographs
+    assert wild - calm > 5 * weight
 
-    def watched(pool, rng, batch, patch, drawn=0):
-        shares.append(drawn / batch)
-        return draw(pool, rng, batch, patch, drawn)
 
-    monkeypatch.setattr(Pool, "draw", watched)
-    recipe = small(drawn=0.5, fit=True, iterations=10, border=0.5)
+def test_the_worst_drawn_picture_comes_again(folder, tmp_path):
+    recipe = small(drawn=1, iterations=9)
     run = Run(recipe, [folder], [folder], tmp_path / "run", choose_every=6)
-    assert len(shares) == 24 and not any(shares)
-    shares.clear()
-    for _ in range(10):
+    calm, wild, worse = (torch.full((3, 40, 40), v) for v in (1.0, 1e6, 1e8))
+    for drawn, worst in ((calm, calm), (wild, wild), (calm, wild), (worse, worse)):
+        run.pool.drawn = [drawn]
         run._step()
-    assert shares == [0.5] * 10
-
-
-def test_a_share_below_one_crop_takes_turns(folder, tmp_path):
-    run = Run(small(drawn=0.25), [folder], [folder], tmp_path / "run", choose_every=6)
-    counts = []
-    for run.step in range(8):
-        counts.append(run._drawn(2))
-    assert counts == [0, 1] * 4 and run._drawn(8) == 2
+        assert torch.equal(run.worst, worst[None] / 255)
+    run.save()
+    again = Run(recipe, [folder], [folder], tmp_path / "run", choose_every=6)
+    assert torch.equal(again.worst, run.worst)
 
 
 def test_rate_warms_up_stays_and_falls():

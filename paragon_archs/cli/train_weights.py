@@ -55,7 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.add_argument(
         "--bfloat16",
         action="store_true",
-        help="compute in bfloat16: faster for ParagonSR2 where the processor has it",
+        help="compute in bfloat16: up to twice as fast for ParagonSR2 on some "
+        "processors, slower on others that have its instructions too: try",
     )
     arguments.add_argument("--threads", type=int, help="torch's threads on the CPU")
     options = arguments.parse_args(argv)

@@ -56,8 +56,9 @@ class Pool:
         smallest: Side in low-resolution pixels that a crop may have; images below it
             are left out.
         base: What the network adds its residual to, or None.
-        drawings: How many pictures to draw beside them, half of that again being
-            photographs turned black and white (channel by channel).
+        drawings: How many low-resolution pictures to draw beside them, a quarter of
+            that again being photographs turned black and white (channel by channel).
+        drawn_side: Side in pixels that a crop of those may have.
     """
 
     def __init__(
@@ -68,12 +69,12 @@ class Pool:
         smallest: int,
         base: Callable[[Tensor], Tensor] | None,
         drawings: int = 0,
+        drawn_side: int = 40,
     ) -> None:
         self.scale = scale
         self.base = base
         self.smallest = smallest
         self.pairs: list[tuple[Tensor, Tensor]] = []
-        self.drawn: list[tuple[Tensor, Tensor]] = []
         for path in paths:
             whole = read_image(path)
             for factor in shrink:
@@ -81,13 +82,7 @@ class Pool:
                 if factor != 1:
                     smaller = imresize(whole[None].float() / 255, factor)[0]
                     image = quantise(smaller).to(torch.uint8)
-                self._add(self.pairs, image)
-        rng = np.random.default_rng(0)
-        for index in range(drawings):
-            self._add(self.drawn, drawing(rng, 2 * smallest * scale, scale))
-            if index % 2:
-                path = paths[int(rng.integers(len(paths)))]
-                self._add(self.drawn, hardened(read_image(path)))
+                self._add(image)
         if not self.pairs:
             raise ValueError(
                 f"Expected images of at least {smallest * scale} pixels a side, but "
@@ -95,8 +90,16 @@ class Pool:
             )
         areas = np.array([low[0].numel() for low, _ in self.pairs], dtype=np.float64)
         self.chances = np.cumsum(areas / areas.sum())
+        # At low resolution, where full contrast from pixel to pixel is what is hard;
+        # drawn larger and shrunk it would be softer.
+        rng = np.random.default_rng(0)
+        self.drawn = [drawing(rng, 2 * drawn_side, 1) for _ in range(drawings)]
+        for _ in range(drawings // 4):
+            low, _ = self.pairs[int(rng.integers(len(self.pairs)))]
+            if min(low.shape[-2:]) >= drawn_side:
+                self.drawn.append(hardened(low))
 
-    def _add(self, pairs: list[tuple[Tensor, Tensor]], image: Tensor) -> None:
+    def _add(self, image: Tensor) -> None:
         """Appends (LR, what the base path leaves of HR) unless it is too small."""
         low, high = make_pair(image, self.scale)
         if min(low.shape[-2:]) < self.smallest:
@@ -105,32 +108,39 @@ class Pool:
         if self.base is not None:
             with torch.no_grad():
                 target = target - self.base(low[None].float() / 255)[0]
-        pairs.append((low, target.half()))
+        self.pairs.append((low, target.half()))
 
     def draw(
-        self, rng: np.random.Generator, batch: int, patch: int, drawn: int = 0
+        self, rng: np.random.Generator, batch: int, patch: int
     ) -> tuple[Tensor, Tensor]:
-        """Returns (input, target): (B, 3, P, P) and (B, 3, P * s, P * s), float32.
-
-        The first `drawn` of them come from the drawn pictures.
-        """
+        """Returns (input, target): (B, 3, P, P) and (B, 3, P * s, P * s), float32."""
         lows, targets = [], []
         s = self.scale
-        for index in range(batch):
-            if index < drawn:
-                low, target = self.drawn[int(rng.integers(len(self.drawn)))]
-            else:
-                chosen = int(np.searchsorted(self.chances, rng.random()))
-                low, target = self.pairs[chosen]
-            y = int(rng.integers(low.shape[1] - patch + 1))
-            x = int(rng.integers(low.shape[2] - patch + 1))
-            turn = int(rng.integers(8))
+        for _ in range(batch):
+            low, target = self.pairs[int(np.searchsorted(self.chances, rng.random()))]
+            y, x, turn = _place(rng, low, patch)
             end_y, end_x = y + patch, x + patch
             lows.append(_turned(low[:, y:end_y, x:end_x], turn))
             targets.append(
                 _turned(target[:, y * s : end_y * s, x * s : end_x * s], turn)
             )
         return torch.stack(lows).float() / 255, torch.stack(targets).float()
+
+    def draw_drawn(self, rng: np.random.Generator, batch: int, patch: int) -> Tensor:
+        """Returns crops (B, 3, P, P), float32, of the drawn pictures."""
+        lows = []
+        for _ in range(batch):
+            low = self.drawn[int(rng.integers(len(self.drawn)))]
+            y, x, turn = _place(rng, low, patch)
+            lows.append(_turned(low[:, y : y + patch, x : x + patch], turn))
+        return torch.stack(lows).float() / 255
+
+
+def _place(rng: np.random.Generator, image: Tensor, side: int) -> tuple[int, int, int]:
+    """Returns where a square of an image (C, H, W) begins, and how it is turned."""
+    height, width = image.shape[1:]
+    y, x = int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1))
+    return y, x, int(rng.integers(8))
 
 
 def _turned(image: Tensor, turn: int) -> Tensor:

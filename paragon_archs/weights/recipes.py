@@ -29,8 +29,8 @@ class Recipe:
         ema: Decay of the average of the weights that is measured and kept.
         luma: Weight of the error of Y beside that of R, G and B.
         shrink: Factors at which every image takes part, 1 being the image itself.
-        drawn: Share of the crops that are of drawn pictures (`drawings.py`): they bound
-            the network and teach it nothing else.
+        drawn: New crops of drawn pictures (`drawings.py`) in a step, beside the worst
+            one so far: they bound the network and teach it nothing else.
         seed: Of weights, crops and flips.
         gamma: Where the layer scales start. The published 1e-5 is for deep networks;
             small ones lose their first thousands of steps to it.
@@ -54,7 +54,7 @@ class Recipe:
     ema: float = 0.999
     luma: float = 1.0
     shrink: tuple[float, ...] = (1.0, 0.6)
-    drawn: float = 0.0
+    drawn: int = 0
     seed: int = 0
     gamma: float = 0.2
     start: str = ""
@@ -78,7 +78,7 @@ class Recipe:
 _SHARP: dict[str, Any] = {"base_kernel": "mks2021", "detail_gain": 1.0}
 _X4: dict[str, Any] = {"patch": 32, "late_batch": 16, "late_patch": 48}
 # For networks that multiply features: photographs alone leave them unbounded.
-_GATED: dict[str, Any] = {"drawn": 0.125}
+_GATED: dict[str, Any] = {"drawn": 1}
 _LARGE: dict[str, Any] = {"lr": 1e-3, "gamma": 0.1, "fit": True}
 
 RECIPES = {
@@ -99,7 +99,7 @@ RECIPES = {
         Recipe(
             "paragonsr2_stream",
             2,
-            30_000,
+            16_000,
             decay=0.4,
             batch=8,
             late_batch=4,
@@ -110,11 +110,17 @@ RECIPES = {
         Recipe(
             "paragonsr2_stream",
             4,
-            40_000,
+            9_000,
+            decay=0.5,
+            border=0.15,
+            batch=8,
+            patch=32,
+            late_batch=8,
+            late_patch=48,
+            start="paragonsr2_stream_x2",
             fit=True,
             overrides=_SHARP,
             **_GATED,
-            **_X4,
         ),
         Recipe(
             "paragonsr_nano",

@@ -40,9 +40,11 @@ from .soap import SOAP
 logger = logging.getLogger(__name__)
 
 MARGIN = 2  # low-resolution pixels at a crop's border that the loss leaves out
-DRAWINGS = 256  # drawn pictures
-LARGEST = 5.0  # feature that a drawn picture may cause; photographs cause 2 to 5
-LATE = 0.1  # weight of what goes beyond it under MSE, which is smaller than L1
+DRAWINGS = 1024  # drawn pictures
+DRAWN_SIDE = 40  # of a crop of them: its middle does not feel the border
+LARGEST = 20.0  # feature that they may cause; photographs cause 2 to 5
+FURTHEST = 2.0  # what they may add to the base path, white being 1
+EARLY, LATE = 1e-3, 1e-4  # weight of that under L1, and under MSE, which is smaller
 RIDGE = 1e-3  # price of the fitted head's weights, of the features' mean square
 RING = 4  # low-resolution pixels around one that a base path reads
 
@@ -176,22 +178,26 @@ def _loss(error: Tensor, squared: bool, luma_weight: float) -> Tensor:
     return error.abs().mean() + luma_weight * y.abs().mean()
 
 
-def _explosion(features: Iterable[Tensor], drawn: int) -> Tensor:
-    """What drawn pictures cost: features after a block that photographs never have.
+def _explosion(features: Iterable[Tensor], detail: Tensor) -> Tensor:
+    """What drawn pictures cost: values that photographs never have.
 
     Not their error: it would be all that training sees, since what products of
     features answer to full contrast moves so much with every weight. And block by
     block, where the growth begins: each block squares what the one before let pass.
 
     Args:
-        features: (B, F, H, W) after each block.
-        drawn: How many of the B, the first ones, are drawn pictures.
+        features: (B, F, H, W) after each block, of drawn pictures.
+        detail: (B, 3, H * s, W * s), what the network adds to its base path.
+
+    Returns:
+        (B,): for each picture the logarithm of its worst value, 0 within the limits.
     """
-    cost = torch.zeros(())
-    for f in features:
-        beyond = f[:drawn].float().abs() / LARGEST
-        cost = cost + beyond.clamp(min=1).log().mean()
-    return cost
+
+    def beyond(values: Tensor, limit: float) -> Tensor:
+        worst = values.float().abs().amax((1, 2, 3))
+        return (worst / limit).clamp(min=1).log()
+
+    return sum((beyond(f, LARGEST) for f in features), beyond(detail, FURTHEST))
 
 
 def rate(recipe: Recipe, step: int) -> float:
@@ -226,9 +232,9 @@ class Run:
         device: "cpu" or "cuda".
         choose_every: Keep every n-th image of `choose`.
         bfloat16: Whether the network computes in bfloat16 (weights, their average, base
-            path and loss stay as they are): faster for ParagonSR2 on a CPU that has
-            instructions for it, no gain for ParagonSR. Like the device it is no part of
-            the recipe; a run may change it between two sittings.
+            path and loss stay as they are): twice as fast for ParagonSR2's stream tier
+            on one CPU, slower on another, no gain for ParagonSR. Like the device it is
+            no part of the recipe; a run may change it between two sittings.
     """
 
     def __init__(
@@ -261,6 +267,7 @@ class Run:
             smallest,
             form.base,
             DRAWINGS if recipe.drawn else 0,
+            DRAWN_SIDE,
         )
         self.pairs = [
             make_pair(read_image(p), recipe.scale)
@@ -273,11 +280,11 @@ class Run:
         if recipe.fit:
             rng = np.random.default_rng(recipe.seed)
             patch = recipe.patch
-            # Photographs alone: squares of drawn pictures' errors would be all of it.
-            self.form.fit_head(self._crops(rng, 16, patch, 0) for _ in range(24))
+            self.form.fit_head(self._crops(rng, 16, patch) for _ in range(24))
         self.average = {k: v.detach().clone() for k, v in self._weights()}
         self.optimizer = SOAP(form.weights())
         self.rng = np.random.default_rng(recipe.seed)
+        self.worst = self._placed(torch.empty(0, 3, DRAWN_SIDE, DRAWN_SIDE))
         self.step = 0
         self.seconds = 0.0
         self.best = -math.inf
@@ -296,27 +303,20 @@ class Run:
                     weight.copy_(told[name])
 
     def _crops(
-        self, rng: np.random.Generator, batch: int, patch: int, drawn: int
+        self, rng: np.random.Generator, batch: int, patch: int
     ) -> tuple[Tensor, Tensor]:
-        x, target = self.pool.draw(rng, batch, patch, drawn)
-        x = x.to(self.device, memory_format=torch.channels_last)
-        return x, target.to(self.device)
+        x, target = self.pool.draw(rng, batch, patch)
+        return self._placed(x), target.to(self.device)
 
-    def _drawn(self, batch: int) -> int:
-        """Returns how many crops of a step's batch are of drawn pictures.
-
-        They are its first ones. A share below one crop takes turns: one in some steps.
-        """
-        share = self.recipe.drawn * batch
-        return math.floor((self.step + 1) * share) - math.floor(self.step * share)
+    def _placed(self, x: Tensor) -> Tensor:
+        return x.to(self.device, memory_format=torch.channels_last)
 
     def _whole_crops(self) -> tuple[Tensor, Tensor]:
         """Returns (input, target) crops that stand for whole images."""
         # The pool holds what the base path of the whole image leaves; a ring around the
         # crop gives the base path all that it sees there.
         recipe = self.recipe
-        drawn = self._drawn(recipe.batch)
-        x, target = self._crops(self.rng, recipe.batch, recipe.patch + 2 * RING, drawn)
+        x, target = self._crops(self.rng, recipe.batch, recipe.patch + 2 * RING)
         whole = shave(x, RING)
         base = self.form.base
         if base is None:
@@ -347,6 +347,7 @@ class Run:
         self.average = {k: v.to(self.device) for k, v in state["average"].items()}
         self.optimizer.load_state_dict(state["optimizer"])
         self.rng.bit_generator.state = state["rng"]
+        self.worst = self._placed(state["worst"])
         self.step, self.seconds = state["step"], state["seconds"]
         self.best, self.rows = state["best"], state["rows"]
         logger.info("resumed %s at step %d", self.recipe.name, self.step)
@@ -359,6 +360,7 @@ class Run:
             "average": self.average,
             "optimizer": self.optimizer.state_dict(),
             "rng": self.rng.bit_generator.state,
+            "worst": self.worst,
             "step": self.step,
             "seconds": self.seconds,
             "best": self.best,
@@ -373,6 +375,19 @@ class Run:
             writer = csv.writer(opened)
             writer.writerow(["step", "seconds", "lr", "loss", "psnr_y"])
             writer.writerows(self.rows)
+
+    def _wild(self) -> Tensor:
+        """Returns what drawn pictures cost; the worst comes again in the next step."""
+        fresh = self.pool.draw_drawn(self.rng, self.recipe.drawn, DRAWN_SIDE)
+        x = torch.cat((self.worst, self._placed(fresh)))
+        with self._autocast():
+            detail = self.form(x)
+        costs = _explosion(self.form.seen, detail)
+        self.worst = x[costs.argmax()][None]
+        return costs.mean()
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16)
 
     def averaged(self) -> nn.Module:
         """Returns a copy of the network with the averaged weights, in eval form."""
@@ -391,17 +406,15 @@ class Run:
         else:
             batch = recipe.late_batch if late else recipe.batch
             patch = recipe.late_patch if late else recipe.patch
-            x, target = self._crops(self.rng, batch, patch, self._drawn(batch))
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
+            x, target = self._crops(self.rng, batch, patch)
+        with self._autocast():
             detail = self.form.unmerged(x) if border else self.form(x)
         error = detail.float() - target
         if not border:
             error = shave(error, MARGIN * recipe.scale)
-        drawn = self._drawn(len(error))
-        loss = _loss(error[drawn:], late, recipe.luma)
-        if drawn:
-            wild = _explosion(self.form.seen, drawn)
-            loss = loss + (LATE if late else 1.0) * wild
+        loss = _loss(error, late, recipe.luma)
+        if recipe.drawn:
+            loss = loss + (LATE if late else EARLY) * self._wild()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 0.5, error_if_nonfinite=True)
