@@ -64,6 +64,11 @@ WRONG: dict[str, Wrong] = {
     "no_training": ({"datasets": {}}, [], ["a set for train"]),
     "no_gpu": ({"num_gpu": 99}, [], ["num_gpu: auto"]),
     "scale_differs": ({"network_g:scale": 3}, [], ["scale (2)", "3"]),
+    "channels_differ": (
+        {"network_g:in_chans": 1},
+        [],
+        ["datasets:train:channels", "network_g:in_chans (1)", "got 3"],
+    ),
     "network": (
         {"network_g:band_kernel_size": 4},
         [],

@@ -12,7 +12,7 @@ import torch
 
 from .errors import OptionError, sentence
 from .loading import Options
-from .signatures import known_types
+from .signatures import known_types, parameters
 
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 
@@ -22,6 +22,9 @@ BACKENDS = ("disk", "lmdb", "memcached")  # of the host's FileClient
 
 SCALES = ("scale", "upscale", "upscale_factor", "sf")
 """How networks call their factor."""
+
+CHANNELS = ("in_chans", "num_in_ch", "in_channels", "in_ch", "in_nc")
+"""How networks call the channels of their input."""
 
 
 def check_data(options: Options, is_train: bool) -> None:
@@ -33,6 +36,7 @@ def check_data(options: Options, is_train: bool) -> None:
     wrong = [
         *_devices(options),
         *_scales(options),
+        *_channels(options),
         *_weights(options),
         *_loggers(options),
         *_metrics(options, is_train),
@@ -81,6 +85,28 @@ def _scales(options: Options) -> Iterator[str]:
                     value=section[key],
                     place=options.place((name, key)),
                 )
+
+
+def _channels(options: Options) -> Iterator[str]:
+    network = options.values.get("network_g") or {}
+    target = known_types("network").get(str(network.get("type")))
+    told = parameters("network", target) if target else {}
+    key = next((k for k in CHANNELS if k in told), None)
+    if key is None:
+        return
+    wanted = network.get(key, told[key].default)
+    for name, section in options.values["datasets"].items():
+        # The host's sets read RGB, or Y alone where `color` says so.
+        value = section.get("channels", 1 if section.get("color") == "y" else 3)
+        if isinstance(wanted, int) and value != wanted:
+            yield sentence(
+                "channels_differ",
+                key=f"datasets:{name}:channels",
+                network=f"network_g:{key}",
+                wanted=wanted,
+                value=value,
+                place=options.place(("datasets", name, "channels")),
+            )
 
 
 def _weights(options: Options) -> Iterator[str]:

@@ -64,6 +64,10 @@ MESSAGES: dict[str, str] = {
         "Expected {key!r} to equal scale ({scale}), but got {value} ({place}). Give "
         "both the same value."
     ),
+    "channels_differ": (
+        "Expected {key!r} to equal {network} ({wanted}), but got {value} ({place}). "
+        "Give both the same value."
+    ),
     "network": "Expected {key!r} to describe a network, but: {problem} ({place})",
     "model": "Expected the options to describe a model, but: {problem} ({place})",
     "launcher": "{problem}",
