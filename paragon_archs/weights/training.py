@@ -44,7 +44,9 @@ DRAWINGS = 1024  # drawn pictures
 DRAWN_SIDE = 40  # of a crop of them: its middle does not feel the border
 LARGEST = 20.0  # feature that they may cause; photographs cause 2 to 5
 FURTHEST = 2.0  # what they may add to the base path, white being 1
-EARLY, LATE = 1e-3, 1e-4  # weight of that under L1, and under MSE, which is smaller
+# Weight of that under L1, and under MSE, which is smaller. Its gradient is some hundred
+# times that of photographs: as large as it is, SOAP would follow and remember it alone.
+EARLY, LATE = 1e-3, 1e-4
 RIDGE = 1e-3  # price of the fitted head's weights, of the features' mean square
 RING = 4  # low-resolution pixels around one that a base path reads
 
@@ -347,7 +349,7 @@ class Run:
         self.average = {k: v.to(self.device) for k, v in state["average"].items()}
         self.optimizer.load_state_dict(state["optimizer"])
         self.rng.bit_generator.state = state["rng"]
-        self.worst = self._placed(state["worst"])
+        self.worst = self._placed(state.get("worst", self.worst))
         self.step, self.seconds = state["step"], state["seconds"]
         self.best, self.rows = state["best"], state["rows"]
         logger.info("resumed %s at step %d", self.recipe.name, self.step)
