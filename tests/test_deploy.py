@@ -208,15 +208,26 @@ def test_face_network_s_norms_keep_their_digits(offset):
     assert spread(deploy_model(model)(x) - want, want) < max(5e-5, 2 * own)
 
 
-def test_pro_errs_as_float32_does():
+@pytest.mark.parametrize("seed", [0, 3])
+def test_pro_errs_as_float32_does(seed):
     """Random weights can make this deep network ill-conditioned: of seeds 0 to 5, 3
-    does. Every float32 form of it then errs by about 1e-4, the network itself by 7e-5;
-    the deploy form must stay within the same order (in float64 it is exact, above)."""
-    model = randomise(paragon_archs.create("paragonsr2_pro", 4), 3)
-    x = image(1, 3, 33, 20, seed=3)
-    want = copy.deepcopy(model).double()(x.double())
-    own = spread(model(x) - want, want)
-    assert spread(deploy_model(model)(x) - want, want) < max(1e-5, 4 * own)
+    does, where every float32 form errs by about 1e-4, which of them the most depending
+    on the processor. Measured in float64: what becomes of the picture when each weight
+    is off by a float32's rounding, as every operation's result is in the deploy form
+    (which in float64 is exact, above)."""
+    model = randomise(paragon_archs.create("paragonsr2_pro", 4), seed)
+    x = image(1, 3, 33, 20, seed=seed)
+    exact = copy.deepcopy(model).double()
+    want = exact(x.double())
+    rounding = []
+    for draw in range(4):
+        generator = torch.Generator().manual_seed(draw)
+        rounded = copy.deepcopy(exact)
+        for p in rounded.parameters():
+            noise = torch.randn(p.shape, generator=generator, dtype=p.dtype)
+            p.data.mul_(1 + 2**-24 * noise)
+        rounding.append(spread(rounded(x.double()) - want, want))
+    assert spread(deploy_model(model)(x) - want, want) < max(1e-5, 4 * max(rounding))
 
 
 @pytest.mark.parametrize("name", [n for n in SMALL if n != "facesr"])
