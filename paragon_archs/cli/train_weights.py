@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.add_argument(
         "--bfloat16",
         action="store_true",
-        help="compute in bfloat16: up to twice as fast for ParagonSR2 on some "
+        help="compute in bfloat16: faster for ParagonSR2 on some "
         "processors, slower on others that have its instructions too: try",
     )
     arguments.add_argument("--threads", type=int, help="torch's threads on the CPU")

@@ -234,8 +234,8 @@ class Run:
         device: "cpu" or "cuda".
         choose_every: Keep every n-th image of `choose`.
         bfloat16: Whether the network computes in bfloat16 (weights, their average, base
-            path and loss stay as they are): twice as fast for ParagonSR2's stream tier
-            on one CPU, slower on another, no gain for ParagonSR. Like the device it is
+            path and loss stay as they are): faster for ParagonSR2's stream tier on
+            some CPUs, slower on others, no gain for ParagonSR. Like the device it is
             no part of the recipe; a run may change it between two sittings.
     """
 
