@@ -18,7 +18,7 @@ from basicsr.data import paired_image_dataset
 from basicsr.utils.img_util import imfrombytes as host_imfrombytes
 
 from paragon_archs.cli import basicsr
-from paragon_archs.data import host_reading
+from paragon_archs.host import reading as host_reading
 
 
 @pytest.fixture

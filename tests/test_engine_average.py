@@ -6,8 +6,8 @@ import torch
 from common import image
 
 import paragon_archs
+from paragon_archs.engine.ema import Average
 from paragon_archs.fuse import fuse_model
-from paragon_archs.models.ema import Average
 
 
 def test_fused_equals_training_form_after_100_steps_of_the_average():

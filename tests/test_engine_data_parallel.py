@@ -17,7 +17,7 @@ from test_engine_model import batch, model, options, run
 from torch import nn
 
 from paragon_archs.checkpoint import load_model
-from paragon_archs.models.checkpointing import checkpoint_blocks
+from paragon_archs.engine.checkpointing import checkpoint_blocks
 from paragon_archs.models.paragon_model import ParagonModel
 
 

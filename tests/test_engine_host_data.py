@@ -17,7 +17,7 @@ import torch
 from basicsr.data import degradations
 
 from paragon_archs.data.stream import SeededDataset, preserved_rng, sort_paths
-from paragon_archs.models import host
+from paragon_archs.host import patches as host
 
 
 class Draws(torch.utils.data.Dataset):

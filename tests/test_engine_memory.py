@@ -17,9 +17,9 @@ from paragon_archs.utils.registry import HAS_BASICSR
 if not HAS_BASICSR:
     pytest.skip("needs BasicSR", allow_module_level=True)
 
-from paragon_archs.models import whole_image
-from paragon_archs.models.checkpointing import checkpoint_blocks, repeated_blocks
-from paragon_archs.models.whole_image import run_within
+from paragon_archs.engine import whole_image
+from paragon_archs.engine.checkpointing import checkpoint_blocks, repeated_blocks
+from paragon_archs.engine.whole_image import run_within
 
 NETWORKS = {
     "paragonsr_nano": {"num_groups": 2, "num_blocks": 1},

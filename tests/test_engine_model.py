@@ -19,13 +19,13 @@ from paragon_archs.checkpoint import load_model
 from paragon_archs.cli import basicsr
 from paragon_archs.cli.session import arguments_of, prepare
 from paragon_archs.data.stream import SampleStream
-from paragon_archs.models.criteria import Criterion
-from paragon_archs.models.ema import Average
-from paragon_archs.models.optimizers import OPTIMIZERS
+from paragon_archs.engine.criteria import Criterion
+from paragon_archs.engine.ema import Average
+from paragon_archs.engine.precision import Precision
+from paragon_archs.engine.stopping import EarlyStopping
 from paragon_archs.models.paragon_model import ParagonModel
-from paragon_archs.models.precision import Precision
-from paragon_archs.models.schedulers import build_scheduler, step_learning_rates
-from paragon_archs.models.stopping import EarlyStopping
+from paragon_archs.optim.optimizers import OPTIMIZERS
+from paragon_archs.optim.schedulers import build_scheduler, step_learning_rates
 
 CPU = torch.device("cpu")
 

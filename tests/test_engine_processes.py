@@ -39,7 +39,7 @@ join, joined = processes.init_processes, []
 def once(*a):
     joined[:] = joined or [join(*a)]
     return joined[0]
-from paragon_archs.models import setup
+from paragon_archs.engine import setup
 from paragon_archs.cli import train
 setup.init_processes, train.leave_processes = once, lambda: None
 codes = []

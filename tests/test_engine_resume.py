@@ -17,9 +17,9 @@ import torch
 from safetensors.torch import load_file
 
 from paragon_archs.cli import basicsr
-from paragon_archs.models import validation
-from paragon_archs.models.folders import _own
-from paragon_archs.models.state import list_states, newest_state
+from paragon_archs.engine import validation
+from paragon_archs.engine.folders import _own
+from paragon_archs.engine.state import list_states, newest_state
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from paragon_archs.utils.registry import HAS_BASICSR
 if not HAS_BASICSR:
     pytest.skip("needs BasicSR", allow_module_level=True)
 
-from paragon_archs.models.stages import Stage, freeze, load_stage, read_stages
+from paragon_archs.engine.stages import Stage, freeze, load_stage, read_stages
 
 NEW = ["conv_first.enhanced_path.*", "conv_first.mix_weight"]
 FUSION = {

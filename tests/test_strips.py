@@ -21,8 +21,8 @@ from paragon_archs.deploy import deploy_model
 from paragon_archs.fuse import fuse_model
 from paragon_archs.inference import Upscaler
 from paragon_archs.inference.memory import budget, free_memory, parse_memory
-from paragon_archs.inference.strips import StripEngine, UntraceableError
 from paragon_archs.inference.tiles import run_tiles
+from paragon_archs.strips import StripEngine, UntraceableError
 
 # Depth does not change what an operation needs: two of each kind of block are enough.
 SHORT = {

@@ -300,7 +300,7 @@ def test_light_levels_that_are_left_out_are_said(levels, tmp_path, plain, caplog
 @pytest.mark.parametrize("matrix", [1, 5, 9])
 @pytest.mark.parametrize("full", [False, True])
 def test_colours_survive_the_way_to_rgb_and_back(matrix, full):
-    from paragon_archs.inference.frames import Look, from_rgb, to_rgb
+    from paragon_archs.media.video_color import Look, from_rgb, to_rgb
 
     look = Look(matrix, full, 8, "444", {})
     picture = scene(0)

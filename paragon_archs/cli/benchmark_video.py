@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _measure(options: argparse.Namespace) -> int:
     from ..evaluation.flicker import measure_flicker  # noqa: PLC0415 (fast `--help`)
     from ..inference import Upscaler, read_picture  # noqa: PLC0415
-    from ..inference.pictures import to_depth  # noqa: PLC0415
+    from ..media.images import to_depth  # noqa: PLC0415
     from ..weights import default, resolve  # noqa: PLC0415
 
     pixels = to_depth(read_picture(options.image).pixels, 8)

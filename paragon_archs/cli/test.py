@@ -20,10 +20,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _test(arguments: argparse.Namespace) -> int:
-    from ..models.folders import close_log  # noqa: PLC0415 (starts the host)
-    from ..models.testing import run_tests  # noqa: PLC0415
+    from ..engine.folders import close_log  # noqa: PLC0415 (starts the host)
+    from ..engine.testing import run_tests  # noqa: PLC0415
+    from ..host import patches  # noqa: PLC0415
 
     options = prepare(arguments, is_train=False, root=Path.cwd())
+    patches.install()
     try:
         return run_tests(arguments, options)
     finally:

@@ -37,11 +37,11 @@ def known_types(what: str) -> dict[str, Callable[..., Any]]:
         what: network, data set, loss, metric, model, optimizer or scheduler.
     """
     if what == "optimizer":
-        from ..models.optimizers import OPTIMIZERS  # noqa: PLC0415 (imports torch's)
+        from ..optim.optimizers import OPTIMIZERS  # noqa: PLC0415 (imports torch's)
 
         return dict(OPTIMIZERS)
     if what == "scheduler":
-        from ..models.schedulers import SCHEDULERS  # noqa: PLC0415 (imports the host)
+        from ..optim.schedulers import SCHEDULERS  # noqa: PLC0415 (imports the host)
 
         return dict(SCHEDULERS)
     return {

@@ -20,7 +20,7 @@ from ..archs import create
 from ..deploy import deploy_model
 from ..inference import Picture, write_picture
 from ..inference.memory import strip_bytes
-from ..inference.strips import StripEngine
+from ..strips import StripEngine
 from ..utils.allocator import keep_freed_memory
 
 # Upscales as the command does and tells the most memory that its process ever held.

@@ -22,9 +22,9 @@ from ..archs import create, variants
 from ..checkpoint import load_model
 from ..deploy import deploy_model
 from ..inference.jobs import plan, run
-from ..inference.pictures import WriteOptions
-from ..inference.strips import StripEngine
 from ..inference.upscaler import Upscaler
+from ..media.images import WriteOptions
+from ..strips import StripEngine
 from ..utils.allocator import keep_freed_memory
 from ..utils.optional import need
 from .published import PublishedForm

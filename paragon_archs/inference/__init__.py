@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .pictures import Picture, WriteOptions, read_picture, write_picture
+from ..media.images import Picture, WriteOptions, read_picture, write_picture
 from .upscaler import Upscaler
 
 __all__ = ["Picture", "Upscaler", "WriteOptions", "read_picture", "write_picture"]

@@ -13,9 +13,7 @@ from pathlib import Path
 
 import torch
 
-from ..utils.optional import need
-from .overlap import ahead
-from .pictures import (
+from ..media.images import (
     IMAGE_SUFFIXES,
     Picture,
     WriteOptions,
@@ -23,7 +21,9 @@ from .pictures import (
     read_picture,
     write_picture,
 )
-from .resizing import resized
+from ..media.resizing import resized
+from ..utils.optional import need
+from .overlap import ahead
 from .upscaler import Upscaler
 from .video import OUTPUT_SUFFIXES, VIDEO_SUFFIXES, VideoOptions, upscale_video
 

@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..archs.paragonsr2_arch import MagicBase, ParagonSR2
+from ..media.arrays import all_finite, to_array, to_tensor
+from ..strips import StripEngine
 from . import memory
-from .arrays import all_finite, to_array, to_tensor
 from .backends import GraphModel
 from .scenes import SceneCuts
-from .strips import StripEngine
 from .upscaler import NotFiniteError, Upscaler
 
 logger = logging.getLogger(__name__)

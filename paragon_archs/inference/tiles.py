@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from .oom import is_out_of_memory
+from ..utils.oom import is_out_of_memory
 
 logger = logging.getLogger(__name__)
 

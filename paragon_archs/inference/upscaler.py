@@ -20,9 +20,7 @@ from torch import Tensor, nn
 from ..checkpoint import load_model
 from ..deploy import deploy_model
 from ..loaders import PARAGON_REGISTRY
-from ..utils.allocator import freed_memory_is_kept
-from . import memory
-from .arrays import (
+from ..media.arrays import (
     all_finite,
     check_array,
     rounded,
@@ -31,11 +29,13 @@ from .arrays import (
     transform,
     white,
 )
+from ..media.images import Picture, read_picture
+from ..strips import StripEngine, UntraceableError
+from ..utils.allocator import freed_memory_is_kept
+from ..utils.oom import is_out_of_memory
+from . import memory
 from .backends import GRAPH_SUFFIXES, GraphModel, load_graph
 from .memory import parse_memory, say_if_taken
-from .oom import is_out_of_memory
-from .pictures import Picture, read_picture
-from .strips import StripEngine, UntraceableError
 from .tiles import run_tiles
 
 if TYPE_CHECKING:

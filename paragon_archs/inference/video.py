@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from ..media.video_color import Look, from_rgb, has_alpha, look_of, to_rgb
 from ..utils.files import atomic_write
 from ..utils.optional import need
-from .frames import Look, from_rgb, has_alpha, look_of, to_rgb
 from .overlap import ahead
 from .segments import Segments, fingerprint
 from .temporal import ALPHA, FrameUpscaler, has_feature_tap

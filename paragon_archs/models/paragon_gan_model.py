@@ -16,10 +16,10 @@ from torch.nn.utils.parametrizations import _SpectralNorm
 from torch.nn.utils.spectral_norm import SpectralNorm
 
 from ..checkpoint import describe, save_state_dict
+from ..engine.criteria import total_of
+from ..engine.degradation import Degradation
+from ..engine.guard import Guard
 from ..utils.registry import MODEL_REGISTRY
-from .criteria import total_of
-from .degradation import Degradation
-from .guard import Guard
 from .paragon_model import ParagonModel
 
 logger = logging.getLogger("basicsr")

@@ -23,15 +23,15 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ..checkpoint import describe, save_state_dict
 from ..config.errors import SectionError, TrainingError
+from ..engine.checkpointing import checkpoint_blocks
+from ..engine.criteria import build_criteria, total_of
+from ..engine.ema import Average
+from ..engine.guard import Guard, all_finite, finite_network
+from ..engine.precision import Precision
+from ..engine.validation import validate
+from ..engine.whole_image import check_limit, run_within
+from ..host.repairs import Repaired
 from ..utils.registry import MODEL_REGISTRY
-from .checkpointing import checkpoint_blocks
-from .criteria import build_criteria, total_of
-from .ema import Average
-from .guard import Guard, all_finite, finite_network
-from .precision import Precision
-from .repairs import Repaired
-from .validation import validate
-from .whole_image import check_limit, run_within
 
 logger = logging.getLogger("basicsr")
 

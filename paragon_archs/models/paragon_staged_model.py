@@ -12,9 +12,9 @@ from basicsr.archs import build_network
 from torch import Tensor, nn
 
 from ..checkpoint import read_state_dict
+from ..engine.stages import Stage, freeze, load_stage, read_stages
 from ..utils.registry import MODEL_REGISTRY
 from .paragon_model import ParagonModel
-from .stages import Stage, freeze, load_stage, read_stages
 
 logger = logging.getLogger("basicsr")
 

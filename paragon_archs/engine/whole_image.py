@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..inference.memory import parse_memory
-from ..inference.strips import StripEngine, UntraceableError
+from ..strips import StripEngine, UntraceableError
 
 logger = logging.getLogger("basicsr")
 

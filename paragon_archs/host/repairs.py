@@ -23,9 +23,9 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from ..checkpoint import find_architecture, read_state_dict, write_pickle
 from ..config.errors import TrainingError, wrong
-from .ema import follow_buffers, follow_weights
-from .optimizers import build_optimizer
-from .schedulers import build_scheduler, step_learning_rates
+from ..engine.ema import follow_buffers, follow_weights
+from ..optim.optimizers import build_optimizer
+from ..optim.schedulers import build_scheduler, step_learning_rates
 
 logger = logging.getLogger("basicsr")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import random
 from collections.abc import Callable
 from types import FunctionType
 from typing import Any
@@ -17,9 +16,10 @@ from basicsr.models.sr_model import SRModel
 from basicsr.utils import DiffJPEG, USMSharp
 from torch import nn
 
-from ..data import host_reading
+from ..engine.degradation import dequeue_and_enqueue
+from ..engine.validation import validate
+from . import reading
 from .repairs import Repaired
-from .validation import validate
 
 
 def install() -> None:
@@ -29,7 +29,7 @@ def install() -> None:
             setattr(BaseModel, name, method)
     SRModel.nondist_validation = validate  # type: ignore[assignment]
     SRModel.dist_validation = validate  # type: ignore[assignment]
-    host_reading.install()
+    reading.install()
     _repair_degradations()
     _repair_real_esrgan()
     _repair_losses()
@@ -70,34 +70,6 @@ def _repair_real_esrgan() -> None:
         for kind in (DiffJPEG, USMSharp):
             setattr(module, kind.__name__, _where_it_is(kind))
         model._dequeue_and_enqueue = dequeue_and_enqueue
-
-
-@torch.no_grad()
-def dequeue_and_enqueue(self: Any) -> None:
-    """Mixes this batch with earlier ones, so that degradations differ within a batch.
-
-    A pool of `queue_size` pairs; once it is full, each batch takes the place of random
-    pairs, which are trained on instead. The host's own keeps it on a GPU always.
-    """
-    batch = self.lq.shape[0]
-    if not hasattr(self, "queue_lr"):
-        if self.queue_size % batch:
-            raise ValueError(
-                f"Expected queue_size to be a multiple of the batch size ({batch}), "
-                f"but got {self.queue_size}. Give queue_size: {batch * 10}."
-            )
-        self.queue_lr = self.lq.new_zeros(self.queue_size, *self.lq.shape[1:])
-        self.queue_gt = self.gt.new_zeros(self.queue_size, *self.gt.shape[1:])
-        self.queue_ptr = 0
-    if self.queue_ptr < self.queue_size:
-        place = slice(self.queue_ptr, self.queue_ptr + batch)
-        self.queue_lr[place], self.queue_gt[place] = self.lq, self.gt
-        self.queue_ptr += batch
-        return
-    chosen = random.sample(range(self.queue_size), batch)
-    old_lq, old_gt = self.queue_lr[chosen], self.queue_gt[chosen]
-    self.queue_lr[chosen], self.queue_gt[chosen] = self.lq, self.gt
-    self.lq, self.gt = old_lq, old_gt
 
 
 def _repair_losses() -> None:

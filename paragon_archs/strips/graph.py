@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from ... import deploy
-from ...deploy import ops
+from .. import deploy
+from ..deploy import ops
 from .rules import FUNCTIONS, LEAVES, Rule, UntraceableError, classify
 
 # Heights of the two runs and their width: no multiples of a window, higher than one.

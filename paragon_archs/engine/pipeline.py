@@ -26,7 +26,6 @@ from ..config.loading import Options
 from ..data.stream import SampleStream, batches, preserved_rng
 from ..utils.processes import any_process
 from ..utils.signals import StopRequest
-from . import host
 from .folders import make_folders, open_log, write_log
 from .setup import build, build_set, join, together
 from .stages import read_stages
@@ -47,7 +46,6 @@ class Run:
     def __init__(self, arguments: argparse.Namespace, options: Options) -> None:
         self.opt = options.values
         self.options = options
-        host.install()
         join(arguments, self.opt)
         open_log(self.opt)
         self.folder = Path(self.opt["path"]["training_states"])

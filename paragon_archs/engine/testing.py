@@ -8,7 +8,6 @@ import logging
 from basicsr.data import build_dataloader
 
 from ..config.loading import Options
-from . import host
 from .folders import make_folders, open_log, write_log
 from .setup import build, build_set, join, together
 
@@ -23,7 +22,6 @@ def run_tests(arguments: argparse.Namespace, options: Options) -> int:
             another's.
     """
     opt = options.values
-    host.install()
     join(arguments, opt)
     open_log(opt)
     loaders = []

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from ...archs.fusionsr_arch import SwinBlock
-from ...archs.paragonsr2_arch import MagicKernelSharp2021, WindowAttention
-from ...deploy import ops
-from ...deploy.facesr import FaceDeploy
-from ...deploy.fusionsr import _Swin as DeploySwin
-from ...deploy.head import MergedHead
-from ...deploy.paragonsr import ParagonDeployBlock
-from ...deploy.paragonsr2 import ParagonDeploy2
-from ...deploy.paragonsr2 import _Mixer as Mixer
-from ...deploy.paragonsr2 import _Norm as DeployNorm
-from ...deploy.paragonsr2 import _Windows as DeployWindows
+from ..archs.fusionsr_arch import SwinBlock
+from ..archs.paragonsr2_arch import MagicKernelSharp2021, WindowAttention
+from ..deploy import ops
+from ..deploy.facesr import FaceDeploy
+from ..deploy.fusionsr import _Swin as DeploySwin
+from ..deploy.head import MergedHead
+from ..deploy.paragonsr import ParagonDeployBlock
+from ..deploy.paragonsr2 import ParagonDeploy2
+from ..deploy.paragonsr2 import _Mixer as Mixer
+from ..deploy.paragonsr2 import _Norm as DeployNorm
+from ..deploy.paragonsr2 import _Windows as DeployWindows
 
 if TYPE_CHECKING:
     from .graph import Node, Value

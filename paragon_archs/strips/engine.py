@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..oom import is_out_of_memory
+from ..utils.oom import is_out_of_memory
 from .graph import Node, Ref, record
 from .maps import Map, Rows, Source, Span
 from .plan import Plan, Stage, make_plan

@@ -14,7 +14,7 @@ from basicsr.data import (
 )
 from basicsr.utils import img_util
 
-from .reading import decode, to_channels
+from ..data.reading import decode, to_channels
 
 _host = img_util.imfrombytes
 

@@ -7,6 +7,7 @@ GPU; here it runs as a part of any model, and its pool of pairs can be saved.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,8 +16,6 @@ import torch
 from basicsr.models.realesrgan_model import RealESRGANModel
 from basicsr.utils import DiffJPEG, USMSharp
 from torch import Tensor
-
-from .host import dequeue_and_enqueue
 
 HALF_KERNEL = 10  # the blur mirrors as many pixels at each border
 
@@ -35,6 +34,34 @@ class _Jpeg(DiffJPEG):
 
     def forward(self, x: Tensor, quality: Any) -> Tensor:
         return super().forward(x, quality).contiguous()
+
+
+@torch.no_grad()
+def dequeue_and_enqueue(self: Any) -> None:
+    """Mixes this batch with earlier ones, so that degradations differ within a batch.
+
+    A pool of `queue_size` pairs; once it is full, each batch takes the place of random
+    pairs, which are trained on instead. The host's own keeps it on a GPU always.
+    """
+    batch = self.lq.shape[0]
+    if not hasattr(self, "queue_lr"):
+        if self.queue_size % batch:
+            raise ValueError(
+                f"Expected queue_size to be a multiple of the batch size ({batch}), "
+                f"but got {self.queue_size}. Give queue_size: {batch * 10}."
+            )
+        self.queue_lr = self.lq.new_zeros(self.queue_size, *self.lq.shape[1:])
+        self.queue_gt = self.gt.new_zeros(self.queue_size, *self.gt.shape[1:])
+        self.queue_ptr = 0
+    if self.queue_ptr < self.queue_size:
+        place = slice(self.queue_ptr, self.queue_ptr + batch)
+        self.queue_lr[place], self.queue_gt[place] = self.lq, self.gt
+        self.queue_ptr += batch
+        return
+    chosen = random.sample(range(self.queue_size), batch)
+    old_lq, old_gt = self.queue_lr[chosen], self.queue_gt[chosen]
+    self.queue_lr[chosen], self.queue_gt[chosen] = self.lq, self.gt
+    self.lq, self.gt = old_lq, old_gt
 
 
 class Degradation:

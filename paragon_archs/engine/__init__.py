@@ -1,0 +1,1 @@
+"""A training run: data, model, states, validation, precision, average, stopping."""

@@ -1,0 +1,1 @@
+"""BasicSR made to work on current machines."""

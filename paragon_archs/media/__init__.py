@@ -1,0 +1,1 @@
+"""Files in and out: images with their metadata and color, video frames."""

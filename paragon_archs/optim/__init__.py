@@ -1,0 +1,1 @@
+"""Optimizers and learning-rate schedules by their names in option files."""
