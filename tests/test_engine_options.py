@@ -23,7 +23,7 @@ from paragon_archs.config.errors import MESSAGES
 from paragon_archs.config.keys import KEYS
 from paragon_archs.config.loading import force, load_options
 from paragon_archs.config.signatures import known_types, model_keys
-from paragon_archs.config.table import keys_table
+from paragon_archs.config.table import config_page
 
 # Message id -> changes of the options, flags, and what the sentence must hold.
 Wrong = tuple[dict[str, Any], list[str], list[str]]
@@ -507,8 +507,8 @@ def test_pack_option_files_are_found_from_anywhere(here: Path) -> None:
         prepare(arguments_of("train", ["-opt", "options/x.yml"]), True, here)
 
 
-def test_the_readme_holds_every_key(root: Path) -> None:
-    assert keys_table() in (root / "README.md").read_text()
+def test_the_page_of_keys_is_current(root: Path) -> None:
+    assert config_page() == (root / "docs" / "config.md").read_text()
 
 
 def test_every_key_that_our_models_read_is_in_the_table() -> None:

@@ -1,4 +1,4 @@
-"""The README is held to the code."""
+"""README and docs are held to the code."""
 
 from __future__ import annotations
 
@@ -15,14 +15,45 @@ from paragon_archs.checkpoint import load_model
 from paragon_archs.cli.__main__ import main
 from paragon_archs.utils.registry import HAS_BASICSR
 
+PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs")
 
-def test_variants_table_is_what_the_command_prints(root, capsys):
+
+@pytest.fixture
+def pages(root):
+    """Every page by its path from the root."""
+    files = [root / p for p in PAGES if (root / p).is_file()]
+    files += sorted((root / "docs").glob("*.md"))
+    return {str(f.relative_to(root)): f.read_text() for f in files}
+
+
+def test_the_readme_is_short(pages):
+    assert len(pages["README.md"].splitlines()) <= 200
+
+
+def test_links_and_pictures_lead_somewhere(root, pages):
+    count = 0
+    for name, text in pages.items():
+        for target in re.findall(r"\]\((?!https?:)([^)#]*)(#[^)]*)?\)", text):
+            path, anchor = target
+            file = (root / name).parent / path if path else root / name
+            assert file.exists(), f"{name}: {path}"
+            count += 1
+            if anchor:
+                heads = re.findall(r"^#+ (.+)$", file.read_text(), re.M)
+                slugs = {
+                    re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in heads
+                }
+                assert anchor[1:] in slugs, f"{name}: {anchor}"
+    assert count > 20
+
+
+def test_variants_table_is_what_the_command_prints(pages, capsys):
     assert main(["variants", "--markdown"]) == 0
-    assert capsys.readouterr().out in (root / "README.md").read_text()
+    assert capsys.readouterr().out in pages["docs/python.md"]
 
 
-def test_public_names_exist_with_their_signatures(root):
-    text = (root / "README.md").read_text()
+def test_public_names_exist_with_their_signatures(pages):
+    text = pages["docs/python.md"]
     rows = re.findall(r"^\| `(paragon_archs\.[\w.]+)(?:\(([^`]*)\))?` \|", text, re.M)
     assert len(rows) >= 7
     for path, arguments in rows:
@@ -34,16 +65,27 @@ def test_public_names_exist_with_their_signatures(root):
             assert parameters == [n for n in names if n], path
 
 
-def test_python_examples_run(root, tmp_path, monkeypatch):
-    """All of them, one after the other; the three of daily use gave what they say."""
+def examples(text):
+    return re.findall(r"```python\n(.*?)```", text, re.S)
+
+
+@pytest.mark.parametrize(
+    "name", ["README.md", "docs/export.md", "docs/integrations.md", "docs/upscaling.md"]
+)
+def test_examples_run(name, pages, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for example in examples(pages[name]):
+        exec(compile(example, name, "exec"), {})
+
+
+def test_python_page_runs(pages, tmp_path, monkeypatch):
+    """All of it, one after the other; the examples of daily use give what they say."""
     onnxruntime = pytest.importorskip("onnxruntime")
-    text = (root / "README.md").read_text()
-    examples = re.findall(r"```python\n(.*?)```", text, re.S)
     monkeypatch.chdir(tmp_path)
     write_images(tmp_path / "data", side=40)
     (tmp_path / "data" / "hr").rename(tmp_path / "photos")
     ran = {}
-    for example in examples:
+    for example in examples(pages["docs/python.md"]):
         if "paragon_archs.cli.train" in example and not HAS_BASICSR:
             continue
         for word in ("Upscaler(", "cli.train", "export_onnx("):
@@ -54,12 +96,12 @@ def test_python_examples_run(root, tmp_path, monkeypatch):
                 break
         else:
             names = {}
-        exec(compile(example, "README.md", "exec"), names)
+        exec(compile(example, "docs/python.md", "exec"), names)
     tiny = load_model("tiny.safetensors")
     upscaled = ran["Upscaler("]
     x = torch.from_numpy(upscaled["pixels"]).permute(2, 0, 1)[None] / 255
     want = (tiny(x)[0].permute(1, 2, 0) * 255).round().numpy()
-    assert np.abs(upscaled["grown"] - want).max() <= 1
+    assert np.abs(upscaled["output"] - want).max() <= 1
     session = onnxruntime.InferenceSession("tiny.onnx")
     with torch.no_grad():
         want = tiny.model(x).numpy()

@@ -143,7 +143,7 @@ def test_published_values(recipe, wanted):
         assert found == value, path
 
 
-def test_the_readme_documents_losses_and_discriminators():
+def test_the_docs_document_losses_and_discriminators():
     from paragon_archs.archs.msd_arch import MSD
     from paragon_archs.config.table import classes_table
     from paragon_archs.utils.registry import LOSS_REGISTRY
@@ -151,6 +151,6 @@ def test_the_readme_documents_losses_and_discriminators():
     losses = {
         n: o for n, o in LOSS_REGISTRY if o.__module__.startswith("paragon_archs.")
     }
-    text = (OPTIONS.parent / "README.md").read_text()
+    text = (OPTIONS.parent / "docs" / "training.md").read_text()
     for table in (classes_table(losses), classes_table({"MSD": MSD})):
         assert table in text, table

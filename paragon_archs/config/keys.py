@@ -1,7 +1,7 @@
 """The keys of an option file: what each takes, its default and what it does.
 
-The README's table is made of this one, and a test holds them together. Arguments of a
-section with a `type` (networks, losses, optimizers, schedulers, metrics) are not
+`docs/config.md` is generated from this table, and a test holds them together. Arguments
+of a section with a `type` (networks, losses, optimizers, schedulers, metrics) are not
 listed: they are those of the class or function that `type` names.
 """
 
