@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import runpy
 import shlex
 import sys
@@ -14,6 +15,7 @@ import torch
 from torch import nn
 
 import paragon_archs
+from paragon_archs.cli.__main__ import main
 
 FIXED = ("base.", "relative_position_index")
 
@@ -48,6 +50,29 @@ def image(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32):
     generator = torch.Generator().manual_seed(seed)
     return torch.rand(shape, generator=generator, dtype=torch.float64).to(dtype)
 
+
+# Small networks that have every part of their system; a variant's own counts of blocks
+# only repeat these parts (golden cases and tests of counts hold those).
+SMALL_VARIANTS = {
+    "paragonsr_nano": {"num_groups": 1},
+    "paragonsr2_realtime": {},
+    "paragonsr2_stream": {"num_groups": 1, "num_blocks": 2},
+    "paragonsr2_photo": {
+        "num_feat": 16,
+        "num_groups": 2,
+        "num_blocks": 1,
+        "window_size": 4,
+    },
+    "paragonsr2_pro": {
+        "num_feat": 16,
+        "num_groups": 1,
+        "num_blocks": 2,
+        "window_size": 4,
+    },
+    "fusionsr": {"embed_dim": 24, "depth": 2, "num_heads": 2, "window_size": 4},
+    "resshuffle": {"num_features": 8, "num_residuals": 2},
+    "facesr": {"num_feat": 16, "mid_feat": 8, "refine_feat": 8, "num_refine": 1},
+}
 
 # Every architecture and every kind of block, as small as its structure allows.
 SMALL: dict[str, tuple[str, dict]] = {
@@ -120,3 +145,38 @@ def execute(line: str) -> int:
         if as_module:
             sys.path.remove(os.getcwd())
     return 0
+
+
+def error_of(capsys, arguments, code=2):
+    """Runs a command that has to fail; returns its one sentence."""
+    assert main([str(a) for a in arguments]) == code
+    captured = capsys.readouterr()
+    lines = captured.err.strip().splitlines()
+    assert len(lines) == 1, captured.err
+    assert lines[0].startswith("error: ")
+    return lines[0]
+
+
+def older_names(state):
+    """ParagonSR2's state dict as early files name it."""
+    table = (
+        (r"^base\.blur\.", "base_upsampler.resample_conv."),
+        (r"^base\.sharp\.", "base_upsampler.sharpen."),
+        (r"^(base_upsampler\.\w+)\.([hv])\.", r"\1.conv_\2."),
+        (r"(\.blocks\.\d+)\.conv1\.", r"\1.net.0."),
+        (r"(\.blocks\.\d+)\.dw\.", r"\1.net.2."),
+        (r"(\.blocks\.\d+)\.conv2\.", r"\1.net.4."),
+        (r"^detail_gain$", "global_detail_gain"),
+        (r"^up\.0\.", "detail_upsampler.up_conv."),
+        (r"^conv_mid\.", "conv_fuse."),
+    )
+    renamed = {}
+    for key, value in state.items():
+        if key == "settings":
+            continue
+        name = key
+        for pattern, replacement in table:
+            name = re.sub(pattern, replacement, name)
+        renamed[name] = value
+    assert set(renamed) != set(state)
+    return renamed

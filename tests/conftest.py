@@ -15,14 +15,7 @@ from paragon_archs.utils.registry import HAS_BASICSR
 collect_ignore_glob = (
     []
     if HAS_BASICSR
-    else [
-        "test_engine_*",
-        "test_data_*",
-        "test_gan*",
-        "test_staged*",
-        "test_model_processes*",
-        "test_recipes*",
-    ]
+    else ["engine/*", "data/*", "host/test_[hr]*", "config/test_recipes*"]
 )
 
 torch.set_num_threads(1)  # small tensors; and `-n` runs several of us side by side

@@ -53,6 +53,54 @@ OPTIONS: dict[str, Any] = {
     "logger": {"print_freq": 1, "save_checkpoint_freq": 4},
 }
 
+# Changes that make it a GAN, and FusionSR in four stages.
+GAN = {
+    "model_type": "ParagonGANModel",
+    "datasets:train:type": "HRImageDataset",
+    "datasets:train:dataroot_lq": ...,
+    "datasets:train:io_backend": ...,
+    "datasets:train:gt_size": 32,
+    "network_d": {"type": "UNetDiscriminatorSN", "num_in_ch": 3, "num_feat": 4},
+    "network_d2": {"type": "MSD", "num_feat": 4, "num_scales": 2},
+    "train:optim_d": {"type": "Adam", "lr": 1e-3},
+    "train:gan_opt": {"type": "GANLoss", "gan_type": "vanilla", "loss_weight": 0.1},
+    "train:gan_weights": {"d": 1.0, "d2": 0.5},
+    "val:val_freq": 100,
+}
+
+NEW = ["conv_first.enhanced_path.*", "conv_first.mix_weight"]
+FUSION = {
+    "type": "FusionSR",
+    "embed_dim": 32,
+    "depth": 2,
+    "num_heads": 2,
+    "window_size": 4,
+}
+STAGES = [
+    {
+        "name": "baseline",
+        "iterations": 3,
+        "lr": 2e-3,
+        "network_g": {"use_rca": False},
+    },
+    {"name": "enhanced", "iterations": 3, "lr": 1e-3, "train": NEW},
+    {"name": "shallow", "iterations": 2, "lr": 1e-3, "train": ["conv_first.*"]},
+    {"name": "all", "iterations": 2, "lr": 1e-4},
+]
+STAGED = {
+    "model_type": "ParagonStagedModel",
+    "datasets:train:type": "HRImageDataset",
+    "datasets:train:dataroot_lq": ...,
+    "datasets:train:io_backend": ...,
+    "network_g": FUSION,
+    "stages": STAGES,
+    "train:total_iter": ...,
+    "train:optim_g": {"type": "AdamW", "lr": 1e-3, "weight_decay": 0.1},
+    "train:grad_clip": 0.5,
+    "val:val_freq": 3,
+    "logger:save_checkpoint_freq": 1,
+}
+
 
 def write_images(folder: Path, count: int = 3, side: int = 32, scale: int = 2) -> None:
     """Writes `hr` and `lr` folders of smooth noise, as PNG."""

@@ -69,7 +69,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sr |= {"train:pixel_opt": {"type": "L1Loss"}}
     common.write_options(here / "host.yml", sr)
     (here / "both.py").write_text(BOTH)
-    root = Path(__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parents[2]
     subprocess.run(
         [
             *(sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2"),

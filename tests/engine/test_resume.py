@@ -32,7 +32,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def start(here: Path, *flags: str, before: str = "") -> subprocess.Popen[str]:
     """Starts `basicsr train` in a process of its own, after some Python of the test."""
-    root = Path(__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parents[2]
     code = f"import sys, torch\ntorch.set_num_threads(1)\n{before}\n"
     code += "from paragon_archs.cli.basicsr import main\nsys.exit(main(sys.argv[1:]))"
     return subprocess.Popen(

@@ -9,14 +9,12 @@ import sys
 import engine_common as common
 import pytest
 import torch
+from engine_common import GAN, STAGED
 
 from paragon_archs.utils.registry import HAS_BASICSR
 
 if not HAS_BASICSR:
     pytest.skip("needs BasicSR", allow_module_level=True)
-
-from test_gan import GAN
-from test_staged import STAGED
 
 RUNS = {
     "gan": (GAN | {"train:grad_clip": 1.0, "train:accum_iter": 2}, 4),

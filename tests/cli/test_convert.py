@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from common import image, randomise
+from common import error_of, image, randomise
 from safetensors import safe_open
-from test_cli import error_of
 
 from paragon_archs.archs import create
 from paragon_archs.checkpoint import load_model, read_state_dict, save_model

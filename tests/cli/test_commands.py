@@ -8,7 +8,7 @@ import sys
 
 import pytest
 import torch
-from common import image, randomise
+from common import error_of, image, randomise
 
 import paragon_archs
 from paragon_archs.checkpoint import load_model, read_metadata, save_model
@@ -24,16 +24,6 @@ def checkpoint(tmp_path):
     model = paragon_archs.create("paragonsr_nano", 2, num_groups=2, num_blocks=1)
     save_model(randomise(model), path, {"licence": "MIT"})
     return path
-
-
-def error_of(capsys, arguments, code=2):
-    """Runs a command that has to fail; returns its one sentence."""
-    assert main([str(a) for a in arguments]) == code
-    captured = capsys.readouterr()
-    lines = captured.err.strip().splitlines()
-    assert len(lines) == 1, captured.err
-    assert lines[0].startswith("error: ")
-    return lines[0]
 
 
 def test_no_command_and_a_misspelt_one(capsys):

@@ -8,6 +8,7 @@ import engine_common as common
 import pytest
 import torch
 from common import image
+from engine_common import GAN
 from torch import nn
 
 from paragon_archs.archs.msd_arch import MSD
@@ -67,20 +68,6 @@ def test_the_hosts_discriminator_stays_under_its_type():
 
 
 # The model -----------------------------------------------------------------------
-
-GAN = {
-    "model_type": "ParagonGANModel",
-    "datasets:train:type": "HRImageDataset",
-    "datasets:train:dataroot_lq": ...,
-    "datasets:train:io_backend": ...,
-    "datasets:train:gt_size": 32,
-    "network_d": {"type": "UNetDiscriminatorSN", "num_in_ch": 3, "num_feat": 4},
-    "network_d2": {"type": "MSD", "num_feat": 4, "num_scales": 2},
-    "train:optim_d": {"type": "Adam", "lr": 1e-3},
-    "train:gan_opt": {"type": "GANLoss", "gan_type": "vanilla", "loss_weight": 0.1},
-    "train:gan_weights": {"d": 1.0, "d2": 0.5},
-    "val:val_freq": 100,
-}
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import engine_common as common
 import pytest
 import torch
 from common import image
+from engine_common import NEW, STAGED, STAGES
 from safetensors.torch import load_file
 from torch import nn
 
@@ -17,39 +18,6 @@ if not HAS_BASICSR:
     pytest.skip("needs BasicSR", allow_module_level=True)
 
 from paragon_archs.engine.stages import Stage, freeze, load_stage, read_stages
-
-NEW = ["conv_first.enhanced_path.*", "conv_first.mix_weight"]
-FUSION = {
-    "type": "FusionSR",
-    "embed_dim": 32,
-    "depth": 2,
-    "num_heads": 2,
-    "window_size": 4,
-}
-STAGES = [
-    {
-        "name": "baseline",
-        "iterations": 3,
-        "lr": 2e-3,
-        "network_g": {"use_rca": False},
-    },
-    {"name": "enhanced", "iterations": 3, "lr": 1e-3, "train": NEW},
-    {"name": "shallow", "iterations": 2, "lr": 1e-3, "train": ["conv_first.*"]},
-    {"name": "all", "iterations": 2, "lr": 1e-4},
-]
-STAGED = {
-    "model_type": "ParagonStagedModel",
-    "datasets:train:type": "HRImageDataset",
-    "datasets:train:dataroot_lq": ...,
-    "datasets:train:io_backend": ...,
-    "network_g": FUSION,
-    "stages": STAGES,
-    "train:total_iter": ...,
-    "train:optim_g": {"type": "AdamW", "lr": 1e-3, "weight_decay": 0.1},
-    "train:grad_clip": 0.5,
-    "val:val_freq": 3,
-    "logger:save_checkpoint_freq": 1,
-}
 
 
 @pytest.fixture

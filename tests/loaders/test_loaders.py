@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from common import image, randomise
+from common import SMALL_VARIANTS, image, older_names, randomise
 from spandrel import MAIN_REGISTRY, ModelLoader, ModelTiling
-from test_archs import SMALL
 
 import paragon_archs
 from paragon_archs.archs import create
@@ -23,31 +22,6 @@ BIG = ("paragonsr_s", "paragonsr_m", "paragonsr_l", "paragonsr_xl")
 VARIANTS = [v for v in paragon_archs.variants() if v not in BIG]
 # What a network is built with; training may move them or leaves them to the user.
 FREE = ("detail_gain", "attention_mode", "use_checkpointing")
-
-
-def older_names(state):
-    """ParagonSR2's state dict as early files name it."""
-    table = (
-        (r"^base\.blur\.", "base_upsampler.resample_conv."),
-        (r"^base\.sharp\.", "base_upsampler.sharpen."),
-        (r"^(base_upsampler\.\w+)\.([hv])\.", r"\1.conv_\2."),
-        (r"(\.blocks\.\d+)\.conv1\.", r"\1.net.0."),
-        (r"(\.blocks\.\d+)\.dw\.", r"\1.net.2."),
-        (r"(\.blocks\.\d+)\.conv2\.", r"\1.net.4."),
-        (r"^detail_gain$", "global_detail_gain"),
-        (r"^up\.0\.", "detail_upsampler.up_conv."),
-        (r"^conv_mid\.", "conv_fuse."),
-    )
-    renamed = {}
-    for key, value in state.items():
-        if key == "settings":
-            continue
-        name = key
-        for pattern, replacement in table:
-            name = re.sub(pattern, replacement, name)
-        renamed[name] = value
-    assert set(renamed) != set(state)
-    return renamed
 
 
 def assert_same(model, descriptor, size=(1, 3, 6, 5)):
@@ -99,11 +73,11 @@ def test_big_variants_are_read_off_their_shapes(variant, scale):
     assert architecture.variant(reading) == variant
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", SMALL_VARIANTS)
 def test_free_hyperparameters_come_back(name):
     # One step of scale 3 would not tell the face network's width between steps.
     scale = 4 if name == "facesr" else 3
-    model = randomise(create(name, scale, **{**SMALL[name], "in_chans": 1}))
+    model = randomise(create(name, scale, **{**SMALL_VARIANTS[name], "in_chans": 1}))
     descriptor = load_model(model.state_dict())
     assert descriptor.input_channels == 1
     assert_same(model, descriptor, (1, 1, 7, 9))
@@ -201,8 +175,8 @@ def test_trained_attention_is_never_dropped(off):
 
 def test_tiling_is_told_truthfully():
     """Tiles with a margin give the whole picture exactly where that is claimed."""
-    for name in SMALL:
-        model = randomise(create(name, 2, **SMALL[name])).double()
+    for name in SMALL_VARIANTS:
+        model = randomise(create(name, 2, **SMALL_VARIANTS[name])).double()
         descriptor = load_model(model.state_dict())
         model = descriptor.model.double()
         x = image(1, 3, 72, 20, dtype=torch.float64)
@@ -213,8 +187,8 @@ def test_tiling_is_told_truthfully():
 
 
 def test_no_size_is_refused():
-    for name in SMALL:
-        descriptor = load_model(create(name, 2, **SMALL[name]).state_dict())
+    for name in SMALL_VARIANTS:
+        descriptor = load_model(create(name, 2, **SMALL_VARIANTS[name]).state_dict())
         assert descriptor.size_requirements.none
         assert descriptor(image(1, 3, 1, 3)).shape == (1, 3, 2, 6)
 

@@ -1,6 +1,6 @@
 """What breaks in the host's reading of data and must not under our command.
 
-The names of the tests say what the host does. `hosts` rows: S1 and S2.
+The names of the tests say what the host does.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Draws(torch.utils.data.Dataset):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_every_epoch_draws_other_crops_and_workers_change_nothing(workers: int) -> None:
-    """The host's workers get the same seed in every epoch (C1, C3)."""
+    """The host's workers get the same seed in every epoch."""
     from paragon_archs.data.stream import SampleStream, batches
 
     random.seed(5)
@@ -56,7 +56,7 @@ def test_every_epoch_draws_other_crops_and_workers_change_nothing(workers: int) 
 
 
 def test_the_seed_decides_the_batches(here: Path) -> None:
-    """The host shuffles with the number of the epoch alone (C5)."""
+    """The host shuffles with the number of the epoch alone."""
     logs = []
     for seed in (1, 2, 1):
         assert common.train(here, {"manual_seed": seed, "val": ...}) == 0
@@ -67,7 +67,7 @@ def test_the_seed_decides_the_batches(here: Path) -> None:
 @pytest.mark.parametrize("images", [3, 8])
 @pytest.mark.parametrize("size", [5, 16])
 def test_no_batch_size_ends_training_early(here: Path, images: int, size: int) -> None:
-    """The host stops at 7 of 12 iterations, or at 0, and says nothing (B12, B13)."""
+    """The host stops at 7 of 12 iterations, or at 0, and says nothing."""
     common.write_images(here / "other", count=images)
     changes = {
         "datasets:train:dataroot_gt": "other/hr",
@@ -90,7 +90,7 @@ def test_no_batch_size_ends_training_early(here: Path, images: int, size: int) -
 def test_an_unreadable_image_is_named(
     here: Path, workers: int, prefetch: str | None, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """The host hangs for ever, or says that None has no astype (C2, C11)."""
+    """The host hangs for ever, or says that None has no astype."""
     whole = Path("data/lr/1.png").read_bytes()
     Path("data/lr/1.png").write_bytes(whole[: len(whole) // 2])  # a whole header
     changes = {
@@ -144,7 +144,7 @@ def test_a_text_file_among_the_images_is_named() -> None:
 
 
 def test_files_come_in_one_order() -> None:
-    """The host takes them as the file system lists them (C4)."""
+    """The host takes them as the file system lists them."""
 
     class Paths:
         paths: list[Any]
@@ -161,7 +161,7 @@ def test_files_come_in_one_order() -> None:
 def test_a_validation_lr_of_another_scale_is_an_error(
     here: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """The host crops the HR and reports a number (C8)."""
+    """The host crops the HR and reports a number."""
     common.write_images(here / "four", scale=4)
     assert common.train(here, {"datasets:val:dataroot_lq": "four/lr"}) == 2
     assert "2 times their LR" in capfd.readouterr().err
@@ -170,7 +170,7 @@ def test_a_validation_lr_of_another_scale_is_an_error(
 def test_nested_folders_are_an_error(
     here: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """The host finds no images there and divides by zero (C13)."""
+    """The host finds no images there and divides by zero."""
     Path("top").mkdir()
     Path("data").rename("top/data")
     changes = {"datasets:train:dataroot_gt": "top/data", "val": ...}
@@ -180,7 +180,7 @@ def test_nested_folders_are_an_error(
 
 
 def test_jpeg_quality_may_be_a_fraction() -> None:
-    """OpenCV 5 refuses one (C6)."""
+    """OpenCV 5 refuses one."""
     host.install()
     picture = np.full((8, 8, 3), 0.5, dtype=np.float32)
     out = degradations.random_add_jpg_compression(picture, (60, 90))

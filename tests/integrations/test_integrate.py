@@ -16,8 +16,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from common import image
-from test_cli import error_of
+from common import error_of, image
 
 import paragon_archs
 from paragon_archs.archs import create

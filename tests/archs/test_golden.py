@@ -9,7 +9,7 @@ import pytest
 
 import paragon_archs
 
-CASES = sorted((Path(__file__).parent / "golden").glob("*.json"))
+CASES = sorted((Path(__file__).parent.parent / "golden").glob("*.json"))
 # Entries beyond the released layout, which may be missing from a file.
 OPTIONAL = {"paragonsr2": ["settings"]}
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import torch
+from common import SMALL_VARIANTS, older_names
 from spandrel import MAIN_REGISTRY
-from test_archs import SMALL
 from torch import nn
 
 from paragon_archs.archs import create
@@ -85,7 +85,9 @@ def test_nothing_of_spandrel_s_is_stolen(theirs):
 
 
 @pytest.mark.parametrize("scale", [1, 4])
-@pytest.mark.parametrize("name", [*SMALL, "older", "export_safe", "mks2021", "fused"])
+@pytest.mark.parametrize(
+    "name", [*SMALL_VARIANTS, "older", "export_safe", "mks2021", "fused"]
+)
 def test_ours_are_detected_as_themselves_and_by_nobody_else(name, scale):
     from paragon_archs.fuse import fuse_model
 
@@ -94,12 +96,10 @@ def test_ours_are_detected_as_themselves_and_by_nobody_else(name, scale):
         "export_safe": ("paragonsr2_photo", {"export_safe": True}),
         "mks2021": ("paragonsr2_stream", {"base_kernel": "mks2021"}),
         "fused": ("paragonsr_nano", {}),
-    }.get(name, (name, SMALL.get(name, {})))
+    }.get(name, (name, SMALL_VARIANTS.get(name, {})))
     model = create(variant, scale, **overrides)
     state = dict((fuse_model(model) if name == "fused" else model).state_dict())
     if name == "older":
-        from test_loaders import older_names
-
         state = older_names(state)
     found = [s.architecture.id for s in PARAGON_REGISTRY if s.detect(state)]
     assert found == [type(model).__name__]

@@ -1,6 +1,6 @@
-"""What breaks in the host and must not under our command, row by row.
+"""What breaks in the host and must not under our command, fault by fault.
 
-The names of the tests say what the host does. `hosts` rows: S1 and S2.
+The names of the tests say what the host does.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def learning_rates(here: Path) -> list[float]:
 
 @pytest.mark.parametrize("kind", [{}, SR], ids=["ours", "SRModel"])
 def test_warm_up_reaches_the_rate(here: Path, kind: dict[str, Any]) -> None:
-    """The host stays at (w - 1) / w of it for ever (B14)."""
+    """The host stays at (w - 1) / w of it for ever."""
     scheduler = {"type": "MultiStepLR", "milestones": [5], "gamma": 0.5}
     changes = {"train:warmup_iter": 4, "train:total_iter": 6, "val": ...}
     assert common.train(here, {**kind, **changes, "train:scheduler": scheduler}) == 0
@@ -57,7 +57,7 @@ def test_warm_up_reaches_the_rate(here: Path, kind: dict[str, Any]) -> None:
 def test_the_cosine_goes_on_after_its_last_period(
     here: Path, kind: dict[str, Any]
 ) -> None:
-    """The host crashes there (B15)."""
+    """The host crashes there."""
     scheduler = {"type": "CosineAnnealingRestartLR", "periods": [2]}
     scheduler["restart_weights"] = [1]
     assert common.train(here, {**kind, "train:scheduler": scheduler, "val": ...}) == 0
@@ -65,7 +65,7 @@ def test_the_cosine_goes_on_after_its_last_period(
 
 
 def test_a_host_model_takes_any_optimizer_and_scheduler(here: Path) -> None:
-    """The host knows Adam and two schedules (B34)."""
+    """The host knows Adam and two schedules."""
     changes = {
         "train:optim_g": {"type": "AdamW", "lr": 1e-3},
         "train:scheduler": {"type": "CosineAnnealingLR"},
@@ -75,7 +75,7 @@ def test_a_host_model_takes_any_optimizer_and_scheduler(here: Path) -> None:
 
 
 def test_nan_stops_a_host_model(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """The host trains on to the end and calls a black image the best (B16)."""
+    """The host trains on to the end and calls a black image the best."""
     changes = {"train:optim_g:lr": 1e30, "logger:save_checkpoint_freq": 1}
     assert common.train(here, {**SR, **changes}) == 1
     assert "error: Expected finite" in capfd.readouterr().err
@@ -85,7 +85,7 @@ def test_nan_stops_a_host_model(here: Path, capfd: pytest.CaptureFixture[str]) -
 
 
 def test_batch_norm_reaches_the_average_of_a_host_model() -> None:
-    """The host never copies buffers (B18)."""
+    """The host never copies buffers."""
     host.install()
 
     class Holder(BaseModel):
@@ -101,13 +101,13 @@ def test_batch_norm_reaches_the_average_of_a_host_model() -> None:
 
 
 def test_the_perceptual_loss_takes_l2() -> None:
-    """The host names a class that torch never had (C27)."""
+    """The host names a class that torch never had."""
     host.install()
     assert nn.L2loss is nn.MSELoss  # type: ignore[attr-defined]
 
 
 def test_charbonnier_under_fp16_has_a_gradient(here: Path) -> None:
-    """Its eps vanishes in fp16; losses are computed in float32 (C25)."""
+    """Its eps vanishes in fp16; losses are computed in float32."""
     changes = {
         "train:precision": "fp16",
         "train:losses": [{"type": "CharbonnierLoss"}],
@@ -127,7 +127,7 @@ def test_charbonnier_under_fp16_has_a_gradient(here: Path) -> None:
 def test_auto_resume_on_a_cpu_under_another_root(
     here: Path, kind: dict[str, Any]
 ) -> None:
-    """The host asks for a GPU (B1), or archives the run that it cannot find (B6)."""
+    """The host asks for a GPU, or archives the run that it cannot find."""
     changes = {**kind, "val": ..., "logger:save_checkpoint_freq": 2}
     for last in (2, 4):
         flags = ["--auto_resume", "--force_yml", f"train:total_iter={last}"]
@@ -137,7 +137,7 @@ def test_auto_resume_on_a_cpu_under_another_root(
 
 
 def test_a_host_model_resumes_exactly(here: Path) -> None:
-    """The host starts the epoch anew, with the first crops (B4, B5)."""
+    """The host starts the epoch anew, with the first crops."""
     changes = {**SR, "logger:save_checkpoint_freq": 3, "train:total_iter": 7}
     assert common.train(here, {**changes, "name": "whole"}) == 0
     for last in (4, 7):
@@ -167,7 +167,7 @@ def test_a_state_that_the_host_wrote_resumes(here: Path) -> None:
 
 
 def test_a_host_model_starts_from_a_bare_or_a_safetensors_file(here: Path) -> None:
-    """The host wants its own wrapping and no safetensors (B27, B28)."""
+    """The host wants its own wrapping and no safetensors."""
     assert common.train(here, {"val": ..., "name": "first"}) == 0
     weights = "experiments/first/models/net_g_latest.safetensors"
     changes = {**SR, "val": ..., "train:optim_g:lr": 0.0, "train:ema_decay": 0.5}
@@ -185,7 +185,7 @@ def test_a_host_model_starts_from_a_bare_or_a_safetensors_file(here: Path) -> No
 
 
 def test_the_last_validation_bears_the_last_iteration(here: Path) -> None:
-    """The host adds one for every epoch that is left (B20)."""
+    """The host adds one for every epoch that is left."""
     assert common.train(here, {"train:total_iter": 5}) == 0
     assert re.findall(r"Best: .* @ (\d+) iter", common.log_of(here)) == ["4", "5"]
 
@@ -270,7 +270,7 @@ logger:
 
 
 def test_real_esrnet_trains_on_a_cpu(here: Path) -> None:
-    """The host calls `.cuda()` (B36)."""
+    """The host calls `.cuda()`."""
     common.write_images(here / "big", side=420, count=2)
     Path("meta.txt").write_text("0.png\n1.png\n")
     Path("o.yml").write_text(REAL)
@@ -279,7 +279,7 @@ def test_real_esrnet_trains_on_a_cpu(here: Path) -> None:
 
 
 def test_a_dataset_name_that_holds_debug_changes_nothing(here: Path) -> None:
-    """The host takes it for its debug mode (B32); the flag does that here."""
+    """The host takes it for its debug mode; the flag does that here."""
     changes = {"name": "undebugged", "logger:print_freq": 2, "val": ...}
     assert common.train(here, changes) == 0
     assert list(common.losses_of(common.log_of(here, "undebugged"))) == [2, 4]
@@ -288,7 +288,7 @@ def test_a_dataset_name_that_holds_debug_changes_nothing(here: Path) -> None:
 
 
 def test_a_run_leaves_one_log_and_its_options(here: Path) -> None:
-    """A second run in one process went into the first one's log (B26)."""
+    """A second run in one process went into the first one's log."""
     for name in ("one", "two"):
         assert common.train(here, {"name": name, "val": ...}) == 0
         assert len(common.losses_of(common.log_of(here, name))) == 4
@@ -296,7 +296,7 @@ def test_a_run_leaves_one_log_and_its_options(here: Path) -> None:
 
 
 def test_tensorboard_holds_every_step_once(here: Path) -> None:
-    """After a resume the host's holds some twice (B21)."""
+    """After a resume the host's holds some twice."""
     event_accumulator = pytest.importorskip(
         "tensorboard.backend.event_processing.event_accumulator"
     )
@@ -328,7 +328,7 @@ def test_test_writes_images_and_metrics(here: Path) -> None:
 
 
 def test_a_spawned_worker_imports_this_pack_before_the_host() -> None:
-    """The host's modules cannot be imported there without our alias (A2)."""
+    """The host's modules cannot be imported there without our alias."""
     names = [
         argument
         for opcode, argument, _ in pickletools.genops(
@@ -343,7 +343,7 @@ def test_a_spawned_worker_imports_this_pack_before_the_host() -> None:
 def test_a_python_without_distutils_gets_a_stand_in(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Python 3.12 has none (A6)."""
+    """Python 3.12 has none."""
 
     class Gone:
         @staticmethod
@@ -362,7 +362,7 @@ def test_a_python_without_distutils_gets_a_stand_in(
 def test_wandb_that_moved_its_ids(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The host asks `wandb.util` for them (B17); a package of today's shape."""
+    """The host asks `wandb.util` for them; a package of today's shape."""
     for name in ("", "sdk", "sdk/lib"):
         (tmp_path / "wandb" / name).mkdir(parents=True, exist_ok=True)
         (tmp_path / "wandb" / name / "__init__.py").touch()

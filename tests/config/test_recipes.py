@@ -18,7 +18,7 @@ if not HAS_BASICSR:
 from paragon_archs.checkpoint import read_metadata
 from paragon_archs.cli import basicsr
 
-OPTIONS = Path(__file__).resolve().parent.parent / "options"
+OPTIONS = Path(__file__).resolve().parents[2] / "options"
 LEFT_OUT = {"quickstart": "three minutes; scripts/quickstart.sh is its test"}
 RECIPES = sorted(p.stem for p in OPTIONS.glob("*.yml") if p.stem not in LEFT_OUT)
 

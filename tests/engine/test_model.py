@@ -11,49 +11,22 @@ import engine_common as common
 import pytest
 import torch
 from common import image, randomise
+from model_common import batch, model, run
 from safetensors import safe_open
 from torch import nn
 
 from paragon_archs import create
 from paragon_archs.checkpoint import load_model
 from paragon_archs.cli import basicsr
-from paragon_archs.cli.session import arguments_of, prepare
 from paragon_archs.data.stream import SampleStream
 from paragon_archs.engine.criteria import Criterion
 from paragon_archs.engine.ema import Average
 from paragon_archs.engine.precision import Precision
 from paragon_archs.engine.stopping import EarlyStopping
-from paragon_archs.models.paragon_model import ParagonModel
 from paragon_archs.optim.optimizers import OPTIMIZERS
 from paragon_archs.optim.schedulers import build_scheduler, step_learning_rates
 
 CPU = torch.device("cpu")
-
-
-def options(here: Path, changes: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Returns checked options as the trainer hands them to the model."""
-    common.write_options(here / "o.yml", changes)
-    opt = prepare(arguments_of("train", ["-opt", "o.yml"]), True, here).values
-    return {**opt, "dist": False, "rank": 0, "world_size": 1}
-
-
-def model(here: Path, changes: dict[str, Any] | None = None, seed: int = 0) -> Any:
-    torch.manual_seed(seed)
-    return ParagonModel(options(here, changes))
-
-
-def batch(size: int, seed: int = 0) -> dict[str, torch.Tensor]:
-    return {
-        "lq": image(size, 3, 8, 8, seed=seed),
-        "gt": image(size, 3, 16, 16, seed=seed + 1),
-    }
-
-
-def run(one: Any, data: dict[str, torch.Tensor], iterations: int = 1) -> None:
-    for number in range(1, iterations + 1):
-        one.update_learning_rate(number)
-        one.feed_data(data)
-        one.optimize_parameters(number)
 
 
 # Gradients -------------------------------------------------------------------------

@@ -7,39 +7,17 @@ from typing import Any
 import golden_cases as golden
 import pytest
 import torch
-from common import image, randomise
+from common import SMALL_VARIANTS, image, randomise
 
 import paragon_archs
 from paragon_archs.archs import create
 
-# Small networks that have every part of their system; a variant's own counts of blocks
-# only repeat these parts (the golden cases and the counts below hold those).
-SMALL = {
-    "paragonsr_nano": {"num_groups": 1},
-    "paragonsr2_realtime": {},
-    "paragonsr2_stream": {"num_groups": 1, "num_blocks": 2},
-    "paragonsr2_photo": {
-        "num_feat": 16,
-        "num_groups": 2,
-        "num_blocks": 1,
-        "window_size": 4,
-    },
-    "paragonsr2_pro": {
-        "num_feat": 16,
-        "num_groups": 1,
-        "num_blocks": 2,
-        "window_size": 4,
-    },
-    "fusionsr": {"embed_dim": 24, "depth": 2, "num_heads": 2, "window_size": 4},
-    "resshuffle": {"num_features": 8, "num_residuals": 2},
-    "facesr": {"num_feat": 16, "mid_feat": 8, "refine_feat": 8, "num_refine": 1},
-}
 SCALES = (1, 2, 3, 4, 8)
-small = pytest.mark.parametrize("name", SMALL)
+small = pytest.mark.parametrize("name", SMALL_VARIANTS)
 
 
 def build(name, scale=2, **overrides) -> Any:
-    return randomise(create(name, scale, **{**SMALL[name], **overrides}))
+    return randomise(create(name, scale, **{**SMALL_VARIANTS[name], **overrides}))
 
 
 @small
@@ -83,7 +61,7 @@ def test_every_parameter_gets_a_gradient(name):
 def test_fresh_networks_train(name):
     """Freshly built, a step changes the output and stays finite."""
     torch.manual_seed(0)
-    model = create(name, 2, **SMALL[name]).train()
+    model = create(name, 2, **SMALL_VARIANTS[name]).train()
     optimizer = torch.optim.AdamW(
         [p for p in model.parameters() if p.requires_grad], 1e-3
     )

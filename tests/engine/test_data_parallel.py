@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 import torch
+from model_common import batch, model, options, run
 from safetensors.torch import load_file
-from test_engine_model import batch, model, options, run
 from torch import nn
 
 from paragon_archs.checkpoint import load_model

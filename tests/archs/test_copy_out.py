@@ -15,9 +15,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from common import image, randomise
+from common import SMALL_VARIANTS, image, randomise
 from safetensors.torch import load_file, save_file
-from test_archs import SMALL
 
 import paragon_archs
 from paragon_archs.archs import create
@@ -87,7 +86,7 @@ def test_each_file_alone(file, host):
 
 def test_all_files_together_and_checkpoints_both_ways(host, tmp_path):
     archs = host(ARCH_FILES)
-    for name, options in SMALL.items():
+    for name, options in SMALL_VARIANTS.items():
         ours = randomise(create(name, 2, **options))
         theirs = archs.build_network(2, type=name.title(), **options)
         assert type(theirs) is not type(ours)
