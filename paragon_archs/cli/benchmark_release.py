@@ -18,9 +18,9 @@ from ..evaluation.published import PublishedForm
 from ..evaluation.speed import peak_memory
 from ..inference.backends import load_graph
 from ..inference.upscaler import pick_device
+from ..media.paths import find_images
 from ..utils.optional import need
 from .common import EXIT_DONE, Parser, check_claims, guarded
-from .convert_onnx_release import PICTURES
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,13 +47,7 @@ def _run(options: argparse.Namespace) -> int:
     device = pick_device(options.device)
     descriptor = load_model(options.pt_model, device)
     check_claims(descriptor, options.pt_model, options.arch, options.scale)
-    folder = Path(options.input)
-    files = sorted(f for f in folder.glob("*") if f.suffix.lower() in PICTURES)
-    if not files:
-        raise ValueError(
-            f"Expected --input to be a folder of pictures, but got {options.input!r}, "
-            f"which holds none. Known are {', '.join(PICTURES)}."
-        )
+    files = find_images(options.input)
     image = need("PIL.Image", "reading pictures", "pillow")
     forms: dict[str, Callable[[Tensor], Tensor]] = {
         "published": PublishedForm(descriptor.model),

@@ -13,6 +13,7 @@ from spandrel import ImageModelDescriptor
 
 from ..checkpoint import load_model
 from ..export.onnx import session_runner
+from ..media.paths import find_images
 from ..utils.files import atomic_write
 from ..utils.optional import need
 from .common import (
@@ -25,8 +26,6 @@ from .common import (
     stem,
 )
 from .export import write_graph
-
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -100,15 +99,7 @@ def _pictures(options: argparse.Namespace) -> list[Path]:
     """Returns the pictures of `--val_dir` to compare on, if it was given."""
     if not options.val_dir:
         return []
-    files = sorted(
-        f for f in Path(options.val_dir).iterdir() if f.suffix.lower() in PICTURES
-    )[: options.val_count]
-    if not files:
-        raise ValueError(
-            f"Expected --val_dir to hold pictures, but got {options.val_dir!r}, which "
-            f"holds none. Known are {', '.join(PICTURES)}."
-        )
-    return files
+    return find_images(options.val_dir)[: options.val_count]
 
 
 def _validate(

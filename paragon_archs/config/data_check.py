@@ -10,11 +10,13 @@ from typing import Any
 
 import torch
 
+from ..media.paths import IMAGE_SUFFIXES, find_images
 from .errors import OptionError, sentence
 from .loading import Options
 from .signatures import known_types, parameters
 
-IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+HOST_SETS = ("PairedImageDataset", "SingleImageDataset", "FFHQDataset")
+"""Data sets of the host's that read no sub-folders."""
 
 LOOK_AT = 500  # images of a set whose size is read; spread over large sets
 
@@ -209,7 +211,7 @@ def _set(options: Options, name: str, section: Mapping[str, Any]) -> list[str]:
         elif lmdb and not (folder / "meta_info.txt").is_file():
             file = str(folder / "meta_info.txt")
             wrong.append(sentence("no_data_file", key=full, value=file, place=place))
-        elif not lmdb and not any(_images(folder)) and not _frames(section, folder):
+        elif not lmdb and not _images(section, folder) and not _frames(section, folder):
             wrong.append(sentence("empty_folder", key=full, value=value, place=place))
         elif not lmdb and (odd := _no_image(section, folder)):
             wrong.append(sentence("unreadable", key=full, file=str(odd), place=place))
@@ -241,13 +243,12 @@ def _set(options: Options, name: str, section: Mapping[str, Any]) -> list[str]:
     return wrong
 
 
-def _images(folder: Path) -> Iterator[Path]:
-    """Images directly in `folder`; hidden files are no images."""
-    return (
-        p
-        for p in sorted(folder.iterdir())
-        if p.suffix.lower() in IMAGES and not p.name.startswith(".")
-    )
+def _images(section: Mapping[str, Any], folder: Path) -> list[Path]:
+    """The images of a set, none where its folder holds none."""
+    try:
+        return find_images(folder, str(section.get("type")) not in HOST_SETS)
+    except FileNotFoundError:
+        return []
 
 
 def _no_image(section: Mapping[str, Any], folder: Path) -> Path | None:
@@ -260,7 +261,7 @@ def _no_image(section: Mapping[str, Any], folder: Path) -> Path | None:
     others = (
         p
         for p in sorted(folder.iterdir())
-        if p.suffix.lower() not in IMAGES and not p.name.startswith(".")
+        if p.suffix.lower() not in IMAGE_SUFFIXES and not p.name.startswith(".")
     )
     return next((p for p in others if p.is_file() and _size(p) is None), None)
 
@@ -282,7 +283,7 @@ def _sizes(
     """Holds HR to the crop and to its LR; stops at the first mistake of a set."""
     key = f"datasets:{name}:dataroot_gt"
     place = options.place(("datasets", name, "dataroot_gt"))
-    images = list(_images(roots["dataroot_gt"]))
+    images = _images(section, roots["dataroot_gt"])
     for file in images[:: max(1, len(images) // LOOK_AT)]:
         partner = _partner(section, roots, file)
         if partner is not None and not partner.is_file():
@@ -333,7 +334,9 @@ def _partner(
     if "dataroot_lq" not in roots:
         return None
     template = section.get("filename_tmpl") or "{}"
-    return roots["dataroot_lq"] / f"{template.format(file.stem)}{file.suffix}"
+    below = file.relative_to(roots["dataroot_gt"]).parent
+    name = f"{template.format(file.stem)}{file.suffix}"
+    return roots["dataroot_lq"] / below / name
 
 
 def _size(file: Path) -> tuple[int, int] | None:

@@ -90,8 +90,9 @@ MESSAGES: dict[str, str] = {
         "the path."
     ),
     "empty_folder": (
-        "Expected {key!r} to hold images, but got {value!r} with none directly in it "
-        "({place}). Sub-folders are not searched; name the folder of the images."
+        "Expected {key!r} to hold images, but got {value!r} which has none "
+        "({place}). BasicSR's own data sets do not search sub-folders; name the folder "
+        "of the images."
     ),
     "unpaired": (
         "Expected every image of {key!r} to have its partner, but got {file!r} without "

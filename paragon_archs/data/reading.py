@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from ..config.data_check import IMAGES
 from ..config.errors import OptionError
+from ..media import paths
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
@@ -20,28 +20,15 @@ class UnreadableImageError(OptionError):
 
 
 def find_images(folder: str | Path) -> list[Path]:
-    """Lists the images directly in a folder, sorted by name; hidden ones are none.
+    """Lists the images under a folder; see `media.paths.find_images`.
 
     Raises:
         OptionError: when the folder does not exist or holds no image.
     """
-    if not Path(folder).is_dir():
-        raise OptionError(
-            f"Expected dataroot_gt to be an existing folder, but got {str(folder)!r}. "
-            "Check the path."
-        )
-    found = sorted(
-        p
-        for p in Path(folder).iterdir()
-        if p.suffix.lower() in IMAGES and not p.name.startswith(".")
-    )
-    if not found:
-        raise OptionError(
-            f"Expected dataroot_gt to hold images, but got {str(folder)!r} with none "
-            "directly in it. Sub-folders are not searched; name the folder of the "
-            "images."
-        )
-    return found
+    try:
+        return paths.find_images(folder)
+    except FileNotFoundError as error:
+        raise OptionError(f"dataroot_gt: {error}") from error
 
 
 def listed_images(folder: str | Path, meta_info: str | Path) -> list[Path]:

@@ -20,36 +20,13 @@ from torch import Tensor
 
 from ..checkpoint import find_architecture, load_model
 from ..deploy import deploy_model
+from ..media.paths import find_images
 from ..utils.files import atomic_write
 from ..utils.resize import imresize
 from .measures import gray, luma, psnr, quantise, shave, ssim
 
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 KEYS = ("set", "scale", "model", "image")
 Measure = Callable[[Tensor, Tensor], float]
-
-
-def find_images(folder: str | Path) -> list[Path]:
-    """Returns the image files directly in `folder`, sorted.
-
-    Not those below: a folder of a test set often holds HR and LR side by side, and
-    mixing them has ruined published tables.
-
-    Raises:
-        FileNotFoundError: when the folder is missing or holds no image.
-    """
-    place = Path(folder)
-    found = (
-        sorted(p for p in place.iterdir() if p.suffix.lower() in EXTENSIONS)
-        if place.is_dir()
-        else []
-    )
-    if not found:
-        raise FileNotFoundError(
-            f"Expected a folder that holds images, but got {str(place)!r}, which has "
-            f"none ({', '.join(EXTENSIONS)}). Check the path."
-        )
-    return found
 
 
 def read_image(path: str | Path) -> Tensor:
@@ -218,6 +195,21 @@ def bicubic_of_luma(high: Tensor, scale: int, gray_file: bool) -> dict[str, floa
     return {"psnr_y": psnr(a, b), "ssim_y": ssim(a, b)}
 
 
+def _one_folder(folder: str) -> list[Path]:
+    """Returns a set's images, which must lie in one folder.
+
+    HR and LR often lie side by side below a test set's; mixing them spoils tables.
+    """
+    images = find_images(folder)
+    places = sorted({str(p.parent) for p in images})
+    if len(places) > 1:
+        raise ValueError(
+            "Expected the images of a test set to lie in one folder, but got "
+            f"{folder!r} with images in {places[0]!r} and {places[1]!r}. Name one."
+        )
+    return images
+
+
 @dataclass
 class TestSet:
     """A named folder of HR images, and of LR images when they are given.
@@ -243,7 +235,7 @@ class TestSet:
             ValueError: when an image has no partner.
         """
         name, _, folder = high.rpartition("=")
-        images = find_images(folder)
+        images = _one_folder(folder)
         if not name:
             place = Path(folder).resolve()
             generic = ("hr", "gt", "x2", "x3", "x4", "x8")
@@ -252,7 +244,7 @@ class TestSet:
             name = place.name
         if low is None:
             return cls(name, images)
-        partners = {p.stem: p for p in find_images(low)}
+        partners = {p.stem: p for p in _one_folder(low)}
         missing = [p.name for p in images if p.stem not in partners]
         if missing:
             raise ValueError(

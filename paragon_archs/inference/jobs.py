@@ -13,19 +13,18 @@ from pathlib import Path
 
 import torch
 
-from ..media.images import (
+from ..media.images import Picture, WriteOptions, read_picture, write_picture
+from ..media.paths import (
     IMAGE_SUFFIXES,
-    Picture,
-    WriteOptions,
+    VIDEO_OUTPUTS,
+    VIDEO_SUFFIXES,
     check_format,
-    read_picture,
-    write_picture,
 )
 from ..media.resizing import resized
 from ..utils.optional import need
 from .overlap import ahead
 from .upscaler import Upscaler
-from .video import OUTPUT_SUFFIXES, VIDEO_SUFFIXES, VideoOptions, upscale_video
+from .video import VideoOptions, upscale_video
 
 logger = logging.getLogger(__name__)
 
@@ -141,7 +140,7 @@ def plan(
         )
     target = Path(output)
     video = found[0][0].suffix.lower() in VIDEO_SUFFIXES
-    suffixes = OUTPUT_SUFFIXES if video else IMAGE_SUFFIXES
+    suffixes = VIDEO_OUTPUTS if video else IMAGE_SUFFIXES
     if target.suffix.lower() in KNOWN and not target.is_dir():
         if len(found) > 1 or Path(inputs[0]).is_dir():
             raise ValueError(
@@ -202,7 +201,7 @@ def parse_shard(text: str) -> tuple[int, int]:
 def _name(relative: Path, format_: str, suffix: str) -> str:
     own = relative.suffix.lower()
     if own in VIDEO_SUFFIXES:
-        ending = own if own in OUTPUT_SUFFIXES else ".mkv"
+        ending = own if own in VIDEO_OUTPUTS else ".mkv"
     else:
         ending = relative.suffix if format_ == "keep" else f".{format_.lstrip('.')}"
         check_format(ending)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from ..media.paths import VIDEO_OUTPUTS
 from ..media.video_color import Look, from_rgb, has_alpha, look_of, to_rgb
 from ..utils.files import atomic_write
 from ..utils.optional import need
@@ -21,14 +22,6 @@ from .temporal import ALPHA, FrameUpscaler, has_feature_tap
 from .upscaler import Upscaler
 
 logger = logging.getLogger(__name__)
-
-VIDEO_SUFFIXES = frozenset(
-    """
-    .mp4 .mkv .mov .webm .avi .m4v .ts .m2ts .mpg .mpeg .wmv .flv .3gp .ogv .y4m
-    """.split()
-)
-# Extensions that results are written under; other sources' results become .mkv.
-OUTPUT_SUFFIXES = frozenset([".mp4", ".mkv", ".mov", ".webm", ".m4v"])
 
 # Codec -> quality by default, in its own terms, and its other options.
 _CODECS: dict[str, tuple[int | None, dict[str, str]]] = {
@@ -132,10 +125,10 @@ def upscale_video(
     av = need("av", "video", "av")
     options = options or VideoOptions()
     source, output = Path(source), Path(output)
-    if output.suffix.lower() not in OUTPUT_SUFFIXES:
+    if output.suffix.lower() not in VIDEO_OUTPUTS:
         raise ValueError(
             f"Expected the video's extension to be one of "
-            f"{', '.join(sorted(OUTPUT_SUFFIXES))}, but got {output.suffix!r}. Choose "
+            f"{', '.join(sorted(VIDEO_OUTPUTS))}, but got {output.suffix!r}. Choose "
             "one of these."
         )
     alpha = options.temporal

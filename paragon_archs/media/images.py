@@ -24,31 +24,12 @@ from ..utils.files import atomic_write
 from ..utils.optional import need
 from .arrays import white
 from .deep_tiff import read_deep_tiff, write_deep_tiff
+from .paths import check_format
 
 if TYPE_CHECKING:
     from PIL import Image
 
 logger = logging.getLogger(__name__)
-
-# Extension -> Pillow's name of the format that is written under it.
-FORMATS = {
-    ".png": "PNG",
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
-    ".webp": "WEBP",
-    ".tif": "TIFF",
-    ".tiff": "TIFF",
-    ".avif": "AVIF",
-    ".bmp": "BMP",
-    ".ppm": "PPM",
-    ".tga": "TGA",
-    ".gif": "GIF",
-}
-READ_ONLY = (".jfif", ".jpe", ".pgm", ".pnm", ".dib", ".jp2", ".ico", ".pcx", ".sgi")
-IMAGE_SUFFIXES = frozenset([*FORMATS, *READ_ONLY])
-
-DEEP = ("PNG", "TIFF")  # formats that hold 16 bits
-OPAQUE = ("JPEG", "BMP", "PPM")  # formats that are written without transparency
 
 _ORIENTATION, _EXIF_IFD, _GPS_IFD = 0x0112, 0x8769, 0x8825
 _SIZE, _SIZE_IN_EXIF, _BITS, _XMP = (256, 257), (0xA002, 0xA003), 258, 700
@@ -301,16 +282,17 @@ def write_picture(
     """
     options = options or WriteOptions()
     file = Path(path)
-    format_ = check_format(file.suffix)
+    kind = check_format(file.suffix)
+    format_ = kind.name
     depth = options.depth or picture.pixels.dtype.itemsize * 8
-    if options.depth is None and format_ not in DEEP:
+    if options.depth is None and not kind.deep:
         depth = 8
-    if depth == 16 and format_ not in DEEP:
+    if depth == 16 and not kind.deep:
         raise ValueError(
             f"Expected a format that holds 16 bits (PNG, TIFF), but got {format_}. "
             "Choose another --format or --depth 8."
         )
-    if picture.alpha is not None and format_ in OPAQUE:
+    if picture.alpha is not None and not kind.alpha:
         raise ValueError(
             f"Expected a format that holds transparency, but got {format_} for "
             f"{str(file)!r}. Choose PNG, WebP, TIFF or AVIF."
@@ -329,21 +311,6 @@ def write_picture(
                 logger.warning("%s: too large for EXIF, which is left out", file)
         else:
             _write_with_pillow(array, picture, temporary, format_, options)
-
-
-def check_format(suffix: str) -> str:
-    """Returns Pillow's name of the format that `suffix` (`.png`) stands for.
-
-    Raises:
-        ValueError: when it is not one that can be written.
-    """
-    name = FORMATS.get(suffix.lower())
-    if name is None:
-        raise ValueError(
-            f"Expected the output's extension to be one of {', '.join(FORMATS)}, but "
-            f"got {suffix!r}. Choose one of these."
-        )
-    return name
 
 
 def to_depth(array: np.ndarray, depth: int) -> np.ndarray:

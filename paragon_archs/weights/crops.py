@@ -11,11 +11,11 @@ from torch import Tensor
 
 from ..evaluation.measures import quantise
 from ..evaluation.quality import (
-    EXTENSIONS,
     crop_to_multiple,
     read_image,
     shrink_like_matlab,
 )
+from ..media import paths
 from ..utils.resize import imresize
 from .drawings import drawing, hardened
 
@@ -26,18 +26,7 @@ def find_images(folders: Sequence[str | Path]) -> list[Path]:
     Raises:
         FileNotFoundError: when a folder is missing or holds no image.
     """
-    found: list[Path] = []
-    for folder in folders:
-        inside = sorted(
-            p for p in Path(folder).rglob("*") if p.suffix.lower() in EXTENSIONS
-        )
-        if not inside:
-            raise FileNotFoundError(
-                f"Expected a folder with images, but got {str(folder)!r}, which has "
-                f"none ({', '.join(EXTENSIONS)}). Check the path."
-            )
-        found += inside
-    return found
+    return [file for folder in folders for file in paths.find_images(folder)]
 
 
 def make_pair(high: Tensor, scale: int) -> tuple[Tensor, Tensor]:

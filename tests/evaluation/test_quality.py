@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,6 @@ from paragon_archs.evaluation.quality import (
     TestSet,
     averages,
     bicubic_of_luma,
-    find_images,
     is_stored_gray,
     markdown,
     read_image,
@@ -33,6 +33,7 @@ from paragon_archs.evaluation.quality import (
     shrink_like_pillow,
 )
 from paragon_archs.evaluation.speed import build
+from paragon_archs.media.paths import find_images
 from paragon_archs.utils.resize import imresize
 
 
@@ -145,13 +146,15 @@ def test_protocols_differ_as_they_say():
     assert not PROTOCOLS["resshuffle"].border
 
 
-def test_a_folder_of_a_set_is_not_searched_below(folder):
+def test_a_test_set_lies_in_one_folder(folder, tmp_path):
     # HR, LR and results below one folder once counted as 15 images of a set of five.
-    with pytest.raises(FileNotFoundError, match="holds images"):
-        find_images(folder.parent)
-    assert [p.name for p in find_images(folder)] == ["0.png", "1.png", "2.png"]
+    for name in ("HR", "LR"):
+        shutil.copytree(folder, tmp_path / "set" / name)
+    with pytest.raises(ValueError, match="in one folder"):
+        TestSet.open(str(tmp_path / "set"))
+    assert len(TestSet.open(str(tmp_path / "set" / "HR")).images) == 3
     with pytest.raises(FileNotFoundError, match="Check the path"):
-        find_images(folder / "none")
+        TestSet.open(str(folder / "none"))
 
 
 def test_set_names_and_partners(folder, tmp_path):
