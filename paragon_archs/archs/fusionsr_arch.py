@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from ..utils.registry import ARCH_REGISTRY
 
@@ -178,7 +179,7 @@ class SwinBlock(nn.Module):
         at = torch.arange(size, device=self.norm1.weight.device)  # type: ignore[call-overload]
         return (at >= size - self.window).long() + (at >= size - self.shift).long()
 
-    def _mask(self, rows: Any, columns: Any) -> Tensor:
+    def mask(self, rows: Any, columns: Any) -> Tensor:
         """Returns -100 between pixels of different regions: (windows, N, N)."""
         side = self.window
         down, across = self._regions(rows * side), self._regions(columns * side)
@@ -186,7 +187,11 @@ class SwinBlock(nn.Module):
         regions = regions.transpose(1, 2).reshape(-1, side * side)
         return -100.0 * (regions[:, None] != regions[:, :, None])
 
-    def _attend(self, x: Tensor) -> Tensor:
+    def attend(self, x: Tensor) -> Tensor:
+        """Attends inside windows of the normalised pixels (B, H, W, D)."""
+        if not torch.compiler.is_compiling() and has_torch_function_unary(x):
+            # Whoever records the network sees one step, as of torch's functions.
+            return handle_torch_function(SwinBlock.attend, (x,), self, x)
         b, h, w, c = x.shape
         side = self.window
         # The same steps for every size, so that a traced graph is right at all sizes.
@@ -195,7 +200,7 @@ class SwinBlock(nn.Module):
         if self.shift:
             x = torch.roll(x, (-self.shift, -self.shift), (1, 2))
         x = x.reshape(b, rows, side, columns, side, c).transpose(2, 3)
-        mask = self._mask(rows, columns) if self.shift else None
+        mask = self.mask(rows, columns) if self.shift else None
         x = self.attn(x.reshape(-1, side * side, c), mask)
         x = x.reshape(b, rows, columns, side, side, c).transpose(2, 3)
         x = x.reshape(b, rows * side, columns * side, c)
@@ -206,7 +211,7 @@ class SwinBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         dtype = self.norm1.weight.dtype
         x = residual_stream(x)  # (B, H, W, D)
-        x = x + self._attend(self.norm1(x.to(dtype)))
+        x = x + self.attend(self.norm1(x.to(dtype)))
         return x + self.mlp(self.norm2(x.to(dtype)))
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import handle_torch_function, has_torch_function_unary
 from torch.utils.checkpoint import checkpoint
 
 from ..utils.registry import ARCH_REGISTRY
@@ -157,6 +158,9 @@ class MagicKernelSharp2021(nn.Module):
         self.h.weight.copy_(kernel.repeat(rows, 1).view(columns, 1, 1, 9))
 
     def forward(self, x: Tensor) -> Tensor:
+        if not torch.compiler.is_compiling() and has_torch_function_unary(x):
+            # Whoever records the network sees one step, as of torch's functions.
+            return handle_torch_function(MagicKernelSharp2021.forward, (x,), self, x)
         x = F.pad(x, (4, 4, 4, 4), mode="replicate")
         return F.pixel_shuffle(self.h(self.v(x)), self.scale)
 
@@ -220,6 +224,9 @@ class WindowAttention(nn.Module):
         self.proj = nn.Linear(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        if not torch.compiler.is_compiling() and has_torch_function_unary(x):
+            # Whoever records the network sees one step, as of torch's functions.
+            return handle_torch_function(WindowAttention.forward, (x,), self, x)
         b, c, h, w = x.shape
         side = self.window
         # Rounding up, padding and cropping are the same steps for every size: a graph

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import copy
-import logging
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from .ops import HALVES, channels_last, fast
-
-logger = logging.getLogger(__name__)
+from .ops import channels_last, fast
 
 
 class Folded(nn.Module):
@@ -55,29 +51,8 @@ class DeployNetwork(Folded):
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Any:
-        """Upscales (B, C, H, W) in [0, 1] to (B, C, H * scale, W * scale).
-
-        A result in half precision that is not finite is computed again in float32.
-        """
+        """Upscales (B, C, H, W) in [0, 1] to (B, C, H * scale, W * scale)."""
         if fast(x):
             images = [self.run(channels_last(image)) for image in x.split(1)]
             return images[0] if len(images) == 1 else torch.cat(images)
-        y = self.run(x)
-        return y if self.trusted(y) else self.widened()(x.float()).to(x.dtype)
-
-    def trusted(self, y: Tensor) -> bool:
-        """Whether a result needs no second run in float32; says so if it does."""
-        if y.dtype not in HALVES or torch.compiler.is_compiling():
-            return True
-        if bool(torch.isfinite(y).all()):
-            return True
-        logger.warning(
-            "%s gave values that are not finite in %s; computed again in float32.",
-            type(self).__name__,
-            y.dtype,
-        )
-        return False
-
-    def widened(self) -> DeployNetwork:
-        """Returns a float32 copy."""
-        return copy.deepcopy(self).float()
+        return self.run(x)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from ..utils.dtypes import HALVES, Precision, all_finite
 
 
 class DeployCall:
@@ -15,6 +18,7 @@ class DeployCall:
     The network itself stays what it is. Each call looks whether its weights are still
     those that were folded: other storage (`.to()`, `.half()`), in-place changes, and
     changes through `.data`, which torch does not count and the weights' norms show.
+    A result in half precision that is not finite is computed again in float32.
 
     Args:
         deploy: Makes the deploy form of a network.
@@ -24,6 +28,7 @@ class DeployCall:
         self._deploy = deploy
         self._seen: object = None
         self._form: nn.Module | None = None
+        self._precision: Precision[nn.Module] | None = None
 
     def form(self, model: nn.Module) -> nn.Module:
         """Returns the deploy form of `model` with its weights of now."""
@@ -32,18 +37,32 @@ class DeployCall:
             # Made as ordinary tensors, so that they serve outside inference mode too.
             with torch.inference_mode(False), torch.no_grad():
                 self._form = self._deploy(model)
+            dtype = next(model.parameters()).dtype
+            self._precision = Precision(self._form, dtype, lambda: self._wide(model))
             self._seen = seen
         return self._form
 
     def __call__(self, model: nn.Module, image: Tensor) -> Tensor:
         """Upscales `image` (B, C, H, W)."""
-        return self.form(model)(image)
+        form, precision = self.form(model), self._precision
+        if precision is None or torch.compiler.is_compiling():
+            return form(image)
+        y = image
+        for network in precision.attempts():
+            y = network(image.to(next(network.parameters()).dtype))
+            if y.dtype not in HALVES or all_finite(y):
+                break
+        return y.to(image.dtype)
+
+    def _wide(self, model: nn.Module) -> nn.Module:
+        with torch.inference_mode(False), torch.no_grad():
+            return self._deploy(copy.deepcopy(model).float())
 
     def __deepcopy__(self, memo: dict[int, Any]) -> DeployCall:
         return DeployCall(self._deploy)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_deploy": self._deploy, "_seen": None, "_form": None}
+        return vars(DeployCall(self._deploy))
 
 
 def _fingerprint(model: nn.Module) -> object:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..archs.facesr_arch import FaceSR, NormResidual
 from .base import DeployNetwork
+from .leaf import Rule, leaf
 from .ops import channels_last, conv, fast, shuffle, widen_norm
 
 
@@ -73,6 +74,12 @@ class FaceDeploy(DeployNetwork):
             x = _residual(block, x)
         return conv(x, self.conv_out.weight, self.conv_out.bias, 2)
 
+    # What it makes stands as cells and as the image.
+    @leaf(
+        lambda self, x, index: Rule(
+            halo=1, inside=self.conv_in.out_channels * self.scale**2
+        )
+    )
     def enlarge(self, x: Tensor, index: int) -> Tensor:
         """relu(shuffle(conv(x))) of one step, channels-last where `x` is."""
         layer, factor = self.upsampler[index], self.factors[index]

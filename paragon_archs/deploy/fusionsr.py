@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..archs.fusionsr_arch import FusionSR, RCABlock, ShallowExtractor, SwinBlock
 from .base import DeployNetwork, Folded, exact
+from .leaf import Rule, leaf
 from .ops import (
     conv,
     fast,
@@ -104,6 +105,12 @@ class _Swin(Folded):
         """(B, H, W, D) to the same."""
         return self._feed(x + self._attend(widen_norm(self.block.norm1, x)))
 
+    # Its hidden layer and its normed input.
+    @leaf(
+        lambda self, x: Rule(
+            inside=sum(layer.out_features for layer in self.block.mlp[:3:2])
+        )
+    )
     def _feed(self, x: Tensor) -> Tensor:
         """Adds the two layers behind the attention, pixel by pixel."""
         norm, up, down = self.block.norm2, self.block.mlp[0], self.block.mlp[2]
@@ -115,6 +122,14 @@ class _Swin(Folded):
         y = linear_add(y, x.reshape(-1, x.shape[-1]), down.weight, down.bias)
         return y.view(x.shape)
 
+    @leaf(
+        lambda self, x: Rule(
+            "window",
+            window=self.block.window,
+            shift=self.block.shift,
+            masked=self.block.shift > 0,
+        )
+    )
     def _attend(self, x: Tensor) -> Tensor:
         b, h, w, c = x.shape
         side, shift = self.block.window, self.block.shift
@@ -125,7 +140,7 @@ class _Swin(Folded):
         x = x.reshape(b, rows, side, columns, side, c).transpose(2, 3)
         if torch.compiler.is_compiling():
             # A graph has no windows of its own size for each kind: one mask for all.
-            mask = self.block._mask(rows, columns) if shift else None
+            mask = self.block.mask(rows, columns) if shift else None
             y = self.block.attn(x.reshape(-1, side**2, c), mask)
         else:
             y = self._inside(x.reshape(b, rows, columns, side**2, c))

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .base import Folded, exact
+from .leaf import Rule, leaf
 from .ops import conv, conv_onto, shuffle
 
 ROWS = 72  # of cells that are shuffled at a time, to spare a second whole image
@@ -102,6 +103,7 @@ class MergedHead(Folded):
             for d in range(3)
         ]
 
+    @leaf(lambda self, x, base=None: Rule(halo=3))
     def forward(self, x: Tensor, base: Tensor | None = None) -> Tensor:
         """Computes (B, C, H * s, W * s) from `x` (B, F, H, W).
 

@@ -11,17 +11,21 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import handle_torch_function, has_torch_function_unary
 
-HALVES = (torch.float16, torch.bfloat16)
+from ..utils.dtypes import HALVES
+from .leaf import Rule, leaf
+
 HALF_MAX = 65504.0  # largest float16
 
 
 @functools.cache
-def _fused_operators_work() -> bool:
+def fused_operators_work() -> bool:
     """Whether this torch has its compiler's oneDNN operators, and they are right.
 
     They are not part of torch's public interface: a build that lacks or changes them
@@ -61,18 +65,22 @@ def _fused_operators_work() -> bool:
 def fast(x: Tensor) -> bool:
     """Whether `x` takes the fused way: float32, on a CPU, not traced, not trained.
 
-    Nor under autocast, which would change the type of some operators alone.
+    Nor under autocast, which would change the type of some operators alone. A recorder
+    of the network answers in its own thread: the plain steps can be followed.
     """
+    if torch.compiler.is_compiling():
+        return False
+    if has_torch_function_unary(x):
+        return bool(handle_torch_function(fast, (x,), x))
     return (
         x.dtype == torch.float32
         and x.device.type == "cpu"
-        and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
         and not (torch.is_grad_enabled() and x.requires_grad)
         and not torch.is_autocast_enabled("cpu")
         and torch.backends.mkldnn.is_available()
         and torch.backends.mkldnn.enabled
-        and _fused_operators_work()
+        and fused_operators_work()
     )
 
 
@@ -87,6 +95,23 @@ def channels_last(x: Tensor) -> Tensor:
         return x
     rows = torch.empty((b, h, w, c), dtype=x.dtype, device=x.device)
     return rows.permute(0, 3, 1, 2).copy_(x)
+
+
+def _alone(*_: Any, **__: Any) -> Rule:
+    return Rule()
+
+
+def _kernel(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    padding: int | tuple[int, int],
+    groups: int = 1,
+    dilation: int = 1,
+    **_: Any,
+) -> Rule:
+    """The rule of `conv`."""
+    return Rule(halo=dilation * (weight.shape[2] // 2))
 
 
 def rows_of(x: Tensor) -> Tensor:
@@ -106,6 +131,7 @@ def _activate(x: Tensor, activation: str) -> Tensor:
     return F.relu(x) if activation == "relu" else x
 
 
+@leaf(_alone, dense=True)
 def pointwise(
     x: Tensor,
     weight: Tensor,
@@ -173,6 +199,7 @@ def linear(
     )
 
 
+@leaf(_kernel, dense=True)
 def conv(
     x: Tensor,
     weight: Tensor,
@@ -248,6 +275,7 @@ def _dnn_conv_onto(
     )
 
 
+@leaf(_alone, dense=True)
 def shuffle(cells: Tensor, scale: int) -> Tensor:
     """`F.pixel_shuffle`: (B, C * s * s, H, W) to (B, C, H * s, W * s), contiguous."""
     if scale == 1 or not fast(cells):
@@ -263,6 +291,7 @@ def shuffle(cells: Tensor, scale: int) -> Tensor:
     return runs.contiguous().view(torch.float32).view(b, c, h * s, w * s)
 
 
+@leaf(_alone, dense=True)
 def product(x: Tensor, y: Tensor) -> Tensor:
     """x * y in at least float32, clamped to float16's range."""
     if x.dtype in HALVES:
@@ -271,6 +300,7 @@ def product(x: Tensor, y: Tensor) -> Tensor:
     return (x * y).clamp_(-HALF_MAX, HALF_MAX)
 
 
+@leaf(_alone, dense=True)
 def mish(x: Tensor) -> Tensor:
     """x * tanh(softplus(x)); `x` is spent where `fast`.
 

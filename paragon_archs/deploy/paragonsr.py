@@ -11,10 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..archs.paragonsr_arch import ParagonBlock, ParagonSR
+from ..utils.dtypes import HALVES
 from .base import DeployNetwork, Folded, column, exact
 from .head import MergedHead
+from .leaf import Rule, leaf
 from .ops import (
-    HALVES,
     conv,
     fast,
     image_of,
@@ -127,6 +128,14 @@ class ParagonDeployBlock(Folded):
             for i in range(3)
         ]
 
+    @leaf(
+        lambda self, x: Rule(
+            "norm",
+            halo=max(rows for rows, _ in self.paddings),
+            given=True,
+            inside=2 * len(self.shift),
+        )
+    )
     def mix(self, x: Tensor, norm: Norm | None = None) -> Tensor:
         """Adds the branches of the normed features to (B, C, H, W); B is 1 if `fast`.
 
@@ -144,6 +153,7 @@ class ParagonDeployBlock(Folded):
             parts[index] = conv(parts[index], kernel, bias, padding, groups)
         return x + torch.cat(parts, dim=1)
 
+    @leaf(lambda self, x: Rule("norm", halo=1, given=True, inside=3 * len(self.gate)))
     def feed(self, x: Tensor, norm: Norm | None = None) -> Tensor:
         """Adds the gated step of the normed features; like `mix`."""
         if fast(x):

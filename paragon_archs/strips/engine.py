@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..deploy.leaf import Rule
 from ..utils.oom import is_out_of_memory
 from .graph import Node, Ref, record
 from .maps import Map, Rows, Source, Span
 from .plan import Plan, Stage, make_plan
-from .rules import Rule
 from .statistics import GroupNorm, Mean, Moments
 
 logger = logging.getLogger(__name__)

@@ -6,20 +6,19 @@ on the input are noted; where a shape differs between the runs are the image's r
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from types import MethodType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from .. import deploy
-from ..deploy import ops
-from .rules import FUNCTIONS, LEAVES, Rule, UntraceableError, classify
+from ..deploy.leaf import Rule
+from ..deploy.ops import channels_last, fast
+from .rules import UntraceableError, announced, classify
 
 # Heights of the two runs and their width: no multiples of a window, higher than one.
 _HEIGHTS, _WIDTH = (37, 53), 27
@@ -58,8 +57,9 @@ class Node:
         call: What is called with `args` and `kwargs`, where `Ref`s stand for values.
         inputs: The values among the arguments.
         outputs: The values that it makes, in the order of its result.
-        rule: What it needs to know beyond a row.
         many: Whether its result is a sequence.
+        announced: The rule that comes with the operation, if one does.
+        rule: What it needs to know beyond a row, once `record` has classified it.
     """
 
     call: Callable[..., Any]
@@ -67,9 +67,14 @@ class Node:
     kwargs: dict[str, Any]
     inputs: list[int]
     outputs: list[int]
-    name: str
     many: bool
+    announced: Rule | None
     rule: Rule = field(default_factory=Rule)
+
+    @property
+    def name(self) -> str:
+        """The function's name."""
+        return self.call.__name__
 
 
 @dataclass
@@ -95,7 +100,6 @@ class _Recorder(TorchFunctionMode):
         super().__init__()
         self.nodes: list[Node] = []
         self.shapes: list[torch.Size] = []
-        self.paused = False
         self._kept: list[Tensor] = []  # ids are only unique among living objects
         self._known: dict[int, int] = {}
         self.inputs = [self._new(x) for x in inputs]
@@ -118,25 +122,16 @@ class _Recorder(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        result = func(*args, **(kwargs or {}))
-        if not self.paused:
-            self.note(func, args, kwargs or {}, result)
-        return result
-
-    def whole(
-        self,
-        call: Callable[..., Any],
-        replay: Callable[..., Any],
-        name: str,
-        *args: Any,
-        **kwargs: Any,
-    ) -> Any:
-        """Calls a leaf and adds it as one node, which will call `replay`."""
-        paused, self.paused = self.paused, True
-        result = call(*args, **kwargs)
-        self.paused = paused
-        if not paused:
-            self.note(replay, args, kwargs, result, name)
+        if func is fast:  # the plain steps can be followed; strips take the fast ones
+            return False
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        rule = announced(func, args, kwargs)
+        if getattr(func, "dense", False):
+            func = _on_dense(func)
+        if args and isinstance(args[0], nn.Module):
+            func, args = MethodType(func, args[0]), args[1:]
+        self.note(func, args, kwargs, result, rule)
         return result
 
     def note(
@@ -145,7 +140,7 @@ class _Recorder(TorchFunctionMode):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         result: Any,
-        name: str | None = None,
+        rule: Rule | None,
     ) -> None:
         """Adds a node if `func` made tensors out of values."""
         inputs: list[int] = []
@@ -168,49 +163,27 @@ class _Recorder(TorchFunctionMode):
         if not inputs or not any(isinstance(m, Tensor) for m in made):
             return
         outputs = [self._new(m) for m in made]
-        name = name or func.__name__
-        self.nodes.append(Node(func, kept, named, inputs, outputs, name, many))
+        self.nodes.append(Node(func, kept, named, inputs, outputs, many, rule))
 
 
-@contextlib.contextmanager
-def _leaves(network: nn.Module, recorder: _Recorder) -> Iterator[None]:
-    """Lets modules and functions with a rule of their own be recorded as one node."""
-    # The deploy forms take their plain steps, which can be followed; the strips then
-    # take the fast way through each of them.
-    replaced: list[tuple[Any, str, Any]] = []
-    replaced.append((ops, "_fused_operators_work", ops._fused_operators_work))
-    ops._fused_operators_work = lambda: False
-    if isinstance(network, deploy.DeployNetwork):
-        # Whether a result is finite is asked of each strip, not by the network.
-        replaced.append((network, "trusted", None))
-        setattr(network, "trusted", lambda _: True)  # noqa: B010 (a method)
-    for module in network.modules():
-        for leaf in LEAVES:
-            if leaf.fits(module):
-                call = getattr(module, leaf.method)
-                stand_in = functools.partial(recorder.whole, call, call, leaf.method)
-                replaced.append((module, leaf.method, None))
-                setattr(module, leaf.method, stand_in)
-    places = [m for n, m in sys.modules.items() if n.startswith(f"{deploy.__name__}.")]
-    for name, replay in FUNCTIONS.items():
-        call = getattr(ops, name)
-        stand_in = functools.partial(recorder.whole, call, replay, name)
-        for place in places:
-            if place is not ops and getattr(place, name, None) is call:
-                replaced.append((place, name, call))
-                setattr(place, name, stand_in)
-    try:
-        yield
-    finally:
-        for owner, name, call in replaced:
-            if call is None:
-                delattr(owner, name)
-            else:
-                setattr(owner, name, call)
+def _on_dense(call: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns `call` that is given dense channels-last maps where it is `fast`."""
+
+    def dense(item: Any) -> Any:
+        is_map = isinstance(item, Tensor) and item.ndim == 4 and item.shape[0] == 1
+        return channels_last(item) if is_map else item
+
+    @functools.wraps(call)
+    def on_dense(*args: Any, **kwargs: Any) -> Any:
+        if fast(args[0]):
+            args = tuple(dense(a) for a in args)
+            kwargs = {k: dense(v) for k, v in kwargs.items()}
+        return call(*args, **kwargs)
+
+    return on_dense
 
 
 def _run(
-    network: nn.Module,
     call: Callable[..., Any],
     channels: Sequence[int],
     height: int,
@@ -223,7 +196,7 @@ def _run(
         for c in channels
     ]
     recorder = _Recorder(inputs)
-    with torch.no_grad(), _leaves(network, recorder), recorder:
+    with torch.no_grad(), recorder:
         result = call(*inputs)
     made = result if isinstance(result, (list, tuple)) else [result]
     outputs = [recorder.value_of(m) for m in made]
@@ -248,7 +221,7 @@ def record(
     """
     parameter = next(network.parameters())
     runs = [
-        _run(network, call or network, channels, h, parameter.dtype, parameter.device)
+        _run(call or network, channels, h, parameter.dtype, parameter.device)
         for h in _HEIGHTS
     ]
     first, second = runs

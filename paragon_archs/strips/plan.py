@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 
 from torch import Tensor, nn
 
+from ..deploy.leaf import Rule
 from .graph import Graph, Node
-from .rules import Rule, argument
+from .rules import argument
 
 _AT_ONCE = 16  # products that take the time of moving one element
 

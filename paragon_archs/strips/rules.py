@@ -6,22 +6,13 @@ Whatever is not listed here is refused: a network that uses it is run in tiles i
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..archs.fusionsr_arch import SwinBlock
 from ..archs.paragonsr2_arch import MagicKernelSharp2021, WindowAttention
-from ..deploy import ops
-from ..deploy.facesr import FaceDeploy
-from ..deploy.fusionsr import _Swin as DeploySwin
-from ..deploy.head import MergedHead
-from ..deploy.paragonsr import ParagonDeployBlock
-from ..deploy.paragonsr2 import ParagonDeploy2
-from ..deploy.paragonsr2 import _Mixer as Mixer
-from ..deploy.paragonsr2 import _Norm as DeployNorm
-from ..deploy.paragonsr2 import _Windows as DeployWindows
+from ..deploy.leaf import Rule
 
 if TYPE_CHECKING:
     from .graph import Node, Value
@@ -31,128 +22,25 @@ class UntraceableError(Exception):
     """The network does something whose rows cannot be computed strip by strip."""
 
 
-@dataclass(frozen=True)
-class Rule:
-    """What an operation needs.
-
-    Attributes:
-        kind: `local` (rows within `halo`), `norm` (mean and variance of its input,
-            then each row alone), `mean` (a statistic of the whole image), `window`
-            (whole windows).
-        halo: Rows above and below, counted in its input's rows.
-        window: Side of the windows in pixels.
-        shift: Rows that the windows are shifted by; the top rows share the last ones.
-        masked: Whether the last row of windows is treated unlike the others.
-        given: Of `norm`: whether the call takes the statistics as its last argument.
-        inside: Values per pixel that it holds beside its input and its result.
-    """
-
-    kind: str = "local"
-    halo: int = 0
-    window: int = 0
-    shift: int = 0
-    masked: bool = False
-    given: bool = False
-    inside: float = 0.0
-
-
-@dataclass(frozen=True)
-class Leaf:
-    """A module, or one method of it, that is recorded as one operation."""
-
-    module: type[nn.Module]
-    method: str
-    rule: Callable[[Any], Rule]
-
-    def fits(self, module: nn.Module) -> bool:
-        """Whether `module` is one."""
-        return isinstance(module, self.module)
-
-
-LEAVES: tuple[Leaf, ...] = (
-    Leaf(
-        WindowAttention,
-        "forward",
-        lambda m: Rule("window", window=m.window, shift=m.shift),
+# What announces itself without a rule: the arch files know nothing of this pack.
+_RULES: dict[Callable[..., Any], Callable[..., Rule]] = {
+    WindowAttention.forward: lambda m, x: Rule(
+        "window", window=m.window, shift=m.shift
     ),
-    Leaf(
-        SwinBlock,
-        "_attend",
-        lambda m: Rule("window", window=m.window, shift=m.shift, masked=m.shift > 0),
+    SwinBlock.attend: lambda m, x: Rule(
+        "window", window=m.window, shift=m.shift, masked=m.shift > 0
     ),
-    Leaf(MagicKernelSharp2021, "forward", lambda m: Rule(halo=4)),
-    Leaf(
-        DeployWindows,
-        "windows",
-        lambda m: Rule("window", window=m.window, shift=m.shift),
-    ),
-    Leaf(
-        DeploySwin,
-        "_attend",
-        lambda m: Rule(
-            "window",
-            window=m.block.window,
-            shift=m.block.shift,
-            masked=m.block.shift > 0,
-        ),
-    ),
-    Leaf(  # its hidden layer and its normed input
-        DeploySwin,
-        "_feed",
-        lambda m: Rule(inside=sum(layer.out_features for layer in m.block.mlp[:3:2])),
-    ),
-    Leaf(DeployNorm, "forward", lambda m: Rule()),
-    Leaf(Mixer, "forward", lambda m: Rule(halo=1, inside=2 * len(m.into))),
-    Leaf(
-        ParagonDeployBlock,
-        "mix",
-        lambda m: Rule(
-            "norm",
-            halo=max(rows for rows, _ in m.paddings),
-            given=True,
-            inside=2 * len(m.shift),
-        ),
-    ),
-    Leaf(
-        ParagonDeployBlock,
-        "feed",
-        lambda m: Rule("norm", halo=1, given=True, inside=3 * len(m.gate)),
-    ),
-    # What it makes stands as cells and as the image.
-    Leaf(
-        FaceDeploy,
-        "enlarge",
-        lambda m: Rule(halo=1, inside=m.conv_in.out_channels * m.scale**2),
-    ),
-    Leaf(MergedHead, "forward", lambda m: Rule(halo=3)),
-    # The head's 3, or the base path's 3 of `sharp` and 2 of the blur (4 of MKS 2021).
-    Leaf(ParagonDeploy2, "end", lambda m: Rule(halo=5)),
-)
-
-
-def _whole(call: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns `call` that is given dense channels-last maps, as the fast ways need."""
-
-    def dense(*args: Any, **kwargs: Any) -> Any:
-        if ops.fast(args[0]):
-            args = tuple(_channels_last(a) for a in args)
-            kwargs = {k: _channels_last(v) for k, v in kwargs.items()}
-        return call(*args, **kwargs)
-
-    return dense
-
-
-def _channels_last(item: Any) -> Any:
-    is_map = isinstance(item, Tensor) and item.ndim == 4 and item.shape[0] == 1
-    return ops.channels_last(item) if is_map else item
-
-
-# Functions of the deploy forms that are recorded as one operation each: name -> what
-# is called when strips run.
-FUNCTIONS: dict[str, Callable[..., Any]] = {
-    name: _whole(getattr(ops, name))
-    for name in ("conv", "pointwise", "mish", "product", "shuffle")
+    MagicKernelSharp2021.forward: lambda m, x: Rule(halo=4),
 }
+
+
+def announced(
+    call: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]
+) -> Rule | None:
+    """Returns the rule of an operation that announces itself, None for others."""
+    rule = getattr(call, "rule", None) or _RULES.get(call)
+    return None if rule is None else rule(*args, **kwargs)
+
 
 # Every row alone, whatever the other arguments are.
 _POINTWISE = frozenset(
@@ -186,11 +74,8 @@ def classify(node: Node, values: Sequence[Value]) -> Rule:
     Raises:
         UntraceableError: when that is not known.
     """
-    module = getattr(node.call, "__self__", None)
-    if isinstance(module, nn.Module):
-        for leaf in LEAVES:
-            if leaf.fits(module) and node.name == leaf.method:
-                return leaf.rule(module)
+    if node.announced is not None:
+        return node.announced
     rows = [values[v] for v in node.inputs if values[v].rows_dim is not None]
     made = [values[v] for v in node.outputs]
     name = node.name.strip("_")
@@ -200,11 +85,6 @@ def classify(node: Node, values: Sequence[Value]) -> Rule:
         return Rule()
     source = rows[0]
     refused = UntraceableError(f"{name} on a tensor of the image's rows")
-    if node.call in FUNCTIONS.values():
-        if name != "conv":
-            return Rule()
-        dilation = argument(node, 5, "dilation", 1)
-        return Rule(halo=dilation * (argument(node, 1, "weight", None).shape[2] // 2))
     if name == "conv2d":
         return _convolution(node, source, made[0], refused)
     if name == "group_norm":

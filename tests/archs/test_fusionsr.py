@@ -29,7 +29,7 @@ def test_mask_separates_what_the_shift_brought_together():
             regions[down, across] = 3 * i + j
     windows = regions.view(3, 4, 2, 4).transpose(1, 2).reshape(6, 16)
     want = torch.where(windows[:, None] != windows[:, :, None], -100.0, 0.0)
-    torch.testing.assert_close(block._mask(3, 2), want)
+    torch.testing.assert_close(block.mask(3, 2), want)
 
 
 def test_new_blocks_start_as_the_identity():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -22,7 +24,7 @@ from paragon_archs.fuse import fuse_model
 from paragon_archs.inference import Upscaler
 from paragon_archs.inference.memory import budget, free_memory, parse_memory
 from paragon_archs.inference.tiles import run_tiles
-from paragon_archs.strips import StripEngine, UntraceableError
+from paragon_archs.strips import StripEngine, UntraceableError, record
 
 # Depth does not change what an operation needs: two of each kind of block are enough.
 SHORT = {
@@ -176,6 +178,36 @@ def test_narrow_margins_and_single_sweep_agree():
         engine_of_one.run([lambda a, b: x[:, :, a:b]], (60, 12), [keep], 0)
         assert_same(out, wanted)
     assert len(sweeps) > 2
+
+
+@pytest.mark.parametrize("form", [fuse_model, deploy_model])
+@pytest.mark.parametrize(
+    "variant", ["paragonsr_nano", "paragonsr2_stream", "paragonsr2_pro", "fusionsr"]
+)
+def test_recording_concerns_one_thread_alone(variant, form):
+    model = network(variant, 2, form)
+    x = image(1, 3, 21, 18)
+    stop = threading.Event()
+    records = []
+
+    def keep_recording():
+        while not stop.is_set():
+            records.append(record(model, (3,)))
+
+    with torch.inference_mode():
+        wanted = model(x)
+        with ThreadPoolExecutor(1) as other:
+            recording = other.submit(keep_recording)
+            try:
+                got = [model(x)]
+                while (len(records) < 3 or len(got) < 20) and not recording.done():
+                    got.append(model(x))
+            finally:
+                stop.set()
+        recording.result()
+    assert all(torch.equal(y, wanted) for y in got)
+    names = [[node.name for node in one.nodes] for one in records]
+    assert all(one == names[0] for one in names)
 
 
 class Peeking(nn.Module):
