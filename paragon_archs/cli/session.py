@@ -15,6 +15,7 @@ from ..config.data_check import SCALES, check_data
 from ..config.errors import OptionError, TrainingError
 from ..config.loading import Options, find_option_file, force, load_options
 from ..config.signatures import known_types, parameters
+from ..engine.resuming import record
 from ..utils.registry import HAS_BASICSR
 from .common import EXIT_FAILED, EXIT_USAGE, CommandError, Parser
 
@@ -88,6 +89,7 @@ def prepare(arguments: argparse.Namespace, is_train: bool, root: Path) -> Option
                 opt["val"]["val_freq"] = 8
     _hand_scale_on(opt)
     check_data(options, is_train)
+    options.recorded = record(opt)
     if opt["num_gpu"] == "auto":
         opt["num_gpu"] = torch.cuda.device_count()
     opt["is_train"], opt["auto_resume"] = is_train, arguments.auto_resume

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +28,8 @@ def _train(arguments: argparse.Namespace) -> int:
     options = prepare(arguments, is_train=True, root=Path.cwd())
     patches.install()
     try:
-        return Run(arguments, options).train()
+        with contextlib.closing(Run(arguments, options)) as run:
+            return run.train()
     finally:
         leave_processes()
         close_log()

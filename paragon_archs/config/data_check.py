@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 from ..media.paths import IMAGE_SUFFIXES, find_images
 from .errors import OptionError, sentence
 from .loading import Options
+from .meta_info import listed_names
 from .signatures import known_types, parameters
 
 HOST_SETS = ("PairedImageDataset", "SingleImageDataset", "FFHQDataset")
@@ -201,6 +202,7 @@ def _set(options: Options, name: str, section: Mapping[str, Any]) -> list[str]:
             )
         )
     lmdb = backend == "lmdb"
+    meta = _meta_key(section) if not lmdb else None
     for key, value in section.items():
         if not str(key).startswith("dataroot") or not isinstance(value, str):
             continue
@@ -211,17 +213,14 @@ def _set(options: Options, name: str, section: Mapping[str, Any]) -> list[str]:
         elif lmdb and not (folder / "meta_info.txt").is_file():
             file = str(folder / "meta_info.txt")
             wrong.append(sentence("no_data_file", key=full, value=file, place=place))
-        elif not lmdb and not _images(section, folder) and not _frames(section, folder):
+        elif lmdb or meta:  # what they list is looked at below
+            roots[str(key)] = folder
+        elif not _images(section, folder) and not _frames(section, folder):
             wrong.append(sentence("empty_folder", key=full, value=value, place=place))
-        elif not lmdb and (odd := _no_image(section, folder)):
+        elif odd := _no_image(section, folder):
             wrong.append(sentence("unreadable", key=full, file=str(odd), place=place))
         else:
             roots[str(key)] = folder
-    meta = section.get("meta_info_file")
-    if isinstance(meta, str) and not lmdb and not Path(meta).expanduser().is_file():
-        key = f"datasets:{name}:meta_info_file"
-        place = options.place((*here, "meta_info_file"))
-        wrong.append(sentence("no_data_file", key=key, value=meta, place=place))
     scale = options.values.get("scale") or 1
     size = section.get("gt_size")
     train = name.split("_", maxsplit=1)[0] == "train"
@@ -237,10 +236,65 @@ def _set(options: Options, name: str, section: Mapping[str, Any]) -> list[str]:
                 place=options.place((*here, "gt_size")),
             )
         )
-    if not wrong and not lmdb and not meta and "dataroot_gt" in roots:
-        crop = size if train and isinstance(size, int) else 0
-        wrong += _sizes(options, name, section, roots, scale, crop)
-    return wrong
+    if wrong or lmdb:
+        return wrong
+    crop = size if train and isinstance(size, int) else 0
+    if meta:
+        return [*_listed(options, name, section, roots, meta, scale, crop)]
+    if "dataroot_gt" in roots:
+        images = _images(section, roots["dataroot_gt"])
+        return [*_sizes(options, name, section, roots, images, scale, crop)]
+    return []
+
+
+def _meta_key(section: Mapping[str, Any]) -> str | None:
+    """Returns the key of the file that lists the images, where there is one."""
+    keys = ("meta_info", "meta_info_file")
+    return next((key for key in keys if isinstance(section.get(key), str)), None)
+
+
+def _listed(
+    options: Options,
+    name: str,
+    section: Mapping[str, Any],
+    roots: Mapping[str, Path],
+    key: str,
+    scale: int,
+    crop: int,
+) -> Iterator[str]:
+    """Checks the images that a meta-info file names, and their sizes."""
+    full, place = f"datasets:{name}:{key}", options.place(("datasets", name, key))
+    file = Path(section[key]).expanduser()
+    if not file.is_file():
+        yield sentence("no_data_file", key=full, value=section[key], place=place)
+        return
+    if _is_video(section):
+        return  # its lists name folders of frames
+    try:
+        names = listed_names(file)
+    except UnicodeDecodeError:
+        names = []
+    if not names:
+        yield sentence("empty_list", key=full, value=section[key], place=place)
+        return
+    root = roots.get("dataroot_gt") or roots.get("dataroot_lq")
+    if root is None or section["type"] == "RealESRGANPairedDataset":
+        return  # two names a line, which its class reads
+    images = [root / listed for listed in names]
+    missing = next((image for image in images if not image.is_file()), None)
+    if missing is not None and section.get("on_bad_image") != "skip":
+        yield sentence(
+            "unlisted", key=full, value=section[key], file=str(missing), place=place
+        )
+        return
+    if "dataroot_gt" in roots:
+        images = [image for image in images if image.is_file()]
+        yield from _sizes(options, name, section, roots, images, scale, crop)
+
+
+def _is_video(section: Mapping[str, Any]) -> bool:
+    """True for one of the host's video sets, whose frames lie in sub-folders."""
+    return str(section.get("type")).startswith(("REDS", "Vimeo", "Video"))
 
 
 def _images(section: Mapping[str, Any], folder: Path) -> list[Path]:
@@ -256,8 +310,6 @@ def _no_image(section: Mapping[str, Any], folder: Path) -> Path | None:
     takes_all = str(section.get("type")) in ("PairedImageDataset", "SingleImageDataset")
     if not takes_all or section.get("on_bad_image") == "skip":
         return None
-    if any(section.get(key) for key in ("meta_info", "meta_info_file")):
-        return None
     others = (
         p
         for p in sorted(folder.iterdir())
@@ -267,9 +319,8 @@ def _no_image(section: Mapping[str, Any], folder: Path) -> Path | None:
 
 
 def _frames(section: Mapping[str, Any], folder: Path) -> bool:
-    """True for one of the host's video sets, whose frames lie in sub-folders."""
-    video = str(section.get("type")).startswith(("REDS", "Vimeo", "Video"))
-    return video and any(sub.is_dir() for sub in folder.iterdir())
+    """True where a video set of the host finds its folders of frames."""
+    return _is_video(section) and any(sub.is_dir() for sub in folder.iterdir())
 
 
 def _sizes(
@@ -277,13 +328,13 @@ def _sizes(
     name: str,
     section: Mapping[str, Any],
     roots: Mapping[str, Path],
+    images: Sequence[Path],
     scale: int,
     crop: int,
 ) -> Iterator[str]:
     """Holds HR to the crop and to its LR; stops at the first mistake of a set."""
     key = f"datasets:{name}:dataroot_gt"
     place = options.place(("datasets", name, "dataroot_gt"))
-    images = _images(section, roots["dataroot_gt"])
     for file in images[:: max(1, len(images) // LOOK_AT)]:
         partner = _partner(section, roots, file)
         if partner is not None and not partner.is_file():

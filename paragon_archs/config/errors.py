@@ -72,6 +72,11 @@ MESSAGES: dict[str, str] = {
     "model": "Expected the options to describe a model, but: {problem} ({place})",
     "launcher": "{problem}",
     "stages": "{problem}",
+    "running": (
+        "Expected 'name' to be that of no running process, but got {value!r}, whose "
+        "folder {folder!r} is held by {holder}. Wait for it, stop it, or give another "
+        "name."
+    ),
     "wandb_alone": (
         "Expected logger:use_tb_logger to be true beside logger:wandb:project, but got "
         "{value!r} alone ({place}). W&B copies what TensorBoard gets: turn it on."
@@ -93,6 +98,14 @@ MESSAGES: dict[str, str] = {
         "Expected {key!r} to hold images, but got {value!r} which has none "
         "({place}). BasicSR's own data sets do not search sub-folders; name the folder "
         "of the images."
+    ),
+    "empty_list": (
+        "Expected {key!r} to name images, one a line, but got {value!r} with none "
+        "({place}). Write their paths, relative to the data folder."
+    ),
+    "unlisted": (
+        "Expected {key!r} to name existing images, but got {value!r}, which names "
+        "{file!r} ({place}). Add that image or remove its line."
     ),
     "unpaired": (
         "Expected every image of {key!r} to have its partner, but got {file!r} without "
@@ -133,6 +146,11 @@ MESSAGES: dict[str, str] = {
     "other_network": (
         "Expected {key!r} to hold weights of {wanted}, but got {value!r}, which holds "
         "{held} ({place}). {hint}"
+    ),
+    "other_scale": (
+        "Expected {key!r} to hold weights for scale {wanted}, but got {value!r}, which "
+        "holds a {network} for scale {held} ({place}). Set path:pretrain_scale: any to "
+        "load all but the head."
     ),
     "no_state": (
         "Expected {key!r} to be a training state, but got {value!r}, which {problem} "

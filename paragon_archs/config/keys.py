@@ -152,6 +152,12 @@ KEYS: dict[str, Key] = {
         "str", None, "which weights of a `.pth`; found by itself when absent"
     ),
     "path:strict_load_*": Key("bool", True, "every tensor must fit"),
+    "path:pretrain_scale": Key(
+        "str",
+        "same",
+        "scale of the weights to start from; `any` loads all but the head",
+        choices=("same", "any"),
+    ),
     "path:resume_state": Key("str", None, "training state to go on from"),
     "path:ignore_resume_networks": Key(
         "str|list", None, "networks that a resumed run does not load"

@@ -55,11 +55,15 @@ _Loader.add_implicit_resolver(
 
 @dataclass
 class Options:
-    """An option file's content, and where each key was written."""
+    """An option file's content, and where each key was written.
+
+    `recorded` is what training states keep of it.
+    """
 
     values: dict[str, Any]
     file: Path
     places: dict[KeyPath, str] = field(default_factory=dict)
+    recorded: dict[str, Any] = field(default_factory=dict)
 
     def place(self, path: Sequence[Hashable]) -> str:
         """Returns where `path`, or the nearest section around it, was written."""

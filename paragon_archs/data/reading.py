@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ..config.errors import OptionError
+from ..config.meta_info import listed_names
 from ..media import paths
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
@@ -34,11 +35,9 @@ def find_images(folder: str | Path) -> list[Path]:
 def listed_images(folder: str | Path, meta_info: str | Path) -> list[Path]:
     """Lists the images that a meta-info file names, one a line, relative to `folder`.
 
-    What follows the first blank in a line (BasicSR's image shapes) and empty lines are
-    passed over.
+    A shape behind a name (BasicSR's `(h,w,c)`) and empty lines are passed over.
     """
-    lines = Path(meta_info).read_text(encoding="utf-8").splitlines()
-    return [Path(folder) / line.split(" ")[0].strip() for line in lines if line.strip()]
+    return [Path(folder) / name for name in listed_names(meta_info)]
 
 
 def image_size(file: Path) -> tuple[int, int]:

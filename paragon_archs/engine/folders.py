@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 import shlex
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import Any
@@ -17,21 +18,56 @@ import numpy as np
 import torch
 from basicsr.utils.logger import initialized_logger
 
+from ..config.errors import wrong
+from ..utils.locks import HeldError, Lock
+
 logger = logging.getLogger("basicsr")
 
 FORM = logging.Formatter("%(asctime)s %(levelname)s: %(message)s")
 
 
-def make_folders(opt: dict[str, Any], keep: bool) -> None:
-    """Makes the run's folders; a former run of that name is renamed, unless `keep`."""
-    path = opt["path"]
-    folder = Path(path["experiments_root" if opt["is_train"] else "results_root"])
-    if folder.exists() and not keep:
-        stamp = time.strftime("%Y%m%d_%H%M%S")
-        _own(folder.with_name(f"{folder.name}_archived_{stamp}"), folder.rename)
+def lock_of(opt: Mapping[str, Any]) -> Lock:
+    """Returns the lock that a run holds on its folder."""
+    return Lock(Path(opt["path"]["log"], "run.lock"))
+
+
+@contextlib.contextmanager
+def unheld(opt: Mapping[str, Any]) -> Iterator[None]:
+    """Turns a lock that another run holds into a sentence.
+
+    Raises:
+        OptionError: when another process runs under this name.
+    """
+    try:
+        yield
+    except HeldError as error:
+        raise wrong(
+            "running", value=opt["name"], folder=opt["path"]["log"], holder=error.holder
+        ) from error
+
+
+def make_folders(opt: dict[str, Any], keep: bool) -> Lock:
+    """Makes the run's folders; a former run of that name is renamed, unless `keep`.
+
+    Returns:
+        The lock on them; whoever calls releases it.
+
+    Raises:
+        OptionError: when another process runs under this name.
+    """
+    path, lock = opt["path"], lock_of(opt)
+    folder = Path(path["log"])
+    with unheld(opt):
+        lock.check()
+        if folder.exists() and not keep:
+            stamp = time.strftime("%Y%m%d_%H%M%S")
+            _own(folder.with_name(f"{folder.name}_archived_{stamp}"), folder.rename)
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
     for key in ("log", "visualization", "models", "training_states"):
         if key in path:
             Path(path[key]).mkdir(parents=True, exist_ok=True)
+    return lock
 
 
 def _own(path: Path, make: Callable[[Path], object]) -> Path:

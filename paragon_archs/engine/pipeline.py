@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import datetime
 import logging
+import math
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -24,9 +25,11 @@ from ..config.check import has_base
 from ..config.errors import TrainingError, wrong
 from ..config.loading import Options
 from ..data.stream import SampleStream, batches, preserved_rng
+from ..utils.locks import Lock
 from ..utils.processes import any_process
 from ..utils.signals import StopRequest
-from .folders import make_folders, open_log, write_log
+from .folders import lock_of, make_folders, open_log, unheld, write_log
+from .resuming import describe, differences
 from .setup import build, build_set, join, together
 from .stages import read_stages
 from .state import newest_state, prune, read_state, save_state, set_rng_state
@@ -46,8 +49,14 @@ class Run:
     def __init__(self, arguments: argparse.Namespace, options: Options) -> None:
         self.opt = options.values
         self.options = options
+        self.lock: Lock | None = None
+        self.recorded = options.recorded
+        self.given_seed = self.opt.get("manual_seed") is not None
         join(arguments, self.opt)
         open_log(self.opt)
+        if self.opt["rank"] == 0:
+            with unheld(self.opt):
+                lock_of(self.opt).check()
         self.folder = Path(self.opt["path"]["training_states"])
         state = self.find_state()
         self.resumed = state is not None
@@ -55,10 +64,15 @@ class Run:
         self.build_data(state)
         self.build_model(state)
         if self.opt["rank"] == 0:
-            make_folders(self.opt, keep=self.resumed)
+            self.lock = make_folders(self.opt, keep=self.resumed)
         together(self.opt)
         write_log(self.opt, options.file)
         self.tb_logger = self.open_tensorboard()
+
+    def close(self) -> None:
+        """Lets go of the run's folder."""
+        if self.lock is not None:
+            self.lock.release()
 
     # Setting up ------------------------------------------------------------------
 
@@ -135,11 +149,19 @@ class Run:
         }
 
     def check_position(self, state: dict[str, Any] | None) -> None:
-        """Takes the seed of the resumed run; warns of what makes it another one."""
+        """Takes the seed of the resumed run; reports what makes it another one."""
         position = (state or {}).get("position")
         if not position:
             return
-        self.stream.seed = self.opt["manual_seed"] = position["seed"]
+        wanted, seed = self.opt["manual_seed"], position["seed"]
+        if self.given_seed and wanted != seed:
+            logger.warning(
+                "Resuming with the state's manual_seed %s instead of %s: the order of "
+                "the samples goes on.",
+                seed,
+                wanted,
+            )
+        self.stream.seed = self.opt["manual_seed"] = seed
         now = {
             "global_batch": self.stream.batch * self.stream.world,
             "images": len(self.train_set),
@@ -153,6 +175,16 @@ class Run:
                     value,
                     position[key],
                 )
+
+    def report_changes(self, state: dict[str, Any]) -> None:
+        """Logs one line for each option that differs from the state's."""
+        if "options" not in state:
+            logger.info("The state keeps no options; those of the option file count.")
+            return
+        for key, now, then in differences(state["options"], self.recorded):
+            logger.warning(
+                "Resuming with %s %s instead of %s.", key, describe(now), describe(then)
+            )
 
     def build_model(self, state: dict[str, Any] | None) -> None:
         """Builds the model and brings it where the state left it."""
@@ -180,6 +212,7 @@ class Run:
             if opt["rank"] < len(generators):
                 set_rng_state(generators[opt["rank"]])
             logger.info("Resuming after iteration %d.", self.current_iter)
+            self.report_changes(state)
 
     def take_host_weights(self, state: dict[str, Any]) -> None:
         """A state of the host holds no weights: they lie beside it, in `models`."""
@@ -309,6 +342,15 @@ class Run:
             if val.get("save_best") and self.ours:
                 for label in new_bests(self.model, name, self.current_iter):
                     self.model.save_released(label)
+            for metric, value in getattr(self.model, "metric_results", {}).items():
+                if isinstance(value, float) and math.isnan(value):
+                    logger.warning(
+                        "%s of %s is no number at iteration %d; it counts neither as "
+                        "better nor as worse.",
+                        metric,
+                        name,
+                        self.current_iter,
+                    )
             if self.stopping and self.stopping[1] == name:
                 rule, _, metric = self.stopping
                 rule.update(self.model.metric_results[metric])
@@ -333,7 +375,12 @@ class Run:
         try:
             self.model.save(epoch, self.current_iter)
             save_state(
-                self.folder, self.model, epoch, self.current_iter, self.position()
+                self.folder,
+                self.model,
+                epoch,
+                self.current_iter,
+                self.position(),
+                self.recorded,
             )
             if self.opt["rank"] == 0:
                 keep = self.opt["logger"].get("keep_checkpoints") or 0

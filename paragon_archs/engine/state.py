@@ -50,7 +50,12 @@ def set_rng_state(state: Mapping[str, Any]) -> None:
 
 
 def save_state(
-    folder: Path, model: Any, epoch: int, current_iter: int, position: Mapping[str, Any]
+    folder: Path,
+    model: Any,
+    epoch: int,
+    current_iter: int,
+    position: Mapping[str, Any],
+    options: Mapping[str, Any],
 ) -> None:
     """Writes `<iteration>.state`, whole or not at all; only rank 0 writes.
 
@@ -60,6 +65,7 @@ def save_state(
         epoch: Epoch that the next step belongs to.
         current_iter: Steps done.
         position: What the pipeline keeps: seed, batch, processes, early stopping.
+        options: What the option file said, for a resumed run to compare with.
 
     Raises:
         TrainingError: when a weight is not finite; nothing is written then.
@@ -77,6 +83,7 @@ def save_state(
         "iter": current_iter,
         "rng": generators,
         "position": dict(position),
+        "options": dict(options),
         **model.training_state(),
     }
     for name, tensors in state["networks"].items():

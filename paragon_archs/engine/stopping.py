@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -26,9 +27,10 @@ class EarlyStopping:
         self.waited = 0
 
     def update(self, value: float) -> None:
-        """Takes one validation's value; NaN never is an improvement."""
-        gain = self.sign * (value - self.best) if self.best is not None else None
-        if value == value and (gain is None or gain > self.min_delta):  # noqa: PLR0124
+        """Takes one validation's value; one that is no number counts for nothing."""
+        if math.isnan(value):
+            return
+        if self.best is None or self.sign * (value - self.best) > self.min_delta:
             self.best, self.waited = value, 0
         else:
             self.waited += 1

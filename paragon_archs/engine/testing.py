@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 
 from basicsr.data import build_dataloader
@@ -32,15 +33,16 @@ def run_tests(arguments: argparse.Namespace, options: Options) -> int:
         logger.info("Test set %s: %d images.", section["name"], len(dataset))
         loaders.append(build_dataloader(dataset, section, sampler=None))
     model = build(options)
-    if opt["rank"] == 0:
-        make_folders(opt, keep=False)
-    together(opt)
-    write_log(opt, options.file)
-    for loader in loaders:
-        model.validation(
-            loader,
-            current_iter=opt["name"],
-            tb_logger=None,
-            save_img=opt["val"]["save_img"],
-        )
+    with contextlib.ExitStack() as stack:
+        if opt["rank"] == 0:
+            stack.callback(make_folders(opt, keep=False).release)
+        together(opt)
+        write_log(opt, options.file)
+        for loader in loaders:
+            model.validation(
+                loader,
+                current_iter=opt["name"],
+                tb_logger=None,
+                save_img=opt["val"]["save_img"],
+            )
     return 0

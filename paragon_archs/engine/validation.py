@@ -14,6 +14,7 @@ from basicsr.utils import imwrite, tensor2img
 from tqdm import tqdm
 
 from ..data.stream import SeededDataset
+from .naming import input_paths, result_names
 from .samples import write_sample
 
 logger = logging.getLogger("basicsr")
@@ -43,6 +44,7 @@ def validate(
     metrics = opt["val"].get("metrics") or {}
     indices = range(rank, len(dataloader.dataset), world)
     own: dict[int, dict[str, float]] = {}
+    stems = result_names(input_paths(dataloader.dataset))
     progress = tqdm(
         indices,
         unit="image",
@@ -62,13 +64,14 @@ def validate(
             images["img2"] = tensor2img([visuals["gt"]])
             del model.gt
         del model.lq, model.output
+        path = data["lq_path"][0]
+        image = stems.get(path) or Path(path).stem
         if index < (opt["val"].get("samples") or 0):
             folder = Path(opt["path"]["visualization"], "samples")
-            image = Path(data["lq_path"][0]).stem
             write_sample(folder, visuals, f"{name}_{image}", current_iter, tb_logger)
         if save_img:
-            path = _image_path(opt, name, data, current_iter)
-            imwrite(images["img"], str(path))
+            file = _image_path(opt, name, image, current_iter)
+            imwrite(images["img"], str(file))
         own[index] = {
             metric: float(calculate_metric(images, arguments))
             for metric, arguments in metrics.items()
@@ -112,10 +115,9 @@ def _finish(
 
 
 def _image_path(
-    opt: Mapping[str, Any], name: str, data: Mapping[str, Any], current_iter: int
+    opt: Mapping[str, Any], name: str, image: str, current_iter: int
 ) -> Path:
     """Where the host writes it; with several sets, each in a folder of its own."""
-    image = Path(data["lq_path"][0]).stem
     folder = Path(opt["path"]["visualization"])
     if not opt["is_train"]:
         return folder / name / f"{image}_{opt['val'].get('suffix') or opt['name']}.png"

@@ -24,6 +24,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from ..checkpoint import find_architecture, read_state_dict, write_pickle
 from ..config.errors import TrainingError, wrong
 from ..engine.ema import follow_buffers, follow_weights
+from ..engine.resuming import load_optimizer, options_of_optimizers, replay
 from ..optim.optimizers import build_optimizer
 from ..optim.schedulers import build_scheduler, step_learning_rates
 
@@ -157,8 +158,11 @@ class Repaired(BaseModel):
         Raises:
             OptionError: when they are another network's.
         """
+        path = self.opt["path"]
+        key = next((k for k, v in path.items() if v == load_path), "load_path")
+        any_scale = path.get("pretrain_scale") == "any"
         bare = self.get_bare_model(net)
-        load_weights(bare, load_path, strict, param_key)
+        load_weights(bare, load_path, f"path:{key}", strict, param_key, any_scale)
 
     # Training states -------------------------------------------------------------
 
@@ -225,49 +229,98 @@ class Repaired(BaseModel):
                     raise ValueError(
                         f"its {name} is another network, {odd[0]!r} does not fit"
                     ) from error
-        for what, own in (
-            ("optimizers", self.optimizers),
-            ("schedulers", self.schedulers),
-        ):
-            saved = resume_state[what]
-            if len(saved) != len(own):
-                raise ValueError(f"it has {len(saved)} {what} instead of {len(own)}")
-            for target, state in zip(own, saved, strict=True):
-                target.load_state_dict(state)
-        for optimizer in self.optimizers:
-            if lost := set(optimizer.defaults) - set(optimizer.param_groups[0]):
-                raise ValueError(
-                    f"its optimizer is no {type(optimizer).__name__}, which needs "
-                    f"{min(lost)!r}"
-                )
+        self.resume_rates(resume_state)
         if resume_state.get("best_metric_results"):
             self.best_metric_results = resume_state["best_metric_results"]
         self.load_state_extras(resume_state.get("extras", {}))
 
+    def resume_rates(self, resume_state: Mapping[str, Any]) -> None:
+        """Takes the optimizers' moments back, and brings schedules to their step.
+
+        Raises:
+            ValueError: when the state is of other optimizers.
+        """
+        saved = resume_state["optimizers"]
+        if len(saved) != len(self.optimizers):
+            raise ValueError(
+                f"it has {len(saved)} optimizers instead of {len(self.optimizers)}"
+            )
+        named = options_of_optimizers(self.opt)
+        named |= options_of_optimizers(resume_state.get("options", {}))
+        for optimizer, state in zip(self.optimizers, saved, strict=True):
+            load_optimizer(optimizer, state, named)
+        # A stage's schedule begins with the stage, and is as long.
+        length = getattr(self, "schedule_length", self.opt["train"]["total_iter"])
+        done = resume_state["iter"] - getattr(self, "schedule_start", 0)
+        for scheduler in self.schedulers:
+            replay(scheduler, max(0, min(done, length) - 1))
+
 
 def load_weights(
-    net: nn.Module, path: str, strict: bool = True, param_key: str | None = None
+    net: nn.Module,
+    path: str,
+    key: str,
+    strict: bool = True,
+    param_key: str | None = None,
+    any_scale: bool = False,
 ) -> None:
-    """Fills `net` out of a weight file; see `Repaired.load_network`."""
-    key = f"pretrain of {type(net).__name__}"
+    """Fills `net` out of a weight file; see `Repaired.load_network`.
+
+    Args:
+        net: Network to fill.
+        path: A weight file.
+        key: The option that names it, for messages.
+        strict: Whether every tensor must fit.
+        param_key: Which of several sets of weights in a `.pth` is meant.
+        any_scale: Whether a network of another scale may lend all but its head.
+    """
     if not os.path.isfile(path):
         raise wrong("no_weights", key=key, value=path, place="path")
     state = read_state_dict(path)
     state = _pick(path, param_key) or state
     own = net.state_dict()
     fitting = {k: v for k, v in state.items() if k in own and own[k].shape == v.shape}
-    if strict and (len(fitting) < len(state) or len(fitting) < len(own)):
-        raise wrong("other_network", **describe_misfit(net, state, key, path))
-    if not fitting:
-        raise wrong("other_network", **describe_misfit(net, state, key, path))
-    net.load_state_dict(fitting, strict=strict)
+    left = [name for name in own if name not in fitting]
+    if len(fitting) < len(state) or left:
+        scales = scales_of(net, state)
+        lends = any_scale and (scales is not None or len(fitting) > len(own) / 2)
+        if strict and not lends and scales is not None:
+            raise wrong(
+                "other_scale",
+                key=key,
+                wanted=scales[0],
+                value=path,
+                network=type(net).__name__,
+                held=scales[1],
+                place="path",
+            )
+        if not fitting or (strict and not lends):
+            raise wrong("other_network", **describe_misfit(net, state, key, path))
+    net.load_state_dict(fitting, strict=not left and strict)
     logger.info(
-        "Loaded %d of %d tensors of %s from %s.",
+        "Loaded %d of %d tensors of %s from %s%s.",
         len(fitting),
         len(own),
         type(net).__name__,
         path,
+        f"; fresh are {', '.join(left)}" if left else "",
     )
+
+
+def scales_of(net: nn.Module, state: Mapping[str, Tensor]) -> tuple[int, int] | None:
+    """Returns the scales of a network and of weights that differ by nothing else.
+
+    Returns:
+        None when they differ by more, or when no architecture of the pack tells.
+    """
+    found = [find_architecture(s) for s in (net.state_dict(), state)]
+    if found[0] is None or found[0] is not found[1]:
+        return None
+    own, held = (
+        dict(found[0].inspect(dict(s)).arguments) for s in (net.state_dict(), state)
+    )
+    scales = own.pop("scale"), held.pop("scale")
+    return scales if own == held and scales[0] != scales[1] else None
 
 
 def _pick(path: str, param_key: str | None) -> dict[str, Tensor] | None:

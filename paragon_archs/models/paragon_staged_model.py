@@ -108,6 +108,7 @@ class ParagonStagedModel(ParagonModel):
     def init_training_settings(self) -> None:
         """Builds the stage's average, losses, optimizer, schedule and guard."""
         self.optimizers, self.schedulers = [], []
+        self.schedule_start = self.stage.start
         self.schedule_length = self.stage.length
         if self.stage.lr is not None:
             self.train_opt["optim_g"]["lr"] = self.stage.lr

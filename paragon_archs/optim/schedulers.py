@@ -111,7 +111,14 @@ def build_scheduler(
             arguments.setdefault(name, total_iter)
     if kind == "StepEpochLR":
         arguments["iterations_per_epoch"] = iterations_per_epoch
-    return SCHEDULERS[kind](optimizer, **arguments)
+    scheduler = SCHEDULERS[kind](optimizer, **arguments)
+    if (length := getattr(scheduler, "total_steps", total_iter)) < total_iter:
+        raise ValueError(
+            f"Expected train:scheduler:total_steps to be at least the {total_iter} "
+            f"iterations that it schedules, but got {length}. Leave it out: the "
+            "schedule is then as long as the run."
+        )
+    return scheduler
 
 
 def step_learning_rates(

@@ -113,6 +113,16 @@ WRONG: dict[str, Wrong] = {
         ["meta_info_file", "'no.txt'"],
     ),
     "empty_folder": ({"datasets:train:dataroot_gt": "empty"}, [], ["'empty'"]),
+    "empty_list": (
+        {"datasets:train:meta_info_file": "nothing.txt"},
+        [],
+        ["'datasets:train:meta_info_file'", "'nothing.txt' with none"],
+    ),
+    "unlisted": (
+        {"datasets:train:meta_info_file": "wrong.txt"},
+        [],
+        ["'wrong.txt'", "gone.png'"],
+    ),
     "unpaired": ({"datasets:val:dataroot_gt": "more"}, [], ["9.png"]),
     "unreadable": ({"datasets:val:dataroot_gt": "bad"}, [], ["0.png"]),
     "crop_scale": (
@@ -140,6 +150,11 @@ WRONG: dict[str, Wrong] = {
         [],
         ["weights of ParagonSR", "other.safetensors", "a ParagonSR (training form)"],
     ),
+    "other_scale": (
+        {"path:pretrain_network_g": "x4.safetensors"},
+        [],
+        ["for scale 2", "'x4.safetensors'", "for scale 4", "pretrain_scale: any"],
+    ),
     "no_state": (
         {"path": {"resume_state": "cut.state"}},
         [],
@@ -151,9 +166,12 @@ WRONG: dict[str, Wrong] = {
         ["'other.state'", "its net_g is another network"],
     ),
     "data_set": (
-        {"datasets:train:meta_info_file": "nothing.txt"},
+        {
+            "datasets:train:type": "RealESRGANPairedDataset",
+            "datasets:train:meta_info": "wrong.txt",
+        },
         [],
-        ["'few'", "it holds no images"],
+        ["'few'", "not enough values"],
     ),
     "stages": (
         {"model_type": "ParagonStagedModel", "stages": [{"name": "first"}]},
@@ -217,7 +235,7 @@ MORE: list[tuple[str, Wrong]] = [
         ),
     ),
 ]
-WITHOUT_OPTIONS = {"no_file", "not_yaml", "not_text", "no_mapping"}
+WITHOUT_OPTIONS = {"running", "no_file", "not_yaml", "not_text", "no_mapping"}
 
 
 def test_every_message_is_tested() -> None:
@@ -247,7 +265,10 @@ def test_wrong_options_give_one_sentence(
     shutil.copytree("data/hr", "bad")
     Path("bad/0.png").write_bytes(b"no image")
     Path("nothing.txt").write_text("")
+    Path("wrong.txt").write_text("0.png (32,32,3)\ngone.png (32,32,3)\n")
     save_model(create("ParagonSR", 2, num_feat=16, num_groups=1), "other.safetensors")
+    few = {"num_feat": 8, "num_groups": 1, "num_blocks": 1}
+    save_model(create("ParagonSR", 4, **few), "x4.safetensors")
     Path("cut.state").write_bytes(b"PK\x03\x04 cut off")
     changes, flags, parts = mistake
     torch.save({"iter": 1, "networks": {"net_g": {"a": torch.ones(1)}}}, "other.state")

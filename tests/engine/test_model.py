@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 from pathlib import Path
 from typing import Any
 
 import engine_common as common
 import pytest
 import torch
+from basicsr.archs import build_network
 from common import image, randomise
 from model_common import batch, model, run
 from safetensors import safe_open
+from safetensors.torch import load_file
 from torch import nn
 
 from paragon_archs import create
@@ -198,6 +201,18 @@ def test_every_optimizer_of_torch_trains(here: Path, kind: str) -> None:
     assert not torch.equal(one.net_g.conv_in.weight, before)
 
 
+@pytest.mark.parametrize(
+    "kind", [k for k in ("SparseAdam", "Muon", "LBFGS") if hasattr(torch.optim, k)]
+)
+def test_an_optimizer_that_cannot_train_convolutions_is_refused(
+    kind: str, here: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert common.train(here, {"train:optim_g": {"type": kind, "lr": 1e-3}}) == 2
+    errors = [e for e in capfd.readouterr().err.splitlines() if "error: " in e]
+    assert len(errors) == 1 and kind in errors[0]
+    assert not (here / "experiments").exists()
+
+
 # Losses ----------------------------------------------------------------------------
 
 
@@ -319,12 +334,12 @@ def test_nan_for_ever_stops_without_a_bad_checkpoint(
 
 def test_early_stopping_counts_validations_without_improvement() -> None:
     rule = EarlyStopping(patience=2, better="higher", min_delta=0.1)
-    values = [1.0, 2.0, 2.05, 2.2, 2.1, float("nan")]
+    values = [1.0, 2.0, 2.05, 2.2, 2.1, float("nan"), 2.0]
     waits = []
     for value in values:
         rule.update(value)
         waits.append(rule.waited)
-    assert waits == [0, 0, 1, 0, 1, 2]
+    assert waits == [0, 0, 1, 0, 1, 1, 2]
     assert rule.done and rule.best == 2.2
     lower = EarlyStopping(1, "lower")
     for value in (3.0, 2.0):
@@ -401,6 +416,57 @@ def test_starting_weights_of_every_kind(here: Path) -> None:
             path["param_key_g"] = "params_ema"
         loaded = model(here, {"path": path}).net_g.state_dict()
         assert all(torch.equal(loaded[k], v) for k, v in weights.items()), name
+
+
+@pytest.mark.parametrize("kind", ["ParagonSR", "MSRResNet"])
+def test_weights_of_another_scale_lend_all_but_the_head(
+    kind: str, here: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    own = {"ParagonSR": {"num_groups": 1, "num_blocks": 1}, "MSRResNet": {}}[kind]
+    network = {"type": kind, "num_feat": 8, **own}
+    if kind == "MSRResNet":
+        network |= {"num_block": 2, "upscale": 4}
+    network = {"network_g": network, "scale": 4}
+    small = {"type": kind, **network["network_g"], "upscale": 2}
+    if kind == "ParagonSR":
+        small.pop("upscale")
+        donor = create("ParagonSR", 2, num_feat=8, **own)
+    else:
+        donor = build_network(small)
+    weights = {f"{k}": torch.rand_like(v) for k, v in donor.state_dict().items()}
+    torch.save({"params": weights}, "x2.pth")
+    data = {f"datasets:{d}:dataroot_lq": "data4/lr" for d in ("train", "val")}
+    data |= {f"datasets:{d}:dataroot_gt": "data4/hr" for d in ("train", "val")}
+    common.write_images(here / "data4", scale=4)
+    start = {**network, **data, "val": ..., "train:optim_g:lr": 0.0}
+    start |= {"train:ema_decay": 0, "path:pretrain_network_g": "x2.pth"}
+    assert common.train(here, start) == 2
+    err = capfd.readouterr().err
+    assert "'path:pretrain_network_g'" in err
+    if kind == "ParagonSR":  # a network of the pack tells its scale
+        assert "for scale 4, but got 'x2.pth', which holds a ParagonSR for scale 2" in (
+            err
+        )
+        assert "path:pretrain_scale: any" in err
+    assert common.train(here, {**start, "path:pretrain_scale": "any"}) == 0
+    trained = load_file("experiments/run/models/net_g_latest.safetensors")
+    same = {k for k, v in trained.items() if torch.equal(v, weights.get(k, v[:0]))}
+    left = set(trained) - same
+    assert len(same) > len(left) > 0
+    line = re.search(
+        r"tensors of \w+ from x2.pth; fresh are (.*)\.", common.log_of(here)
+    )
+    assert line is not None and set(line[1].split(", ")) == left
+
+
+def test_weights_of_another_network_stay_refused_at_any_scale(
+    here: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    donor = create("ParagonSR", 4, num_feat=16, num_groups=1, num_blocks=1)
+    torch.save(donor.state_dict(), "wide.pth")
+    path = {"path:pretrain_network_g": "wide.pth", "path:pretrain_scale": "any"}
+    assert common.train(here, path) == 2
+    assert "holds a ParagonSR (training form)" in capfd.readouterr().err
 
 
 def create_like(net: Any) -> dict[str, torch.Tensor]:

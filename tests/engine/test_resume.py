@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -277,6 +278,30 @@ def test_two_starts_in_one_second_have_logs_of_their_own(tmp_path: Path) -> None
         _own(tmp_path / "no/a.log", lambda p: p.touch(exist_ok=False))
 
 
+@pytest.mark.parametrize("flags", [[], ["--auto_resume"]], ids=["anew", "resumed"])
+def test_a_second_run_of_the_name_is_refused_until_the_first_ends(
+    flags: list[str], here: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    changes = {"train:total_iter": 100000, "val": ..., "name": "killed"}
+    changes |= {"logger:save_checkpoint_freq": 2, "logger:keep_checkpoints": 1}
+    changes["datasets:train:num_worker_per_gpu"] = 1
+    common.write_options(here / "o.yml", changes)
+    first = start(here)
+    wait_for(first, "iter:       3")
+    assert basicsr.main(["train", "-opt", "o.yml", *flags]) == 2
+    error = capfd.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: Expected 'name' to be that of no running process")
+    assert re.search(rf"held by process {first.pid} on \S+ since 20\d\d-", error)
+    assert first.poll() is None
+    assert [p.name for p in (here / "experiments").iterdir()] == ["killed"]
+    first.send_signal(signal.SIGKILL)  # it removes nothing
+    first.communicate()
+    assert (here / "experiments/killed/run.lock").exists()
+    few = ["--force_yml", "train:total_iter=4"]
+    assert basicsr.main(["train", "-opt", "o.yml", *flags, *few]) == 0
+    assert not (here / "experiments/killed/run.lock").exists()
+
+
 def test_auto_resume_without_a_state_starts_and_keeps_the_folder(here: Path) -> None:
     changes = {"train:total_iter": 2, "val": ..., "logger:save_checkpoint_freq": 1}
     common.write_options(here / "o.yml", {**changes, "name": "killed"})
@@ -325,9 +350,6 @@ def test_a_state_of_other_options_is_refused_in_one_sentence(
         "its net_g is another network, 'conv_in.weight'": {"network_g:num_feat": 16},
         "its optimizer is no SGD, which needs": {
             "train:optim_g": {"type": "SGD", "lr": 1e-3}
-        },
-        "it has 0 schedulers instead of 1": {
-            "train:scheduler": {"type": "StepLR", "step_size": 3}
         },
         "names no network of this run: 'network_x'": {
             "path:ignore_resume_networks": ["network_x"]
