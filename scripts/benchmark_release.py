@@ -2,7 +2,7 @@
 
 import sys
 
-from paragon_archs.cli.benchmark_release import main
+from paragon_archs.cli.benchmark import load
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(load("benchmarks.command_release").main())

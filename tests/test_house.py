@@ -15,11 +15,12 @@ ARCH_FILES = sorted((PACK / "archs").glob("*_arch.py"))
 # A room imports rooms of lower ranks only: from the tensor's side to the user's.
 ROOMS = (
     "utils archs fuse deploy loaders checkpoint weights media strips inference export "
-    "optim config losses evaluation metrics data engine host models integrations cli"
+    "optim config losses evaluation metrics data engine host models integrations cli "
+    "__main__"
 ).split()
 RANKS = {room: rank for rank, room in enumerate(ROOMS)}
-# These leave the package: to scripts/benchmarks/ and into engine/.
-LEAVING = ("evaluation/data_speed.py", "weights/crops.py", "weights/training.py")
+# These leave for engine/.
+LEAVING = ("weights/crops.py", "weights/training.py")
 MAY_IMPORT_BASICSR = ("utils/registry.py", "models", "data", "losses", "metrics")
 MAY_IMPORT_BASICSR += ("engine", "host", "optim", "cli/train.py", "cli/test.py")
 

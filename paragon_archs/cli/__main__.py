@@ -1,68 +1,56 @@
-"""`paragon COMMAND ...`, and `python -m paragon_archs.cli COMMAND ...`."""
+"""`paragon COMMAND ...`, and `python -m paragon_archs COMMAND ...`."""
 
 from __future__ import annotations
 
-import difflib
-import importlib
+import os
 import sys
 from collections.abc import Sequence
 
-from .common import EXIT_DONE, EXIT_USAGE
+from .common import EXIT_DONE
+from .dispatch import Command, dispatch
 
-# Command -> (module beside this one, summary). Modules load when they are called.
-COMMANDS: dict[str, tuple[str, str]] = {
-    "info": ("info", "say what a weight file holds"),
-    "fuse": ("fuse", "turn a training checkpoint into the fused form"),
-    "export": ("export", "write an ONNX graph and check it against torch"),
-    "upscale": ("upscale", "upscale images"),
-    "quickstart": ("quickstart", "photographs and report of scripts/quickstart.sh"),
-    "benchmark": ("benchmark", "measure speed, quality, training, video"),
-    "convert": ("convert", "rewrite a weight file: layout, form, format, dtype"),
-    "interpolate": ("interpolate", "blend two weight files of one network"),
-    "integrate": ("integrate", "set up chaiNNer, ComfyUI, traiNNer-redux or neosr"),
-    "variants": ("variants", "list the networks of this pack"),
+_UPSCALE, _MODELS, _MEASURE, _ELSEWHERE = (
+    "upscale",
+    "weights and networks",
+    "compare and measure",
+    "use elsewhere",
+)
+
+COMMANDS: dict[str, Command] = {
+    name: Command(f"paragon_archs.cli.{name}", summary, group)
+    for name, summary, group in (
+        ("upscale", "upscale images and videos", _UPSCALE),
+        ("info", "print what a weight file holds", _MODELS),
+        ("variants", "list the networks of this pack", _MODELS),
+        ("fuse", "turn a training checkpoint into the fused form", _MODELS),
+        ("convert", "rewrite a weight file: layout, form, format, dtype", _MODELS),
+        ("interpolate", "blend two weight files of one network", _MODELS),
+        ("benchmark", "measure quality, flicker, speed", _MEASURE),
+        ("quickstart", "photographs and report of scripts/quickstart.sh", _MEASURE),
+        ("export", "write an ONNX graph or a TensorRT engine, checked", _ELSEWHERE),
+        ("integrate", "set up chaiNNer, ComfyUI, traiNNer-redux, neosr", _ELSEWHERE),
+    )
 }
 
-
-def _usage() -> str:
-    width = max(map(len, COMMANDS))
-    rows = [f"  {name:<{width}}  {text}" for name, (_, text) in COMMANDS.items()]
-    return "\n".join(
-        [
-            "usage: paragon COMMAND ...",
-            "",
-            "commands:",
-            *rows,
-            "",
-            "`paragon COMMAND --help` explains one. `basicsr train -opt FILE` trains.",
-        ]
-    )
+FOOT = (
+    "`paragon COMMAND --help` explains one; `paragon --version` prints the version.\n"
+    "`basicsr train -opt FILE` trains."
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one sub-command and returns its exit code."""
+    """Runs one command and returns its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if not arguments:
-        print(_usage(), file=sys.stderr)
-        return EXIT_USAGE
-    if arguments[0] in ("-h", "--help"):
-        print(_usage())
+    if arguments == ["--version"]:
+        from .. import __version__
+
+        print(f"paragon_archs {__version__}")
         return EXIT_DONE
-    if arguments[0] == "--version":
-        version = importlib.import_module("paragon_archs").__version__
-        print(f"paragon_archs {version}")
-        return EXIT_DONE
-    if arguments[0] not in COMMANDS:
-        near = difflib.get_close_matches(arguments[0], COMMANDS, n=1)
-        hint = f"Did you mean {near[0]}?" if near else "See `paragon --help`."
-        print(
-            f"error: Expected a command out of {', '.join(COMMANDS)}, but got "
-            f"{arguments[0]!r}. {hint}",
-            file=sys.stderr,
-        )
-        return EXIT_USAGE
-    module = importlib.import_module(f"paragon_archs.cli.{COMMANDS[arguments[0]][0]}")
-    return module.main(arguments[1:])
+    if "_ARGCOMPLETE" in os.environ:
+        from .completion import complete
+
+        complete("paragon", COMMANDS)
+    return dispatch("paragon", COMMANDS, arguments, foot=FOOT)
 
 
 if __name__ == "__main__":

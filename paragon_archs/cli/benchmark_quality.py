@@ -4,51 +4,53 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor, nn
-from tqdm import tqdm
+from typing import TYPE_CHECKING, Any
 
 from ..evaluation import iqa
-from ..evaluation.crops import crop_sheet, hardest_window
-from ..evaluation.measures import luma, psnr, quantise, shave
-from ..evaluation.peers import SETS, published, side_by_side
-from ..evaluation.plots import Series, chart
-from ..evaluation.quality import (
-    PROTOCOLS,
-    Contender,
-    Protocol,
-    Table,
-    TestSet,
-    averages,
-    bicubic,
-    bicubic_of_luma,
-    from_file,
-    is_stored_gray,
-    markdown,
-    speeds,
-    write_csv,
-)
-from ..evaluation.speed import build
 from ..utils.files import atomic_write
 from ..weights import resolve
-from .common import EXIT_DONE, CommandError, guarded, parser
+from .benchmark import load
+from .common import (
+    EXIT_DONE,
+    CommandError,
+    Parser,
+    add_json,
+    execute,
+    parser,
+    print_json,
+    report,
+)
+from .progress import add_progress, progress
 
-SIDE, ZOOM = 64, 3  # of the crops in the picture
+if TYPE_CHECKING:
+    from ..evaluation.protocols import TestSet
+    from ..evaluation.quality import Method
+
 SPEED_SIDE, SPEED_ROUNDS = 256, 5
-BICUBIC_Y = "bicubic (Y only)"
+# Name -> what `evaluation.protocols.PROTOCOLS` says, which takes torch to read.
+PROTOCOLS = {
+    "standard": "LR by MATLAB's bicubic, 8-bit rounding, crop = scale, Y of BT.601",
+    "resshuffle": "LR by Pillow's bicubic, 8-bit rounding, no crop, RGB PSNR, gray "
+    "SSIM",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measures models over folders of images; writes tables and a picture."""
+    return execute(flags(), run, argv)
+
+
+def flags() -> Parser:
+    """Returns the parser of the command."""
     arguments = parser(
         "benchmark quality",
         "Measures how close models come to the original over folders of HR images.",
         "paragon benchmark quality bicubic paragonsr2_realtime_x2 net_g.safetensors "
         "--hr Set5/HR Set14/HR --output results",
+        "paragon benchmark quality net_g.safetensors --hr Set5/HR -o results --speed "
+        "--pyiqa lpips dists",
     )
     arguments.add_argument(
         "models", nargs="+", help="weight files, names of shipped models, or bicubic"
@@ -70,9 +72,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.add_argument(
         "--scale", type=int, choices=(2, 3, 4, 8), help="only for bicubic alone"
     )
-    about = "; ".join(f"{p.name}: {p.about}" for p in PROTOCOLS.values())
     arguments.add_argument(
-        "--protocol", choices=tuple(PROTOCOLS), default="standard", help=about
+        "--protocol",
+        choices=PROTOCOLS,
+        default="standard",
+        help="how LR is made and what is measured (standard): "
+        + "; ".join(f"{name}: {about}" for name, about in PROTOCOLS.items()),
     )
     arguments.add_argument(
         "--pyiqa",
@@ -94,26 +99,104 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--published",
         action="store_true",
         help="also write table_x<scale>.md with published figures of other networks; "
-        "with --speed, those that spandrel can build are timed and drawn too",
+        "with --speed, those that spandrel can build are timed and drawn too; needs a "
+        "checkout",
     )
     arguments.add_argument("--threads", type=int, help="CPU threads (torch's default)")
     arguments.add_argument("--device", default="cpu", help="cpu or cuda (cpu)")
     arguments.add_argument(
         "--resume", action="store_true", help="keep the rows that OUTPUT holds already"
     )
-    options = arguments.parse_args(argv)
-    return guarded(lambda: _measure(options))
+    add_json(arguments)
+    add_progress(arguments)
+    return arguments
 
 
-def _measure(options: argparse.Namespace) -> int:
-    protocol = PROTOCOLS[options.protocol]
+def run(options: argparse.Namespace) -> int:
+    """Does what parsed flags ask for."""
+    import torch
+
+    from ..evaluation import protocols, quality, reports, tables
+
+    protocol = protocols.PROTOCOLS[options.protocol]
     if options.published and protocol.name != "standard":
         raise ValueError(
             "Expected --published with the standard protocol, in which those figures "
             f"were measured, but got {protocol.name!r}. Leave one of the two out."
         )
+    peers: Any = load("benchmarks.peers") if options.published else None
     if options.threads is not None:
         torch.set_num_threads(options.threads)
+    sets = _sets(options)
+    methods = _methods(options)
+    metrics = {}
+    if options.pyiqa is not None:
+        metrics, failed = iqa.load_metrics(
+            options.pyiqa or list(iqa.NAMES), options.device
+        )
+        for name, reason in failed.items():
+            print(f"pyiqa {name} is not measured: {reason}.", file=sys.stderr)
+    folder = Path(options.output)
+    table = tables.Table(
+        folder,
+        {
+            "protocol": protocol.name,
+            "columns": sorted([*protocol.measures, *metrics]),
+            "low": "given" if options.lr else "made",
+            "digests": {m.name: m.digest for m in methods},
+        },
+    )
+    if options.resume:
+        table.resume()
+    elif (folder / "images.csv").exists():
+        raise ValueError(
+            f"Expected a new --output, but {str(folder)!r} holds results. Pass "
+            "--resume to continue them, or choose another folder."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    with progress(options):
+        broken = quality.fill(table, sets, methods, protocol, metrics)
+    means = tables.averages(table.rows)
+    fast: dict[tuple[str, int], float] = {}
+    if options.speed:
+        fast = _speeds([*methods, *_timed_peers(peers, methods, options.device)])
+        for row in means:
+            if (row["model"], row["scale"]) in fast:
+                row["mp_per_s"] = fast[row["model"], row["scale"]]
+        known = _published_points(peers, fast)
+        reports.charts(folder, means, known, f"LR of {SPEED_SIDE} x {SPEED_SIDE}")
+    if means:
+        columns = list(dict.fromkeys(k for row in means for k in row))
+        tables.write_csv(folder / "averages.csv", columns, means)
+        parameters = {m.name: m.parameters for m in methods}
+        text = tables.markdown(means, parameters)
+        _write(folder / "averages.md", f"Protocol: {protocol.about}.\n\n{text}\n")
+        if not options.json:
+            print(text)
+        for scale in sorted({m.scale for m in methods} if peers else ()):
+            text = peers.side_by_side(means, parameters, fast, scale)
+            _write(folder / f"table_x{scale}.md", text)
+            if not options.json:
+                print(f"\n{text}")
+    if options.json:
+        print_json(means)
+    if options.crops > 0 and not broken:
+        reports.crop_pictures(folder, sets, methods, protocol, options.crops)
+    if broken:
+        report(*broken)
+        raise CommandError(f"{len(broken)} images could not be measured")
+    return EXIT_DONE
+
+
+def _write(path: Path, text: str) -> None:
+    with atomic_write(path) as temporary:
+        temporary.write_text(text)
+
+
+def _sets(options: argparse.Namespace) -> list[TestSet]:
+    """Opens the test sets of `--hr` and `--lr`."""
+    from ..evaluation.protocols import TestSet
+
     if options.lr is not None and len(options.lr) != len(options.hr):
         raise ValueError(
             f"Expected as many folders after --lr as after --hr, {len(options.hr)}, "
@@ -127,83 +210,31 @@ def _measure(options: argparse.Namespace) -> int:
             f"Expected test sets of different names, but got {', '.join(names)}. "
             "Name them: --hr NAME=FOLDER."
         )
-    contenders = _contenders(options)
-    metrics = {}
-    if options.pyiqa is not None:
-        metrics, failed = iqa.load_metrics(
-            options.pyiqa or list(iqa.NAMES), options.device
-        )
-        for name, reason in failed.items():
-            print(f"pyiqa {name} is not measured: {reason}.", file=sys.stderr)
-    folder = Path(options.output)
-    table = Table(
-        folder,
-        {
-            "protocol": protocol.name,
-            "columns": sorted([*protocol.measures, *metrics]),
-            "low": "given" if options.lr else "made",
-            "digests": {c.name: c.digest for c in contenders},
-        },
-    )
-    if options.resume:
-        table.resume()
-    elif (folder / "images.csv").exists():
-        raise ValueError(
-            f"Expected a new --output, but {str(folder)!r} holds results. Pass "
-            "--resume to continue them, or choose another folder."
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    broken = _fill(table, sets, contenders, protocol, metrics)
-    means = averages(table.rows)
-    fast: dict[tuple[str, int], float] = {}
-    if options.speed:
-        others = _peers(contenders, options.device) if options.published else []
-        fast = _speeds([*contenders, *others])
-        for row in means:
-            if (row["model"], row["scale"]) in fast:
-                row["mp_per_s"] = fast[row["model"], row["scale"]]
-        _charts(folder, means, fast)
-    if means:
-        columns = list(dict.fromkeys(k for row in means for k in row))
-        write_csv(folder / "averages.csv", columns, means)
-        parameters = {c.name: c.parameters for c in contenders}
-        text = markdown(means, parameters)
-        with atomic_write(folder / "averages.md") as temporary:
-            temporary.write_text(f"Protocol: {protocol.about}.\n\n{text}\n")
-        print(text)
-        for scale in sorted({c.scale for c in contenders} if options.published else ()):
-            text = side_by_side(means, parameters, fast, scale)
-            with atomic_write(folder / f"table_x{scale}.md") as temporary:
-                temporary.write_text(text)
-            print(f"\n{text}")
-    if options.crops > 0 and not broken:
-        _picture(folder, sets, contenders, protocol, options.crops)
-    if broken:
-        for line in broken:
-            print(f"error: {line}", file=sys.stderr)
-        raise CommandError(f"{len(broken)} images could not be measured")
-    return EXIT_DONE
+    return sets
 
 
-def _contenders(options: argparse.Namespace) -> list[Contender]:
+def _methods(options: argparse.Namespace) -> list[Method]:
+    """Opens the models, and bicubic at their scales where it is asked for."""
+    from ..evaluation.quality import bicubic, from_file
+
     opened = [
         from_file(resolve(model), options.device)
         for model in options.models
         if model != "bicubic"
     ]
-    names = [c.name for c in opened]
+    names = [m.name for m in opened]
     twice = {name for name in names if names.count(name) > 1}
     if twice:
         raise ValueError(
             f"Expected models of different file names, but got {twice.pop()!r} twice. "
             "Rename one."
         )
-    scales = sorted({c.scale for c in opened})
+    scales = sorted({m.scale for m in opened})
     if options.scale is not None:
         if scales not in ([], [options.scale]):
             raise ValueError(
                 f"Expected --scale to be that of the models, {scales}, but got "
-                f"{options.scale}. Leave it out: models tell theirs."
+                f"{options.scale}. Leave it out: a model has its own."
             )
         scales = [options.scale]
     if "bicubic" not in options.models:
@@ -216,163 +247,39 @@ def _contenders(options: argparse.Namespace) -> list[Contender]:
     return [*map(bicubic, scales), *opened]
 
 
-def _fill(
-    table: Table,
-    sets: Sequence[TestSet],
-    contenders: Sequence[Contender],
-    protocol: Protocol,
-    metrics: dict[str, Callable[[Tensor, Tensor], float]],
-) -> list[str]:
-    """Measures what the table lacks; returns a line for each image that failed."""
-    broken: list[str] = []
-    work = [
-        (one, index, scale)
-        for one in sets
-        for scale in sorted({c.scale for c in contenders})
-        for index in range(len(one.images))
-    ]
-    for one, index, scale in tqdm(work, unit="image", disable=None):
-        image = one.images[index].name
-        missing = [
-            c
-            for c in contenders
-            if c.scale == scale and not table.has(one.name, scale, c.name, image)
-        ]
-        if not missing:
-            continue
-        key = {"set": one.name, "scale": scale}
-        try:
-            low, high = one.pair(index, scale, protocol)
-            for c in missing:
-                scores = _scores(c, low, high, protocol, metrics)
-                table.rows.append({**key, "model": c.name, "image": image, **scores})
-                if c.name == "bicubic" and protocol.name == "standard":
-                    scores = bicubic_of_luma(
-                        high, scale, is_stored_gray(one.images[index])
-                    )
-                    table.rows.append(
-                        {**key, "model": BICUBIC_Y, "image": image, **scores}
-                    )
-        except ValueError as error:
-            broken.append(f"{one.images[index]}: {error}")
-            continue
-        table.save()
-    return broken
+def _speeds(methods: Sequence[Method]) -> dict[tuple[str, int], float]:
+    """Returns output megapixels a second by (name, scale)."""
+    from ..evaluation.quality import speeds
 
-
-def _speeds(contenders: Sequence[Contender]) -> dict[tuple[str, int], float]:
     fast = {}
-    for scale in sorted({c.scale for c in contenders}):
-        members = [c for c in contenders if c.scale == scale]
+    for scale in sorted({m.scale for m in methods}):
+        members = [m for m in methods if m.scale == scale]
         figures = speeds(members, SPEED_SIDE, SPEED_ROUNDS)
         fast |= {(name, scale): value for name, value in figures.items()}
     return fast
 
 
-def _peers(contenders: Sequence[Contender], device: str) -> list[Contender]:
-    """Other networks with random weights, for their speed alone."""
-    found = []
-    for scale in sorted({c.scale for c in contenders}):
-        for peer in published(scale):
-            if not peer.network:
-                continue
-            model = build(peer.network, scale).to(device)
+def _timed_peers(peers: Any, methods: Sequence[Method], device: str) -> list[Method]:
+    """Returns other networks with random weights, for their speed alone."""
+    from ..evaluation.quality import from_network
 
-            def upscale(low: Tensor, model: nn.Module = model) -> Tensor:
-                return model(low.to(device)).float().cpu()
+    return [
+        from_network(peer.name, scale, peers.build(peer.network, scale), device)
+        for scale in sorted({m.scale for m in methods} if peers else ())
+        for peer in peers.published(scale)
+        if peer.network
+    ]
 
-            count = sum(p.numel() for p in model.parameters())
-            found.append(Contender(peer.name, scale, count, upscale))
+
+def _published_points(
+    peers: Any, fast: dict[tuple[str, int], float]
+) -> dict[tuple[str, int], list[tuple[float, float, str]]]:
+    """Returns (MP/s, published PSNR-Y, name) of timed peers by (set, scale)."""
+    found: dict[tuple[str, int], list[tuple[float, float, str]]] = {}
+    for peer in peers.PUBLISHED if peers else ():
+        speed = fast.get((peer.name, peer.scale))
+        for name, figure in zip(peers.SETS, peer.figures, strict=True):
+            if speed is not None and figure is not None:
+                key = (name, peer.scale)
+                found.setdefault(key, []).append((speed, figure, peer.name))
     return found
-
-
-def _charts(
-    folder: Path,
-    means: Sequence[dict[str, Any]],
-    fast: dict[tuple[str, int], float],
-) -> None:
-    """Writes `chart_<set>_x<scale>.svg`: the first measure against the speed.
-
-    Args:
-        folder: Where to.
-        means: Rows of averages with speeds.
-        fast: Speeds by (model, scale); peers among them are drawn with what they
-            published.
-    """
-    for key in dict.fromkeys((row["set"], row["scale"]) for row in means):
-        rows = [r for r in means if (r["set"], r["scale"]) == key and "mp_per_s" in r]
-        column = "psnr_y" if "psnr_y" in rows[0] else "psnr_rgb"
-        points = [(r["mp_per_s"], r[column], r["model"]) for r in rows]
-        drawn = [Series("", [(x, y)], [name]) for x, y, name in points]
-        known = [
-            (fast[p.name, p.scale], p.figures[SETS.index(key[0])], p.name)
-            for p in published(key[1])
-            if key[0] in SETS and (p.name, p.scale) in fast
-        ]
-        others = [(x, y, name) for x, y, name in known if y is not None]
-        if others:
-            spots, names = [(x, y) for x, y, _ in others], [n for *_, n in others]
-            drawn.append(Series("PSNR published, speed measured", spots, names))
-        picture = chart(
-            drawn,
-            f"{key[0]}, scale {key[1]}",
-            f"output megapixels per second (LR of {SPEED_SIDE} x {SPEED_SIDE})",
-            f"{column.upper().replace('_', '-')} in dB",
-            logarithmic_x=True,
-        )
-        with atomic_write(folder / f"chart_{key[0]}_x{key[1]}.svg") as temporary:
-            temporary.write_text(picture)
-
-
-def _upscale(contender: Contender, low: Tensor) -> Tensor:
-    """Returns the 8-bit answer (3, H, W) in [0, 255], float64."""
-    with torch.inference_mode():
-        return quantise(contender.upscale(low[None].float() / 255)[0])
-
-
-def _scores(
-    contender: Contender,
-    low: Tensor,
-    high: Tensor,
-    protocol: Protocol,
-    metrics: dict[str, Callable[[Tensor, Tensor], float]],
-) -> dict[str, float]:
-    out, reference = _upscale(contender, low), high.double()
-    border = contender.scale if protocol.border else 0
-    a, b = shave(out, border), shave(reference, border)
-    scores = {name: measure(a, b) for name, measure in protocol.measures.items()}
-    return scores | {name: measure(out, reference) for name, measure in metrics.items()}
-
-
-def _picture(
-    folder: Path,
-    sets: Sequence[TestSet],
-    contenders: Sequence[Contender],
-    protocol: Protocol,
-    count: int,
-) -> None:
-    """Writes `crops_x<scale>.png`: the windows that bicubic misses most."""
-    for scale in sorted({c.scale for c in contenders}):
-        rows = []
-        for one in sets:
-            for index in range(min(count, len(one.images))):
-                low, high = one.pair(index, scale, protocol)
-                if min(high.shape[-2:]) < SIDE:
-                    continue
-                plain = _upscale(bicubic(scale), low)
-                top, left = hardest_window(plain, high, SIDE)
-
-                def cut(
-                    image: Tensor, top: int = top, left: int = left
-                ) -> Tensor:  # of this row
-                    return image[:, top : top + SIDE, left : left + SIDE]
-
-                row = [(f"{one.name}\n{one.images[index].stem[:20]}", cut(high))]
-                for c in (c for c in contenders if c.scale == scale):
-                    out = _upscale(c, low)
-                    a, b = (shave(luma(i.double()), scale) for i in (out, high))
-                    row.append((f"{c.name[:24]}\n{psnr(a, b):.2f} dB", cut(out)))
-                rows.append(row)
-        if rows:
-            with atomic_write(folder / f"crops_x{scale}.png") as temporary:
-                crop_sheet(rows, SIDE, ZOOM).save(temporary, optimize=True)

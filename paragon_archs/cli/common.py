@@ -4,88 +4,107 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import json
 import logging
+import math
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from spandrel import ImageModelDescriptor
+    from torch import Tensor
+
+    from ..loaders import PackArchitecture, Reading
 
 EXIT_DONE = 0
-EXIT_FAILED = 1  # the work itself failed, wholly or on some inputs
-EXIT_USAGE = 2  # wrong use: arguments, option files, missing or unfit input
-EXIT_STOPPED = 130  # by Ctrl-C, as shells count it
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_STOPPED = 130
+
+EXITS: dict[int, str] = {
+    EXIT_DONE: "done",
+    EXIT_FAILED: "the work failed, wholly or on some inputs",
+    EXIT_USAGE: "wrong use: arguments, option files, missing or unfit input",
+    EXIT_STOPPED: "stopped by Ctrl-C, as shells count it (143 by SIGTERM)",
+}
+"""Exit code -> when; `--help` and the docs print this table."""
 
 
 class CommandError(Exception):
     """The work failed (exit code 1); the message is the one sentence for the user."""
 
 
-def guarded(run: Callable[[], int], debug: bool = False) -> int:
-    """Runs a command; errors of the user's making become one sentence on stderr.
+# Error -> exit code, the first that fits. What is missing here is a bug of ours, and
+# ends with its traceback.
+ERRORS: dict[type[BaseException], int] = {
+    CommandError: EXIT_FAILED,
+    ValueError: EXIT_USAGE,
+    TypeError: EXIT_USAGE,
+    OSError: EXIT_USAGE,
+    ImportError: EXIT_USAGE,
+}
+_STOPPED = "stopped; what was under way is not written"
+
+
+def sentences_of(error: BaseException) -> Sequence[str]:
+    """Returns the message of an error, or its name where it has none."""
+    return [str(error) or type(error).__name__]
+
+
+def guarded(
+    run: Callable[[], int],
+    debug: bool | None = None,
+    errors: Mapping[type[BaseException], int] = ERRORS,
+    words: Callable[[BaseException], Sequence[str]] = sentences_of,
+    stopped: str = _STOPPED,
+) -> int:
+    """Runs a command; its errors become one sentence each on stderr and an exit code.
 
     Args:
         run: The command's work; returns an exit code.
-        debug: Whether to let the traceback through.
+        debug: Whether to let tracebacks through; by default whether the environment
+            variable `PARAGON_DEBUG` is set.
+        errors: The errors that are caught, with their exit codes.
+        words: The sentences of an error.
+        stopped: The sentence for Ctrl-C.
 
     Returns:
-        `run`'s exit code; 2 for wrong use (ValueError, TypeError, missing files,
-        missing optional packages), 1 for a `CommandError`, 130 for Ctrl-C.
+        `run`'s exit code, that of the error, or 130 for Ctrl-C.
     """
+    debug = bool(os.environ.get("PARAGON_DEBUG")) if debug is None else debug
     try:
         code = run()
         sys.stdout.flush()
         return code
-    except KeyboardInterrupt:
-        code, message = EXIT_STOPPED, "stopped; what was under way is not written"
-        if debug:
-            raise
-    except CommandError as error:
-        code, message = EXIT_FAILED, str(error)
-        if debug:
-            raise
     except BrokenPipeError:
         # Whoever read our output has seen enough (`paragon variants | head`).
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_DONE
-    except (ValueError, TypeError, OSError, ImportError) as error:
-        code, message = EXIT_USAGE, str(error) or type(error).__name__
+    except (KeyboardInterrupt, *errors) as error:
         if debug:
             raise
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+        if isinstance(error, KeyboardInterrupt):
+            code, sentences = EXIT_STOPPED, [stopped]
+        else:
+            code = next(c for kind, c in errors.items() if isinstance(error, kind))
+            sentences = words(error)
+    report(*sentences)
     return code
 
 
-# What argparse says -> how errors are worded here.
-_WORDING = {
-    r"the following arguments are required: (.+)": "Expected {}, but got none.",
-    r"unrecognized arguments: (.+)": "Expected no more arguments, but got {!r}.",
-    r"argument \S+: (Expected .+)": "{}",  # a type's own sentence
-    r"argument (.+?): invalid int value: (.+)": (
-        "Expected {} to be a whole number, but got {}."
-    ),
-    r"argument (.+?): invalid float value: (.+)": (
-        "Expected {} to be a number, but got {}."
-    ),
-    r"argument (.+?): invalid choice: (.+) \(choose from (.+)\)": (
-        "Expected {0} to be one of {2}, but got {1}."
-    ),
-    r"argument (.+?): expected .*argument.*": "Expected a value for {}, but got none.",
-    r"argument (.+?): ignored explicit argument (.+)": (
-        "Expected {} without a value, but got {}."
-    ),
-    r"argument (.+?): not allowed with argument (.+)": (
-        "Expected one of {} and {}, but got both."
-    ),
-}
+def report(*sentences: str) -> None:
+    """Prints errors on stderr, one line each."""
+    for text in sentences:
+        print(f"error: {' '.join(text.split())}", file=sys.stderr)
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one sentence; the usage is left to `--help`."""
+    """argparse in its own words, on one line; the usage is left to `--help`."""
 
     _given: Sequence[str] = ()
 
@@ -98,27 +117,23 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Prints what is wrong and where help is; exits with code 2."""
-        for pattern, words in _WORDING.items():
-            if found := re.fullmatch(pattern, message, re.DOTALL):
-                message = words.format(*found.groups())
-                break
+        parts = [f"{message}."]
         # A misspelt flag is the cause of arguments that are missing or left over.
-        if "but got none" in message or "no more arguments" in message:
-            message = self._misspelt() or message
-        self.exit(EXIT_USAGE, f"error: {message} See `{self.prog} --help`.\n")
+        for flag, near in self._misspelt():
+            meant = f"did you mean {near}?" if near else "there is none like it."
+            parts.append(f"{flag} is no flag of this command; {meant}")
+        text = " ".join(" ".join(parts).split())
+        self.exit(EXIT_USAGE, f"error: {text} See `{self.prog} --help`.\n")
 
-    def _misspelt(self) -> str | None:
+    def _misspelt(self) -> Iterator[tuple[str, str | None]]:
         known = self._flags()
         for word in self._given:
             flag = word.partition("=")[0]
             if flag == "--":
-                break
-            if not re.match("-[^\\d.]", flag) or {flag, flag[:2]} & known:
-                continue
-            near = difflib.get_close_matches(flag, sorted(known), n=1)
-            hint = f" Did you mean {near[0]}?" if near else ""
-            return f"Expected a flag of this command, but got {flag!r}.{hint}"
-        return None
+                return
+            if re.match(r"-[^\d.]", flag) and not {flag, flag[:2]} & known:
+                near = difflib.get_close_matches(flag, sorted(known), n=1)
+                yield flag, near[0] if near else None
 
     def _flags(self) -> set[str]:
         """Returns the flags of this command and of its steps."""
@@ -129,14 +144,66 @@ class Parser(argparse.ArgumentParser):
         return flags
 
 
-def parser(name: str, summary: str, example: str) -> Parser:
-    """Returns a sub-command's parser: summary on top, one example at the end."""
+def parser(name: str, summary: str, *examples: str, program: str = "paragon") -> Parser:
+    """Returns a command's parser.
+
+    Args:
+        name: The command.
+        summary: One or two sentences.
+        examples: Whole command lines.
+        program: What stands before the name.
+    """
+    codes = [f"  {code:<4} {when}" for code, when in EXITS.items()]
+    lines = ["examples:", *(f"  {e}" for e in examples), "", "exit codes:", *codes]
     return Parser(
-        prog=f"paragon {name}",
-        description=summary,
-        epilog=f"example: {example}",
+        prog=f"{program} {name}".strip(),
+        description=textwrap.fill(summary, 80),
+        epilog="\n".join(lines),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+
+
+def execute(
+    flags: argparse.ArgumentParser,
+    run: Callable[[argparse.Namespace], int],
+    argv: Sequence[str] | None,
+) -> int:
+    """Parses arguments and runs a command with them; returns its exit code."""
+    options = flags.parse_args(argv)
+    return guarded(lambda: run(options))
+
+
+def add_json(arguments: argparse.ArgumentParser) -> None:
+    """Adds the flag that turns a command's table into JSON."""
+    arguments.add_argument(
+        "--json", action="store_true", help="print JSON, for programs"
+    )
+
+
+def print_json(value: Any) -> None:
+    """Prints a value as JSON; numbers that are none (NaN, infinity) become null."""
+
+    def plain(one: Any) -> Any:
+        if isinstance(one, dict):
+            return {str(k): plain(v) for k, v in one.items()}
+        if isinstance(one, (list, tuple)):
+            return [plain(v) for v in one]
+        if isinstance(one, float) and not math.isfinite(one):
+            return None
+        return one
+
+    print(json.dumps(plain(value), indent=1, ensure_ascii=False, default=str))
+
+
+def image_size(text: str) -> tuple[int, int]:
+    """Reads `HEIGHTxWIDTH`, for argparse."""
+    found = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
+    if not found:
+        raise argparse.ArgumentTypeError(
+            f"expected HEIGHTxWIDTH, such as 720x1280, but got {text!r}"
+        )
+    return int(found[1]), int(found[2])
 
 
 def set_up_logging(verbose: bool = False) -> None:
@@ -170,6 +237,24 @@ def new_output(output: Path, overwrite: bool) -> Path:
     return output
 
 
+def read_ours(file: str) -> tuple[dict[str, Tensor], PackArchitecture, Reading]:
+    """Returns the tensors of a weight file, its loader and what that reads off them.
+
+    Raises:
+        ValueError: when it holds no network of this pack.
+    """
+    from ..checkpoint import find_architecture, read_state_dict
+
+    state = read_state_dict(file)
+    architecture = find_architecture(state)
+    if architecture is None:
+        raise ValueError(
+            f"Expected a network of this pack, but got {file!r}, which is not. "
+            "`paragon info` says what it is."
+        )
+    return state, architecture, architecture.inspect(state)
+
+
 def check_claims(
     descriptor: ImageModelDescriptor[Any],
     file: str,
@@ -187,7 +272,7 @@ def check_claims(
     Raises:
         ValueError: when a flag contradicts the checkpoint.
     """
-    from ..archs import variants  # noqa: PLC0415 (keeps `--help` fast)
+    from ..archs import variants
 
     if variant is not None:
         family = descriptor.architecture.id.lower()

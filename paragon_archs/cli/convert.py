@@ -8,32 +8,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
+from .common import EXIT_DONE, Parser, execute, new_output, parser, read_ours
 
-from ..checkpoint import (
-    describe,
-    find_architecture,
-    load_model,
-    read_metadata,
-    read_state_dict,
-    save_state_dict,
-)
-from ..fuse import fuse_model, is_fused
-from ..loaders import PackArchitecture, Reading
-from .common import EXIT_DONE, guarded, new_output, parser
-
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}  # torch's names
 OURS_ALONE = ("settings",)  # entries that the released layouts do not have
 DESCRIBED = ("architecture", "arguments", "scale", "form")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Rewrites a weight file so that it opens elsewhere, or here with all it needs."""
+    return execute(flags(), run, argv)
+
+
+def flags() -> Parser:
+    """Returns the parser of the command."""
     arguments = parser(
         "convert",
         "Rewrites a weight file; what is not asked for stays as it is.",
         "paragon convert net_g_latest.pth -o 2xPhoto.safetensors --layout released",
+        "paragon convert net_g.pth -o half.safetensors --form fused --dtype fp16",
     )
     arguments.add_argument("input", help="weight file of one of this pack's networks")
     arguments.add_argument("-o", "--output", required=True, help="file to write")
@@ -54,18 +47,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     unseen.add_argument("--upsampler_alpha", type=float, help="0 to 1")
     unseen.add_argument("--window_size", type=int, help="in pixels")
-    options = arguments.parse_args(argv)
-    return guarded(lambda: _convert(options))
+    return arguments
 
 
-def _convert(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
+    """Does what parsed flags ask for."""
+    import torch
+
+    from ..checkpoint import describe, load_model, read_metadata, save_state_dict
+    from ..fuse import fuse_model, is_fused
+    from ..weights import resolve
+
     output = new_output(Path(options.output), options.overwrite)
     if options.format and output.suffix != f".{options.format}":
         raise ValueError(
             f"Expected OUTPUT to end in .{options.format}, as --format says, but got "
             f"{str(output)!r}. Leave --format out: the extension tells."
         )
-    state, _, reading = read_ours(options.input)
+    source = str(resolve(options.input))
+    state, _, reading = read_ours(source)
     form = options.form or reading.form
     if reading.form == "fused" and form == "training":
         raise ValueError(
@@ -76,7 +76,7 @@ def _convert(options: argparse.Namespace) -> int:
     unseen = ("upsampler_alpha", "window_size")
     overrides = {k: getattr(options, k) for k in unseen}
     overrides = {k: v for k, v in overrides.items() if v is not None}
-    model = load_model(options.input, overrides=overrides).model
+    model = load_model(source, overrides=overrides).model
     if form != reading.form:
         if is_fused(model):
             raise ValueError(
@@ -91,11 +91,11 @@ def _convert(options: argparse.Namespace) -> int:
         if options.layout == "released" and k in tensors
     }
     floating = [v.dtype for v in state.values() if v.is_floating_point()]
-    dtype = DTYPES[options.dtype] if options.dtype else floating[0]
+    dtype = getattr(torch, DTYPES[options.dtype]) if options.dtype else floating[0]
     tensors = {
         k: v.to(dtype) if v.is_floating_point() else v for k, v in tensors.items()
     }
-    kept = {k: v for k, v in read_metadata(options.input).items() if k not in DESCRIBED}
+    kept = {k: v for k, v in read_metadata(source).items() if k not in DESCRIBED}
     save_state_dict(tensors, output, {**describe(model), **kept, "form": form})
     _say_what_is_lost(told, load_model(output).model, model)
     print(f"wrote {output}")
@@ -117,19 +117,3 @@ def _say_what_is_lost(told: dict[str, Any], written: Any, model: Any) -> None:
             "to whoever gets the file",
             file=sys.stderr,
         )
-
-
-def read_ours(file: str) -> tuple[dict[str, Tensor], PackArchitecture, Reading]:
-    """Returns the tensors of a weight file, its loader and what that reads off them.
-
-    Raises:
-        ValueError: when it holds no network of this pack.
-    """
-    state = read_state_dict(file)
-    architecture = find_architecture(state)
-    if architecture is None:
-        raise ValueError(
-            f"Expected a network of this pack, but got {file!r}, which is not. "
-            "`paragon info` says what it is."
-        )
-    return state, architecture, architecture.inspect(state)

@@ -5,14 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-from spandrel import ImageModelDescriptor
-
-from ..checkpoint import load_model
-from ..export.onnx import session_runner
 from ..media.paths import find_images
 from ..utils.files import atomic_write
 from ..utils.optional import need
@@ -21,23 +15,32 @@ from .common import (
     CommandError,
     Parser,
     check_claims,
-    guarded,
+    execute,
     new_output,
+    parser,
     stem,
 )
 from .export import write_graph
 
+if TYPE_CHECKING:
+    from spandrel import ImageModelDescriptor
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exports a checkpoint as FOLDER/NAME.onnx, or NAME_video.onnx with `--video`."""
-    arguments = Parser(
-        prog="convert_onnx_release.py",
-        description="Writes NAME.onnx (with --video NAME_video.onnx) and checks it "
-        "against torch. What the checkpoint tells need not be repeated; a flag that "
-        "contradicts it is an error.",
-        epilog="example: python scripts/convert_onnx_release.py --arch "
-        "paragonsr2_photo --scale 2 --checkpoint model.safetensors",
-        allow_abbrev=False,
+    return execute(flags(), run, argv)
+
+
+def flags() -> Parser:
+    """Returns the parser of the command."""
+    arguments = parser(
+        "",
+        "Writes NAME.onnx (with --video NAME_video.onnx) and checks it against torch. "
+        "What the checkpoint tells need not be repeated; a flag that contradicts it is "
+        "an error.",
+        "python scripts/convert_onnx_release.py --arch paragonsr2_photo --scale 2 "
+        "--checkpoint model.safetensors",
+        program="convert_onnx_release.py",
     )
     arguments.add_argument("--checkpoint", required=True, help="weights")
     arguments.add_argument("--arch", help="checked against the checkpoint")
@@ -58,17 +61,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--export_safe", action="store_true", help="for weights without attention"
     )
     told.add_argument("--window_size", type=int, help="side of the attention windows")
-    options = arguments.parse_args(argv)
-    return guarded(lambda: _convert(options))
+    return arguments
 
 
-def _convert(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
+    """Does what parsed flags ask for."""
+    from ..checkpoint import load_model
+    from ..weights import resolve
+
     source = options.checkpoint
     named = ("upsampler_alpha", "attention_mode", "window_size")
     overrides = {n: v for n in named if (v := getattr(options, n)) is not None}
     if options.export_safe:
         overrides["export_safe"] = True
-    descriptor = load_model(source, overrides=overrides)
+    descriptor = load_model(resolve(source), overrides=overrides)
     check_claims(descriptor, source, options.arch, options.scale)
     _check_gain(descriptor, options.detail_gain)
     folder = Path(options.output)
@@ -109,6 +115,11 @@ def _validate(
     video: bool,
 ) -> None:
     """Prints the largest difference between the graph and torch on pictures."""
+    import numpy as np
+    import torch
+
+    from ..export.onnx import session_runner
+
     onnxruntime = need("onnxruntime", "ONNX graphs", "paragon-archs[onnx]")
     image = need("PIL.Image", "reading pictures", "pillow")
     run = session_runner(onnxruntime, graph)

@@ -4,45 +4,49 @@ from __future__ import annotations
 
 import argparse
 import functools
-import re
 import shlex
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from spandrel import ImageModelDescriptor
-
-from ..checkpoint import load_model
-from ..export import Comparison, GraphMismatchError, export_onnx
-from ..export.tensorrt import (
-    Shapes,
-    build_engine,
-    load_tensorrt,
-    profile_shapes,
-    sizes_of,
-    trtexec_line,
-)
 from .common import (
     EXIT_DONE,
     CommandError,
+    Parser,
     check_claims,
-    guarded,
+    execute,
+    image_size,
     new_output,
     parser,
     stem,
 )
 
+if TYPE_CHECKING:
+    from spandrel import ImageModelDescriptor
+
+    from ..export import Comparison
+    from ..export.tensorrt import Shapes
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exports a checkpoint and checks the result against torch."""
+    return execute(flags(), run, argv)
+
+
+def flags() -> Parser:
+    """Returns the parser of the command."""
     arguments = parser(
         "export",
         "Writes a checkpoint as an ONNX graph and checks it in onnxruntime against "
         "torch; a graph that differs is not left behind.",
         "paragon export 4xParagonSR_S.safetensors -o 4xParagonSR_S.onnx --dtype fp16",
+        "paragon export paragonsr2_stream_x2 -o video.onnx --video",
+        "paragon export 4xParagonSR_S.safetensors -o 4xParagonSR_S.trt --dtype fp16",
     )
-    arguments.add_argument("input", nargs="?", help="checkpoint, any form")
+    arguments.add_argument(
+        "input", nargs="?", help="checkpoint, any form; or a shipped model"
+    )
     arguments.add_argument("-o", "--output", help="file to write, .onnx or .trt")
     arguments.add_argument(
         "--dtype",
@@ -72,26 +76,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     published.add_argument("--variant", help="checked against the checkpoint")
     published.add_argument("--scale", type=int, help="checked against the checkpoint")
-    options = arguments.parse_args(argv)
-    return guarded(lambda: _export(options))
+    return arguments
 
 
-def image_size(text: str) -> tuple[int, int]:
-    found = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
-    if not found:
-        raise argparse.ArgumentTypeError(
-            f"Expected a size to be HEIGHTxWIDTH, such as 720x1280, but got {text!r}."
-        )
-    return int(found[1]), int(found[2])
+def run(options: argparse.Namespace) -> int:
+    """Does what parsed flags ask for."""
+    from ..checkpoint import load_model
+    from ..export.tensorrt import trtexec_line
+    from ..weights import resolve
 
-
-def _export(options: argparse.Namespace) -> int:
     source = options.input or options.checkpoint
     if not source or (options.input and options.checkpoint):
         raise ValueError(
             f"Expected one checkpoint, but got {source!r}. Give INPUT or --checkpoint."
         )
-    descriptor = load_model(source)
+    descriptor = load_model(resolve(source))
     check_claims(descriptor, source, options.variant, options.scale)
     outputs = _outputs(source, options)
     for output in outputs:
@@ -124,6 +123,8 @@ def _shapes(
     descriptor: ImageModelDescriptor[Any], options: argparse.Namespace
 ) -> Shapes:
     """Returns TensorRT's smallest, usual and largest shape of every input."""
+    from ..export.tensorrt import profile_shapes, sizes_of
+
     sizes = sizes_of(options.min, options.opt, options.max)
     if options.static:
         sizes = (options.static,) * 3
@@ -149,6 +150,8 @@ def _engine(
         output: The engine.
         dtype: Its precision.
     """
+    from ..export.tensorrt import build_engine, load_tensorrt, trtexec_line
+
     inside = "fp16" if dtype == "fp16" else "fp32"
     onnx = output.with_suffix(".onnx")
     flag = "--bf16" if dtype == "bf16" else "--stronglyTyped"
@@ -180,6 +183,8 @@ def write_graph(
         CommandError: when torch cannot trace the network, or the graph answers
             otherwise than it.
     """
+    from ..export import GraphMismatchError, export_onnx
+
     try:
         return export_onnx(
             descriptor.model,

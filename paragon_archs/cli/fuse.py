@@ -6,17 +6,29 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..checkpoint import load_model, read_metadata, save_model
-from ..fuse import fuse_model, is_fused
-from .common import EXIT_DONE, check_claims, guarded, new_output, parser, stem
-from .convert import read_ours
+from .common import (
+    EXIT_DONE,
+    Parser,
+    check_claims,
+    execute,
+    new_output,
+    parser,
+    read_ours,
+    stem,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Fuses a training checkpoint into the community's release layout."""
+    return execute(flags(), run, argv)
+
+
+def flags() -> Parser:
+    """Returns the parser of the command."""
     arguments = parser(
         "fuse",
         "Turns a training checkpoint into the fused form: same picture, fewer tensors.",
+        "paragon fuse net_g_latest.safetensors",
         "paragon fuse net_g_latest.safetensors -o 4xMyModel_fused.safetensors",
     )
     arguments.add_argument("input", nargs="?", help="checkpoint in training form")
@@ -29,18 +41,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     published.add_argument("--out-dir", help="folder for NAME_fused.safetensors")
     published.add_argument("--variant", help="checked against the checkpoint")
     published.add_argument("--scale", type=int, help="checked against the checkpoint")
-    options = arguments.parse_args(argv)
-    return guarded(lambda: _fuse(options))
+    return arguments
 
 
-def _fuse(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
+    """Does what parsed flags ask for."""
+    from ..checkpoint import load_model, read_metadata, save_model
+    from ..fuse import fuse_model, is_fused
+    from ..weights import resolve
+
     source = options.input or options.checkpoint
     if not source or (options.input and options.checkpoint):
         raise ValueError(
             f"Expected one checkpoint, but got {source!r}. Give INPUT or --checkpoint."
         )
-    _, _, reading = read_ours(source)
-    descriptor = load_model(source)
+    file = str(resolve(source))
+    _, _, reading = read_ours(file)
+    descriptor = load_model(file)
     check_claims(descriptor, source, options.variant, options.scale)
     if is_fused(descriptor.model):
         state = "is fused" if reading.form == "fused" else "has nothing to fuse"
@@ -54,7 +71,7 @@ def _fuse(options: argparse.Namespace) -> int:
         output.parent.mkdir(parents=True, exist_ok=True)
     kept = {
         k: v
-        for k, v in read_metadata(source).items()
+        for k, v in read_metadata(file).items()
         if k not in ("architecture", "arguments", "scale")
     }
     save_model(fuse_model(descriptor.model), output, {**kept, "form": "fused"})

@@ -1,64 +1,108 @@
-"""`paragon info FILE`: what a weight file holds."""
+"""`paragon info MODEL`: what a weight file holds."""
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
+from typing import Any
 
-from spandrel import ModelTiling
+from .common import EXIT_DONE, Parser, add_json, execute, parser, print_json
 
-from ..checkpoint import find_architecture, load_model, read_metadata, read_state_dict
-from .common import EXIT_DONE, guarded, parser
+# spandrel's ModelTiling, by name.
+_TILES = {
+    "SUPPORTED": "same picture as the whole image, with a margin",
+    "DISCOURAGED": "change the picture: whole-image statistics",
+    "INTERNAL": "handled by the network itself",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints architecture, variant, form, scale, channels, size and hyperparameters."""
+    return execute(flags(), run, argv)
+
+
+def flags() -> Parser:
+    """Returns the parser of the command."""
     arguments = parser(
         "info",
-        "Says what a weight file holds; everything is read from its tensors.",
+        "Prints what a weight file holds; everything is read from its tensors.",
         "paragon info 4xParagonSR_S.safetensors",
+        "paragon info paragonsr2_stream_x2 --json",
     )
-    arguments.add_argument("file", help="weight file (.safetensors, .pth, .pth.tar)")
-    options = arguments.parse_args(argv)
-    return guarded(lambda: _show(options.file))
+    arguments.add_argument(
+        "file", help="weight file (.safetensors, .pth, .pth.tar) or a shipped model"
+    )
+    add_json(arguments)
+    return arguments
 
 
-def _show(file: str) -> int:
-    state = read_state_dict(file)
-    descriptor = load_model(file)
-    architecture = find_architecture(state)
-    model = descriptor.model
-    rows = [("architecture", descriptor.architecture.name)]
-    assumed: dict[str, str] = {}
-    hyperparameters: dict[str, object] = getattr(model, "hyperparameters", {})
-    if architecture is not None:
-        reading = architecture.inspect(state)
-        assumed = reading.assumed
-        rows += [
-            ("variant", architecture.variant(reading) or "none (free hyperparameters)"),
-            ("form", reading.form),
-        ]
-    elif descriptor.tags:
-        rows.append(("tags", ", ".join(descriptor.tags)))
-    rows += [
-        ("scale", str(descriptor.scale)),
-        ("channels", f"{descriptor.input_channels} -> {descriptor.output_channels}"),
-        ("parameters", f"{sum(p.numel() for p in model.parameters()):,}"),
-        ("float16", "yes" if descriptor.supports_half else "no"),
-        ("bfloat16", "yes" if descriptor.supports_bfloat16 else "no"),
-        (
-            "tiles",
-            {
-                ModelTiling.SUPPORTED: "same picture as the whole image, with a margin",
-                ModelTiling.DISCOURAGED: "change the picture: whole-image statistics",
-                ModelTiling.INTERNAL: "handled by the network itself",
-            }[descriptor.tiling],
-        ),
-    ]
-    for name, value in hyperparameters.items():
-        note = f"  (assumed: {assumed[name]})" if name in assumed else ""
-        rows.append((f"  {name}", f"{value}{note}"))
-    rows += [(f"metadata {k}", v) for k, v in sorted(read_metadata(file).items())]
+def run(options: argparse.Namespace) -> int:
+    """Does what parsed flags ask for."""
+    from ..weights import resolve
+
+    found = describe(str(resolve(options.file)))
+    if options.json:
+        print_json(found)
+        return EXIT_DONE
+    rows = _rows(found)
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
         print(f"{name:<{width}}  {value}")
     return EXIT_DONE
+
+
+def describe(file: str) -> dict[str, Any]:
+    """Returns what a weight file holds, as `--json` prints it."""
+    from ..checkpoint import (
+        find_architecture,
+        load_model,
+        read_metadata,
+        read_state_dict,
+    )
+
+    state = read_state_dict(file)
+    descriptor = load_model(file)
+    architecture = find_architecture(state)
+    found: dict[str, Any] = {"architecture": descriptor.architecture.name}
+    assumed: dict[str, str] = {}
+    if architecture is not None:
+        reading = architecture.inspect(state)
+        assumed = dict(reading.assumed)
+        found |= {"variant": architecture.variant(reading), "form": reading.form}
+    elif descriptor.tags:
+        found["tags"] = list(descriptor.tags)
+    return found | {
+        "scale": descriptor.scale,
+        "input_channels": descriptor.input_channels,
+        "output_channels": descriptor.output_channels,
+        "parameters": sum(p.numel() for p in descriptor.model.parameters()),
+        "float16": descriptor.supports_half,
+        "bfloat16": descriptor.supports_bfloat16,
+        "tiles": descriptor.tiling.name.lower(),
+        "hyperparameters": dict(getattr(descriptor.model, "hyperparameters", {})),
+        "assumed": assumed,
+        "metadata": dict(read_metadata(file)),
+    }
+
+
+def _rows(found: dict[str, Any]) -> list[tuple[str, str]]:
+    """Returns names and texts for people."""
+    rows = [("architecture", found["architecture"])]
+    if "form" in found:
+        variant = found["variant"] or "none (free hyperparameters)"
+        rows += [("variant", variant), ("form", found["form"])]
+    elif "tags" in found:
+        rows.append(("tags", ", ".join(found["tags"])))
+    rows += [
+        ("scale", str(found["scale"])),
+        ("channels", f"{found['input_channels']} -> {found['output_channels']}"),
+        ("parameters", f"{found['parameters']:,}"),
+        ("float16", "yes" if found["float16"] else "no"),
+        ("bfloat16", "yes" if found["bfloat16"] else "no"),
+        ("tiles", _TILES[found["tiles"].upper()]),
+    ]
+    for name, value in found["hyperparameters"].items():
+        why = found["assumed"].get(name)
+        rows.append((f"  {name}", f"{value}  (assumed: {why})" if why else str(value)))
+    metadata = sorted(found["metadata"].items())
+    return [*rows, *((f"metadata {k}", str(v)) for k, v in metadata)]

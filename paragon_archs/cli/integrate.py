@@ -8,15 +8,22 @@ from pathlib import Path
 
 from ..integrations import chainner
 from ..integrations.copies import HOSTS, place, states, take_away
-from .common import EXIT_DONE, EXIT_FAILED, CommandError, guarded, parser
+from .common import EXIT_DONE, EXIT_FAILED, CommandError, Parser, execute, parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Installs into a host, checks it, or takes everything away again."""
+    return execute(flags(), run, argv)
+
+
+def flags() -> Parser:
+    """Returns the parser of the command."""
     arguments = parser(
         "integrate",
         "Makes a host open (and train) this pack's networks; nothing is patched.",
         "paragon integrate comfyui ~/ComfyUI",
+        "paragon integrate chainner --check",
+        "paragon integrate neosr ~/neosr --remove",
     )
     arguments.add_argument("host", choices=["chainner", *HOSTS], help="the program")
     arguments.add_argument(
@@ -31,9 +38,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.add_argument(
         "--overwrite", action="store_true", help="replace files that differ"
     )
-    options = arguments.parse_args(argv)
-    run = _chainner if options.host == "chainner" else _copies
-    return guarded(lambda: run(options))
+    return arguments
+
+
+def run(options: argparse.Namespace) -> int:
+    """Does what parsed flags ask for."""
+    return (_chainner if options.host == "chainner" else _copies)(options)
 
 
 def _chainner(options: argparse.Namespace) -> int:

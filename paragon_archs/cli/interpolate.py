@@ -6,15 +6,18 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..checkpoint import describe, load_model, save_state_dict
-from .common import EXIT_DONE, guarded, new_output, parser
-from .convert import read_ours
+from .common import EXIT_DONE, Parser, execute, new_output, parser, read_ours
 
 SEEN_AS_TRAINED = ("detail_gain",)  # arguments that are weights: they blend too
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Blends a fidelity model with its GAN fine-tune, entry by entry."""
+    return execute(flags(), run, argv)
+
+
+def flags() -> Parser:
+    """Returns the parser of the command."""
     arguments = parser(
         "interpolate",
         "Blends two weight files of one network: (1 - alpha) * A + alpha * B.",
@@ -25,19 +28,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.add_argument("--alpha", type=float, required=True, help="share of B")
     arguments.add_argument("-o", "--output", required=True, help="file to write")
     arguments.add_argument("--overwrite", action="store_true", help="replace OUTPUT")
-    options = arguments.parse_args(argv)
-    return guarded(lambda: _interpolate(options))
+    return arguments
 
 
-def _interpolate(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
+    """Does what parsed flags ask for."""
+    from ..checkpoint import describe, load_model, save_state_dict
+    from ..weights import resolve
+
     if not 0 <= options.alpha <= 1:
         raise ValueError(
             f"Expected --alpha to be a number from 0 to 1, but got {options.alpha!r}. "
             "0 is A, 1 is B."
         )
     output = new_output(Path(options.output), options.overwrite)
-    _, network, a = read_ours(options.first)
-    _, other, b = read_ours(options.second)
+    first, second = str(resolve(options.first)), str(resolve(options.second))
+    _, network, a = read_ours(first)
+    _, other, b = read_ours(second)
     if network is not other:
         raise ValueError(
             f"Expected two files of one network, but {options.first!r} is a "
@@ -57,8 +64,8 @@ def _interpolate(options: argparse.Namespace) -> int:
                 f"{options.first!r} and {b.arguments[name]!r} in {options.second!r}. "
                 "Only descendants of the same training blend."
             )
-    own = load_model(options.second).model.state_dict()
-    model = load_model(options.first).model
+    own = load_model(second).model.state_dict()
+    model = load_model(first).model
     state = model.state_dict()
     for name, value in state.items():
         if value.is_floating_point():

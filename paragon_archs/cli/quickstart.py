@@ -6,17 +6,24 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from .common import EXIT_DONE, CommandError, guarded, parser
+from .common import EXIT_DONE, CommandError, Parser, execute, parser
 
 GAIN = 0.4  # dB over bicubic that the quickstart promises on every photograph
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Writes the quickstart's photographs, or reports what a model makes of them."""
+    return execute(flags(), run, argv)
+
+
+def flags() -> Parser:
+    """Returns the parser of the command."""
     arguments = parser(
         "quickstart",
         "The quickstart's photographs (out of scikit-image) and its report.",
         "paragon quickstart images -o quickstart/data --scale 2",
+        "paragon quickstart report --model fused.safetensors --data quickstart/data "
+        "--upscaled chelsea.png -o report.png",
     )
     steps = arguments.add_subparsers(dest="step", required=True, metavar="STEP")
     images = steps.add_parser("images", help="write the photographs as a data set")
@@ -27,12 +34,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     report.add_argument("--data", required=True, help="folder that `images` wrote")
     report.add_argument("--upscaled", required=True, help="output of `paragon upscale`")
     report.add_argument("-o", "--output", required=True, help="picture to write (PNG)")
-    options = arguments.parse_args(argv)
-    return guarded(lambda: (_images if options.step == "images" else _report)(options))
+    return arguments
+
+
+def run(options: argparse.Namespace) -> int:
+    """Does what parsed flags ask for."""
+    return (_images if options.step == "images" else _report)(options)
 
 
 def _images(options: argparse.Namespace) -> int:
-    from ..evaluation.quickstart import write_images  # noqa: PLC0415 (wants Pillow)
+    from ..evaluation.quickstart import write_images
 
     written = write_images(options.output, options.scale)
     print(f"wrote {len(written)} images into {options.output}")
@@ -40,7 +51,7 @@ def _images(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from ..evaluation import quickstart  # noqa: PLC0415 (wants Pillow)
+    from ..evaluation import quickstart
 
     rows = quickstart.evaluate(options.model, options.data)
     print("| photograph | bicubic, dB | ours, dB | gain, dB | seconds |")

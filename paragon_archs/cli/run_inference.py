@@ -8,17 +8,24 @@ from pathlib import Path
 
 from ..utils.allocator import keep_freed_memory
 from . import upscale
-from .common import Parser, check_claims, guarded, set_up_logging
+from .common import Parser, check_claims, guarded, parser, set_up_logging
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Upscales an image, a folder or a video into a folder."""
-    arguments = Parser(
-        prog="run_inference.py",
-        description="Upscales under published flags; `paragon upscale` has more.",
-        epilog="example: python scripts/run_inference.py --input input.png --model "
-        "model.safetensors",
-        allow_abbrev=False,
+    options = flags().parse_args(argv)
+    keep_freed_memory()
+    set_up_logging()
+    return guarded(lambda: run(options))
+
+
+def flags() -> Parser:
+    """Returns the parser of the command."""
+    arguments = parser(
+        "",
+        "Upscales under published flags; `paragon upscale` has more.",
+        "python scripts/run_inference.py --input input.png --model model.safetensors",
+        program="run_inference.py",
     )
     arguments.add_argument("--input", required=True, help="image, video or folder")
     arguments.add_argument("--model", required=True, help="weights, .onnx or .trt")
@@ -41,20 +48,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.add_argument("--suffix", default="", help="added to names")
     arguments.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")
     arguments.add_argument("--overwrite", action="store_true", help="replace outputs")
-    options = arguments.parse_args(argv)
-    keep_freed_memory()
-    set_up_logging()
-    return guarded(lambda: _run(options))
+    return arguments
 
 
-def _run(options: argparse.Namespace) -> int:
-    from ..inference.backends import GRAPH_SUFFIXES, load_graph  # noqa: PLC0415
-    from ..inference.upscaler import pick_device  # noqa: PLC0415
+def run(options: argparse.Namespace) -> int:
+    """Does what parsed flags ask for."""
+    from ..inference.backends import GRAPH_SUFFIXES, load_graph
+    from ..inference.upscaler import pick_device
+    from ..weights import resolve
 
     device = pick_device(options.device)
     output = Path(options.output)
     output.mkdir(parents=True, exist_ok=True)
-    file = Path(options.model)
+    file = resolve(options.model)
     overrides = {}
     if options.upsampler_alpha is not None:
         overrides["upsampler_alpha"] = options.upsampler_alpha
@@ -74,7 +80,7 @@ def _run(options: argparse.Namespace) -> int:
                 f"gives, but got {options.scale}. Leave the flag out."
             )
     else:
-        from ..checkpoint import load_model  # noqa: PLC0415 (keeps `--help` fast)
+        from ..checkpoint import load_model
 
         asked.loaded = load_model(file, device, overrides)
         check_claims(asked.loaded, options.model, options.arch, options.scale)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,50 +16,56 @@ from ..config.loading import Options, find_option_file, force, load_options
 from ..config.signatures import known_types, parameters
 from ..engine.resuming import record
 from ..utils.registry import HAS_BASICSR
-from .common import EXIT_FAILED, EXIT_USAGE, CommandError, Parser
+from .common import EXIT_FAILED, EXIT_USAGE, CommandError, guarded, parser, report
 
-EXIT_INTERRUPTED = 130
-TOLD = (OptionError, TrainingError, CommandError)  # their messages are whole sentences
+# Error -> exit code; a ValueError is a bug here, not the user's mistake.
+ERRORS: dict[type[BaseException], int] = {
+    OptionError: EXIT_USAGE,
+    TrainingError: EXIT_FAILED,
+    CommandError: EXIT_FAILED,
+    torch.cuda.OutOfMemoryError: EXIT_FAILED,
+    OSError: EXIT_FAILED,
+}
 
 
 def arguments_of(command: str, argv: Sequence[str] | None) -> argparse.Namespace:
     """Parses the host's flags."""
-    parser = Parser(
-        prog=f"basicsr {command}",
-        description={
+    arguments = parser(
+        command,
+        {
             "train": "Trains the network that an option file describes.",
             "test": "Runs a trained network over the test sets of an option file.",
         }[command],
-        epilog=f"example: basicsr {command} -opt options/paragonsr_s.yml "
+        f"basicsr {command} -opt options/paragonsr_s.yml "
         "--force_yml datasets:train:dataroot_gt=/data/DIV2K/HR",
-        allow_abbrev=False,
+        program="basicsr",
     )
-    parser.add_argument("-opt", required=True, help="option file (YAML)")
-    parser.add_argument(
+    arguments.add_argument("-opt", required=True, help="option file (YAML)")
+    arguments.add_argument(
         "--force_yml",
         nargs="+",
         default=[],
         metavar="KEY:PATH=VALUE",
         help="override keys of the option file",
     )
-    parser.add_argument(
+    arguments.add_argument(
         "--auto_resume", action="store_true", help="go on from the newest whole state"
     )
-    parser.add_argument(
+    arguments.add_argument(
         "--debug",
         action="store_true",
         help="short intervals, `debug_` before the name, tracebacks",
     )
-    parser.add_argument(
+    arguments.add_argument(
         "--launcher",
         choices=("none", "pytorch", "slurm"),
         default="none",
         help="what started several processes (%(default)s)",
     )
-    parser.add_argument(  # torch's launchers write it with a hyphen
+    arguments.add_argument(  # torch's launchers write it with a hyphen
         "--local_rank", "--local-rank", type=int, default=0, help="set by launchers"
     )
-    return parser.parse_args(argv)
+    return arguments.parse_args(argv)
 
 
 def prepare(arguments: argparse.Namespace, is_train: bool, root: Path) -> Options:
@@ -137,29 +142,18 @@ def exit_code(run: Callable[[], int], debug: bool) -> int:
         Ctrl-C, or one before the first iteration.
     """
     if not HAS_BASICSR:
-        print(
-            "error: Expected BasicSR to be installed, but it is not, or it is broken. "
-            "Install it: pip install 'paragon-archs[train]' (Python 3.10 to 3.12).",
-            file=sys.stderr,
+        report(
+            "Expected BasicSR to be installed, but it is not, or it is broken. "
+            "Install it: pip install 'paragon-archs[train]' (Python 3.10 to 3.12)."
         )
         return EXIT_FAILED
-    try:
-        return run()
-    except (*TOLD, torch.cuda.OutOfMemoryError, OSError, KeyboardInterrupt) as error:
-        if debug:
-            raise
-        code, sentences = _told(error)
-    for text in sentences:
-        print(f"error: {' '.join(text.split())}", file=sys.stderr)
-    return code
+    return guarded(run, debug, ERRORS, _told, "Stopped at once; what was saved stays.")
 
 
-def _told(error: BaseException) -> tuple[int, Sequence[str]]:
-    """Returns the exit code and the sentences of what ended a run."""
+def _told(error: BaseException) -> Sequence[str]:
+    """Returns the sentences of what ended a run."""
     if isinstance(error, OptionError):
-        return EXIT_USAGE, error.sentences
-    if isinstance(error, KeyboardInterrupt):
-        return EXIT_INTERRUPTED, ["Stopped at once; what was saved stays."]
+        return error.sentences
     text = str(error)
     if isinstance(error, torch.cuda.OutOfMemoryError):
         text = (
@@ -171,4 +165,4 @@ def _told(error: BaseException) -> tuple[int, Sequence[str]]:
             f"Expected files to be read and written, but got: {text}. Check the path, "
             "its permissions and the room on its disk."
         )
-    return EXIT_FAILED, [text]
+    return [text]

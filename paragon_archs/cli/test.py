@@ -20,9 +20,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _test(arguments: argparse.Namespace) -> int:
-    from ..engine.folders import close_log  # noqa: PLC0415 (starts the host)
-    from ..engine.testing import run_tests  # noqa: PLC0415
-    from ..host import patches  # noqa: PLC0415
+    from ..engine.folders import close_log
+    from ..engine.testing import run_tests
+    from ..host import patches
 
     options = prepare(arguments, is_train=False, root=Path.cwd())
     patches.install()

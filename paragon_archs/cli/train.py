@@ -21,9 +21,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    from ..engine.folders import close_log  # noqa: PLC0415 (starts the host)
-    from ..engine.pipeline import Run  # noqa: PLC0415
-    from ..host import patches  # noqa: PLC0415
+    from ..engine.folders import close_log
+    from ..engine.pipeline import Run
+    from ..host import patches
 
     options = prepare(arguments, is_train=True, root=Path.cwd())
     patches.install()

@@ -14,19 +14,18 @@ from ..evaluation.plots import Series, chart
 from ..utils.allocator import keep_freed_memory
 from ..utils.files import atomic_write
 from ..weights.recipes import RECIPES
-from .common import EXIT_DONE, Parser, guarded, set_up_logging
+from .common import EXIT_DONE, guarded, parser, set_up_logging
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Trains models by their recipes; continues runs that their folders hold."""
-    arguments = Parser(
-        prog="train_weights.py",
-        description="Trains the shipped weights by their recipes, from folders of "
-        "images. A run that was stopped (Ctrl-C, SIGTERM, power) continues where it "
-        "was, bit by bit.",
-        epilog="example: train_weights.py paragonsr2_realtime_x2 --train BSDS400 "
-        "SunHays80 --choose Kodak24 --output runs",
-        allow_abbrev=False,
+    arguments = parser(
+        "",
+        "Trains the shipped weights by their recipes, from folders of images. A run "
+        "that was stopped (Ctrl-C, SIGTERM, power) continues where it was, bit by bit.",
+        "train_weights.py paragonsr2_realtime_x2 --train BSDS400 SunHays80 --choose "
+        "Kodak24 --output runs",
+        program="train_weights.py",
     )
     arguments.add_argument("models", nargs="+", choices=tuple(RECIPES))
     arguments.add_argument(
@@ -65,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from ..weights.training import Run  # noqa: PLC0415 (keeps `--help` fast)
+    from ..weights.training import Run
 
     for name in ("iterations", "every", "choose_every", "threads"):
         value = getattr(options, name)

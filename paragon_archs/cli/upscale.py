@@ -90,13 +90,13 @@ def add_model_flags(arguments: argparse.ArgumentParser) -> None:
 
 def upscale(options: argparse.Namespace) -> int:
     """Does what parsed flags ask for; `options.loaded` may hold a model already."""
-    from ..inference import (  # noqa: PLC0415 (keeps `--help` fast)
+    from ..inference import (
         Upscaler,
         WriteOptions,
     )
-    from ..inference.jobs import Sizing, parse_shard, plan, run  # noqa: PLC0415
-    from ..inference.video import VideoOptions  # noqa: PLC0415
-    from ..weights import default, resolve  # noqa: PLC0415
+    from ..inference.jobs import Sizing, parse_shard, plan, run
+    from ..inference.video import VideoOptions
+    from ..weights import default, resolve
 
     if options.no_temporal and options.temporal is not None:
         raise ValueError(

@@ -6,9 +6,10 @@ import contextlib
 import io
 import logging
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # Our name -> pyiqa's; the published tables of these networks have these seven.
 NAMES = {
@@ -46,6 +47,8 @@ def load_metrics(
             f"Expected metrics out of {', '.join(NAMES)}, but got {unknown[0]!r}. "
             "Correct the name."
         )
+    import torch  # noqa: PLC0415 (the names alone need none)
+
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             import pyiqa  # noqa: PLC0415 (an extra, and slow to import)
@@ -83,6 +86,8 @@ def load_metrics(
 def _measure(
     metric: Callable[[Tensor, Tensor], Tensor], device: str
 ) -> Callable[[Tensor, Tensor], float]:
+    import torch  # noqa: PLC0415
+
     def measure(image: Tensor, reference: Tensor) -> float:
         with torch.inference_mode():
             a = (image[None].float() / 255).to(device)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..evaluation.measures import quantise
-from ..evaluation.quality import (
+from ..evaluation.protocols import (
     crop_to_multiple,
     read_image,
     shrink_like_matlab,

@@ -29,7 +29,7 @@ from ..archs import create
 from ..archs.paragonsr2_arch import StreamBlock
 from ..checkpoint import read_state_dict, save_model
 from ..evaluation.measures import luma, psnr, quantise, shave
-from ..evaluation.quality import read_image
+from ..evaluation.protocols import read_image
 from ..utils.files import atomic_write
 from . import resolve
 from .blocks import stream_block

@@ -8,10 +8,10 @@ import pytest
 import torch
 from common import image, small_model
 
+from benchmarks import peers, speed
+from benchmarks.command_release import main as release
+from benchmarks.command_speed import main
 from paragon_archs.checkpoint import save_model
-from paragon_archs.cli.benchmark_release import main as release
-from paragon_archs.cli.benchmark_speed import main
-from paragon_archs.evaluation import speed
 
 
 def test_forms_agree_and_multiply_adds_are_counted():
@@ -29,9 +29,9 @@ def test_forms_agree_and_multiply_adds_are_counted():
     assert counts["fused"] - counts["deploy"] > 0.8 * saved
 
 
-@pytest.mark.parametrize("name", speed.PEERS)
+@pytest.mark.parametrize("name", peers.PEERS)
 def test_peers_build_at_their_scale(name):
-    model = speed.build(name, 2)
+    model = peers.build(name, 2)
     with torch.no_grad():
         assert model(image(1, 3, 16, 16)).shape == (1, 3, 32, 32)
 
@@ -69,7 +69,7 @@ def test_peak_memory_counts_what_an_earlier_call_freed():
 
 def test_sides_follow_the_work():
     sides = {
-        n: speed.side_for(speed.build(n, 2)) for n in ("fusionsr", "paragonsr2_pro")
+        n: speed.side_for(peers.build(n, 2)) for n in ("fusionsr", "paragonsr2_pro")
     }
     assert sides == {"fusionsr": 64, "paragonsr2_pro": 96}
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import json
+import os
+import shutil
 import subprocess
 import sys
 
@@ -14,7 +17,7 @@ import paragon_archs
 from paragon_archs.checkpoint import load_model, read_metadata, save_model
 from paragon_archs.cli.__main__ import COMMANDS, main
 from paragon_archs.cli.benchmark import TOPICS
-from paragon_archs.cli.common import guarded
+from paragon_archs.cli.common import EXITS, guarded
 
 
 @pytest.fixture
@@ -45,52 +48,55 @@ def test_help_is_there_with_an_example(command, capsys):
         assert stop.code == 0
     printed = capsys.readouterr().out
     assert "usage: paragon" in printed
-    assert command == ["benchmark"] or "example: paragon" in printed
+    if command != ["benchmark"]:
+        assert "examples:\n  paragon " in printed
+        assert all(f"  {code:<4} {when}" in printed for code, when in EXITS.items())
 
 
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        (["info"], ["Expected file, but got none", "`paragon info --help`"]),
-        (["upscale", "--modle", "x"], ["got '--modle'", "Did you mean --model?"]),
-        (["upscale", "a.png", "--outptu=b"], ["got '--outptu'", "mean --output?"]),
-        (["upscale", "a.png"], ["Expected -o/--output, but got none"]),
-        (["upscale", "a.png", "-o"], ["Expected a value for -o/--output"]),
-        (["upscale", "a", "-ob", "--crf", "x"], ["--crf to be a whole", "got 'x'"]),
-        (["upscale", "a", "-ob", "--downscale", "x"], ["to be a number", "got 'x'"]),
-        (["upscale", "a", "-ob", "--depth", "9"], ["one of 8, 16, but got 9"]),
-        (["upscale", "a", "-ob", "--tta=1"], ["--tta without a value", "got '1'"]),
-        (["info", "a", "b"], ["Expected no more arguments, but got 'b'"]),
-        (["integrate", "comfyui", "--check", "--remove"], ["but got both"]),
-        (["quickstart", "images", "--scal", "2"], ["Did you mean --scale?", "images"]),
-        (["quickstart", "images", "-oa", "--dta"], ["Did you mean --data?"]),
-        (["benchmark", "speed", "--size", "9"], ["error: Expected a size", "'9'"]),
+        (["info"], ["are required: file.", "`paragon info --help`"]),
+        (["upscale", "--modle", "x"], ["--modle is no flag", "did you mean --model?"]),
+        (["upscale", "a.png", "--outptu=b"], ["--outptu is no", "mean --output?"]),
+        (["upscale", "a.png", "--zzz"], ["--zzz is no flag", "none like it"]),
+        (["upscale", "a.png", "-o"], ["argument -o/--output: expected one argument"]),
+        (["upscale", "a", "-ob", "--crf", "x"], ["argument --crf: invalid int", "x"]),
+        (["upscale", "a", "-ob", "--downscale", "x"], ["invalid float value: 'x'"]),
+        (["upscale", "a", "-ob", "--depth", "9"], ["invalid choice: ", "8, 16"]),
+        (["upscale", "a", "-ob", "--tta=1"], ["ignored explicit argument '1'"]),
+        (["info", "a", "b"], ["unrecognized arguments: b"]),
+        (["integrate", "comfyui", "--check", "--remove"], ["not allowed with"]),
+        (["quickstart", "images", "--scal", "2"], ["did you mean --scale?", "images"]),
+        (["quickstart", "images", "-oa", "--dta"], ["did you mean --data?"]),
+        (["benchmark", "speed", "--size", "9"], ["expected HEIGHTxWIDTH", "'9'"]),
     ],
     ids=lambda v: " ".join(v).replace("/", "_") if isinstance(v, list) else None,
 )
-def test_wrong_arguments_are_one_sentence(command, words, capsys):
-    assert_one_sentence(main, command, words, capsys)
+def test_wrong_arguments_are_one_line_of_argparse(command, words, capsys):
+    assert_one_line(main, command, words, capsys)
 
 
 @pytest.mark.parametrize(
     "module",
     [
-        *("train_weights", "benchmark_release", "convert_onnx_release"),
-        *("run_inference", "train", "test"),
+        *("paragon_archs.cli.train_weights", "benchmarks.command_release"),
+        "paragon_archs.cli.convert_onnx_release",
+        *(f"paragon_archs.cli.{m}" for m in ("run_inference", "train", "test")),
     ],
 )
 def test_other_commands_name_the_closest_flag(module, capsys):
-    command = importlib.import_module(f"paragon_archs.cli.{module}").main
-    assert_one_sentence(command, ["--hlep"], ["mean --help?", "--help`"], capsys)
+    command = importlib.import_module(module).main
+    assert_one_line(command, ["--hlep"], ["mean --help?", "--help`"], capsys)
 
 
-def assert_one_sentence(command, arguments, words, capsys):
+def assert_one_line(command, arguments, words, capsys):
     with pytest.raises(SystemExit) as stopped:
         command(arguments)
     assert stopped.value.code == 2
     captured = capsys.readouterr()
     assert not captured.out
-    assert captured.err.startswith("error: Expected ")
+    assert captured.err.startswith("error: ")
     assert captured.err.count("\n") == 1
     for part in words:
         assert part in captured.err
@@ -186,7 +192,7 @@ def test_benchmark_training_compares_gradients(capsys):
 
 
 def test_a_reader_that_leaves_is_no_error(root):
-    command = f"{sys.executable} -m paragon_archs.cli variants | head -n 1"
+    command = f"{sys.executable} -m paragon_archs variants | head -n 1"
     done = subprocess.run(
         ["bash", "-o", "pipefail", "-c", command],
         cwd=root,
@@ -196,3 +202,74 @@ def test_a_reader_that_leaves_is_no_error(root):
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert len(done.stdout.splitlines()) == 1
+
+
+def test_benchmarks_of_the_pack_itself_need_a_checkout(root, tmp_path):
+    """As after the installation of a wheel, which has no scripts."""
+    shutil.copytree(
+        root / "paragon_archs",
+        tmp_path / "paragon_archs",
+        ignore=shutil.ignore_patterns("*.safetensors", "__pycache__"),
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "paragon_archs", "benchmark", "speed"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: Expected the pack to run from a checkout")
+    assert done.stderr.count("\n") == 1
+
+
+def test_tracebacks_are_there_for_whoever_asks(monkeypatch, capsys):
+    def work():
+        raise ValueError("broken")
+
+    assert guarded(work) == 2
+    monkeypatch.setenv("PARAGON_DEBUG", "1")
+    with pytest.raises(ValueError, match="broken"):
+        guarded(work)
+
+
+def test_json_is_what_the_table_says(checkpoint, capsys):
+    assert main(["info", str(checkpoint), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["architecture"], found["scale"]) == ("ParagonSR", 2)
+    assert found["hyperparameters"]["num_groups"] == 2
+    assert found["metadata"]["licence"] == "MIT"
+    assert main(["variants", "--json", "--scale", "2"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [r["name"] for r in rows] == list(paragon_archs.variants())
+    assert all(r["parameters"] > 1000 for r in rows)
+
+
+@pytest.mark.parametrize(
+    ("line", "completed"),
+    [
+        ("paragon upsc", ["upscale"]),
+        ("paragon upscale --mod", ["--model"]),
+        ("paragon upscale --model paragonsr2_stream_x", ["stream_x2", "stream_x4"]),
+        ("paragon benchmark vi", ["video"]),
+        ("paragon benchmark quality --pro", ["--protocol", "--progress"]),
+    ],
+)
+def test_the_shell_completes(line, completed, tmp_path):
+    pytest.importorskip("argcomplete")
+    out = tmp_path / "out"
+    environment = {
+        "_ARGCOMPLETE": "1",
+        "_ARGCOMPLETE_STDOUT_FILENAME": str(out),
+        "COMP_LINE": line,
+        "COMP_POINT": str(len(line)),
+        "_ARGCOMPLETE_IFS": "\n",
+    }
+    subprocess.run(
+        [sys.executable, "-m", "paragon_archs"],
+        env={**os.environ, **environment},
+        check=False,
+    )
+    found = out.read_text()
+    assert all(word in found for word in completed), found

@@ -10,12 +10,12 @@ import torch
 from PIL import Image
 
 import paragon_archs
+from benchmarks.bounded import measure_command, measure_strips
+from benchmarks.command_upscale import main as upscale_main
+from benchmarks.upscaling import measure_exactness, measure_folder
 from paragon_archs.checkpoint import save_model
-from paragon_archs.cli.benchmark_upscale import main as upscale_main
 from paragon_archs.cli.benchmark_video import main
-from paragon_archs.evaluation.bounded import measure_command, measure_strips
 from paragon_archs.evaluation.flicker import measure_flicker
-from paragon_archs.evaluation.upscaling import measure_exactness, measure_folder
 from paragon_archs.inference import Upscaler
 from paragon_archs.weights import resolve
 

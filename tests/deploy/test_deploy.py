@@ -12,12 +12,12 @@ from common import SMALL, image, randomise, small_model
 from torch import nn
 
 import paragon_archs
+from benchmarks.published import PublishedForm
 from paragon_archs.archs.paragonsr2_arch import MagicKernelSharp2021
 from paragon_archs.checkpoint import load_model
 from paragon_archs.deploy import DeployCall, DeployNetwork, deploy_model, ops
 from paragon_archs.deploy.cells import MagicCells
 from paragon_archs.deploy.head import MergedHead
-from paragon_archs.evaluation.published import PublishedForm
 from paragon_archs.utils.dtypes import PATIENCE
 
 SIZES = [(1, 1), (1, 6), (5, 1), (11, 17)]

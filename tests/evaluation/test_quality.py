@@ -7,12 +7,14 @@ import math
 import os
 import shutil
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from benchmarks.peers import PUBLISHED, build
 from paragon_archs import create
 from paragon_archs.checkpoint import save_model
 from paragon_archs.cli import benchmark_quality
@@ -20,19 +22,17 @@ from paragon_archs.cli.benchmark import main as benchmark
 from paragon_archs.evaluation import iqa
 from paragon_archs.evaluation.crops import crop_sheet, hardest_window
 from paragon_archs.evaluation.measures import gray, luma, psnr, quantise, shave, ssim
-from paragon_archs.evaluation.peers import PUBLISHED
-from paragon_archs.evaluation.quality import (
+from paragon_archs.evaluation.plots import Series, chart
+from paragon_archs.evaluation.protocols import (
     PROTOCOLS,
     TestSet,
-    averages,
     bicubic_of_luma,
     is_stored_gray,
-    markdown,
     read_image,
     shrink_like_matlab,
     shrink_like_pillow,
 )
-from paragon_archs.evaluation.speed import build
+from paragon_archs.evaluation.tables import averages, markdown
 from paragon_archs.media.paths import find_images
 from paragon_archs.utils.resize import imresize
 
@@ -144,6 +144,8 @@ def test_protocols_differ_as_they_say():
     assert set(PROTOCOLS["standard"].measures) >= {"psnr_y", "ssim_y", "psnr_rgb"}
     assert set(PROTOCOLS["resshuffle"].measures) == {"psnr_rgb", "ssim_gray"}
     assert not PROTOCOLS["resshuffle"].border
+    told = {name: p.about for name, p in PROTOCOLS.items()}
+    assert told == benchmark_quality.PROTOCOLS  # what `--help` prints without torch
 
 
 def test_a_test_set_lies_in_one_folder(folder, tmp_path):
@@ -252,6 +254,33 @@ def test_command_measures_resumes_and_refuses(folder, model, tmp_path, capsys):
     assert "Choose another --output" in capsys.readouterr().err
 
 
+def texts(svg: str) -> dict[str, list[tuple[str, ...]]]:
+    """Text -> where it stands, as written in the file."""
+    found: dict[str, list[tuple[str, ...]]] = {}
+    for node in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text"):
+        place = tuple(node.get(k, "") for k in ("x", "y", "transform"))
+        found.setdefault("".join(node.itertext()), []).append(place)
+    return found
+
+
+def test_chart_is_an_svg_of_its_points():
+    pytest.importorskip("matplotlib")
+    points = Series("both", [(0.1, 30.0), (100.0, 31.0)], ["a & b", "two"])
+    svg = chart([points], "title", "MP/s", "dB", logarithmic_x=True)
+    assert {"a & b", "two", "both", "title", "MP/s", "dB"} <= set(texts(svg))
+    assert svg == chart([points], "title", "MP/s", "dB", logarithmic_x=True)
+    # Labels of near points do not cover each other.
+    close = Series("", [(1, 1), (1.2, 1.01), (9, 9)], ["a" * 20] * 3)
+    places = texts(chart([close], "t", "x", "y"))["a" * 20]
+    assert len(set(places)) == 3
+    curve = chart([Series("", [(0, 1), (1, 1)], line=True)], "t", "x", "y")
+    assert "stroke-linecap" in curve
+    with pytest.raises(ValueError, match="at least one point"):
+        chart([], "t", "x", "y")
+    with pytest.raises(ValueError, match="above 0"):
+        chart([Series("", [(0.0, 1.0)])], "t", "x", "y", logarithmic_x=True)
+
+
 def test_speed_is_a_column_and_a_chart(folder, model, tmp_path):
     out = tmp_path / "out"
     call = ["quality", "bicubic", str(model), "--hr", str(folder), "-o", str(out)]
@@ -315,7 +344,7 @@ def test_command_goes_on_after_a_broken_image(folder, tmp_path, capsys):
     [
         (["bicubic"], "--scale"),
         (["no_such_model"], "shipped model"),
-        (["MODEL", "--scale", "4"], "models tell theirs"),
+        (["MODEL", "--scale", "4"], "a model has its own"),
         (["MODEL", "MODEL"], "twice"),
         (["MODEL", "--lr", "a", "b"], "as many folders"),
     ],

@@ -21,10 +21,10 @@ from basicsr.models.base_model import BaseModel
 from PIL import Image
 from torch import nn
 
+from benchmarks.engine_speed import measure_engine
 from paragon_archs.cli import basicsr
 from paragon_archs.cli.session import arguments_of
 from paragon_archs.data.stream import SeededDataset
-from paragon_archs.evaluation.engine_speed import measure_engine
 from paragon_archs.host import patches as host
 from paragon_archs.utils import registry
 

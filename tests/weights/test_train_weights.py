@@ -7,7 +7,6 @@ import csv
 import dataclasses
 import math
 import os
-import re
 import signal
 import threading
 from pathlib import Path
@@ -23,7 +22,6 @@ from paragon_archs import create
 from paragon_archs.checkpoint import read_metadata, read_state_dict
 from paragon_archs.cli.train_weights import main as train_weights
 from paragon_archs.evaluation.measures import shave
-from paragon_archs.evaluation.plots import Series, chart
 from paragon_archs.utils.resize import imresize
 from paragon_archs.weights.crops import Pool
 from paragon_archs.weights.drawings import drawing
@@ -395,25 +393,3 @@ def test_recipes_build_with_a_base_path_that_keeps_gray_gray():
             base = model.base
             assert isinstance(base, nn.Module)
             assert (base(gray) - 0.5).abs().max() < 1e-6
-
-
-def test_chart_is_an_svg_of_its_points():
-    svg = chart(
-        [Series("a & b", [(0.1, 30.0), (100.0, 31.0)], ["one", "two"])],
-        "title",
-        "MP/s",
-        "dB",
-        logarithmic_x=True,
-    )
-    assert svg.count("<circle") == 3  # two points and the legend's
-    assert "a &amp; b" in svg and ">one<" in svg
-    # Labels of near points do not cover each other.
-    close = Series("", [(1, 1), (1.2, 1.01), (9, 9)], ["a" * 20] * 3)
-    near = chart([close], "t", "x", "y")
-    places = re.findall(r'<text x="([^"]*)" y="([^"]*)"[^>]*>a{20}<', near)
-    assert len({y for _, y in places}) == 3
-    assert "<path" in chart([Series("", [(0, 1), (1, 1)], line=True)], "t", "x", "y")
-    with pytest.raises(ValueError, match="at least one point"):
-        chart([], "t", "x", "y")
-    with pytest.raises(ValueError, match="above 0"):
-        chart([Series("", [(0.0, 1.0)])], "t", "x", "y", logarithmic_x=True)

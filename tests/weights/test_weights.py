@@ -10,7 +10,7 @@ from PIL import Image
 from paragon_archs.checkpoint import load_model, read_metadata
 from paragon_archs.cli.upscale import main as upscale
 from paragon_archs.evaluation.measures import luma, psnr, quantise, shave
-from paragon_archs.evaluation.quality import crop_to_multiple, shrink_like_matlab
+from paragon_archs.evaluation.protocols import crop_to_multiple, shrink_like_matlab
 from paragon_archs.utils.resize import imresize
 from paragon_archs.weights import DEFAULTS, FOLDER, available, default, resolve
 from paragon_archs.weights.drawings import drawing

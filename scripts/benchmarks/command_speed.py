@@ -8,11 +8,17 @@ from pathlib import Path
 
 import torch
 
-from ..archs import variants
-from ..evaluation import speed
-from ..utils.allocator import keep_freed_memory
-from .common import EXIT_DONE, CommandError, guarded, parser
-from .export import image_size
+from paragon_archs.archs import variants
+from paragon_archs.cli.common import (
+    EXIT_DONE,
+    CommandError,
+    guarded,
+    image_size,
+    parser,
+)
+from paragon_archs.utils.allocator import keep_freed_memory
+
+from . import peers, speed
 
 DTYPES = {
     "fp32": torch.float32,
@@ -45,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.add_argument(
         "networks",
         nargs="*",
-        help=f"variants, weight files, or {', '.join(speed.PEERS)}; none: the README's "
+        help=f"variants, weight files, or {', '.join(peers.PEERS)}; none: the README's "
         "table",
     )
     arguments.add_argument(
@@ -107,7 +113,7 @@ def _measure(options: argparse.Namespace) -> int:
             (n, s, side, side)
             for n in variants()
             for s in (2, 4)
-            for side in [speed.side_for(speed.build(n, s))]
+            for side in [speed.side_for(peers.build(n, s))]
         ]
     rows = rows or [(n, s, side, side) for n, s, side in REFERENCE]
     example = torch.empty(0, dtype=DTYPES[options.dtype], device=device)
@@ -122,7 +128,7 @@ def _measure(options: argparse.Namespace) -> int:
     print("\n".join(speed.HEADER), flush=True)
     points = []
     for name, scale, height, width in rows:
-        model = speed.build(name, scale)
+        model = peers.build(name, scale)
         x = torch.rand(1, 3, height, width).to(example)
         timings = speed.measure(model, x, options.forms, options.warmup, options.rounds)
         shown = f"{Path(name).stem} x{scale}, {height}x{width}"

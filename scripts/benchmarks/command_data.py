@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
-from ..utils.registry import HAS_BASICSR
-from .common import EXIT_DONE, CommandError, guarded, parser
+from paragon_archs.cli.common import EXIT_DONE, CommandError, guarded, parser
+from paragon_archs.utils.registry import HAS_BASICSR
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,7 +42,7 @@ def _measure(options: argparse.Namespace) -> int:
             "Expected BasicSR to be installed, to measure beside it, but it is not. "
             "Install it: pip install 'paragon-archs[train]'."
         )
-    from ..evaluation.data_speed import measure_data  # noqa: PLC0415 (needs OpenCV)
+    from .data_speed import measure_data
 
     if options.threads:
         torch.set_num_threads(options.threads)

@@ -4,68 +4,28 @@ from __future__ import annotations
 
 import copy
 import ctypes
-import importlib
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..archs import create, variants
-from ..checkpoint import load_model
-from ..deploy import deploy_model, ops
-from ..export import export_onnx
-from ..export.onnx import session_runner
-from ..fuse import fuse_model
-from ..utils.files import atomic_write
-from ..utils.optional import need
-from .plots import Series, chart
+from paragon_archs.deploy import deploy_model, ops
+from paragon_archs.evaluation.plots import Series, chart
+from paragon_archs.export import export_onnx
+from paragon_archs.export.onnx import session_runner
+from paragon_archs.fuse import fuse_model
+from paragon_archs.utils.files import atomic_write
+from paragon_archs.utils.optional import need
+
 from .published import PublishedForm
 
 FORMS = ("published", "fused", "deploy", "compiled", "onnx", "onnx-published")
-
-# Networks of spandrel for comparison: module, class, arguments without the scale, and
-# the name of the scale's argument.
-PEERS: dict[str, tuple[str, str, dict[str, Any], str]] = {
-    "compact": ("Compact", "Compact", {}, "upscale"),
-    "span": ("SPAN", "SPAN", {"num_in_ch": 3, "num_out_ch": 3}, "upscale"),
-    "safmn": ("SAFMN", "SAFMN", {"dim": 36, "n_blocks": 8}, "upscaling_factor"),
-    "seemore_t": (
-        "SeemoRe",
-        "SeemoRe",
-        {
-            "embedding_dim": 36,
-            "num_experts": 3,
-            "num_layers": 6,
-            "lr_space": "exp",
-            "recursive": 2,
-            "global_kernel_size": 11,
-        },
-        "scale",
-    ),
-    "realplksr": ("PLKSR", "RealPLKSR", {}, "upscaling_factor"),
-    "swinir_light": (
-        "SwinIR",
-        "SwinIR",
-        {
-            "img_size": 64,
-            "window_size": 8,
-            "depths": [6, 6, 6, 6],
-            "embed_dim": 60,
-            "num_heads": [6, 6, 6, 6],
-            "mlp_ratio": 2,
-            "upsampler": "pixelshuffledirect",
-        },
-        "upscale",
-    ),
-}
-
 
 SIDES = (32, 48, 64, 96)
 MOST_WORK = 3e10  # multiply-adds
@@ -99,35 +59,6 @@ class Timing:
     multiply_adds: int | None
     share: float | None
     memory: int | None
-
-
-def build(name: str, scale: int) -> nn.Module:
-    """Returns a network: a variant of ours, a peer, or what a weight file holds.
-
-    Without a file the weights are random, those of a LayerScale and of zero starts
-    too, so that every part of the network has something to compute.
-
-    Raises:
-        ValueError: for an unknown name.
-    """
-    torch.manual_seed(0)
-    if name in PEERS:
-        module, kind, arguments, factor = PEERS[name]
-        found = importlib.import_module(f"spandrel.architectures.{module}")
-        return getattr(found, kind)(**arguments, **{factor: scale}).eval()
-    if Path(name).suffix:
-        return load_model(name).model
-    if name not in variants():
-        raise ValueError(
-            f"Expected a network to be a variant, one of {', '.join(PEERS)}, or a "
-            f"weight file, but got {name!r}. `paragon variants` lists the variants."
-        )
-    model = create(name, scale).eval()
-    with torch.no_grad():
-        for key, value in model.named_parameters():
-            if key.endswith(("gamma", "residual_scale")):
-                value.copy_(0.3 + 0.1 * torch.rand_like(value))
-    return model
 
 
 def measure(

@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..archs import create
-from ..deploy import deploy_model
-from ..inference import Picture, write_picture
-from ..inference.memory import strip_bytes
-from ..strips import StripEngine
-from ..utils.allocator import keep_freed_memory
+from paragon_archs.archs import create
+from paragon_archs.deploy import deploy_model
+from paragon_archs.inference import Picture, write_picture
+from paragon_archs.inference.memory import strip_bytes
+from paragon_archs.strips import StripEngine
+from paragon_archs.utils.allocator import keep_freed_memory
 
 # Upscales as the command does and tells the most memory that its process ever held.
 _SCRIPT = """

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import torch
 
-from ..archs import variants
-from .common import EXIT_DONE, guarded, parser
+from paragon_archs.archs import variants
+from paragon_archs.cli.common import EXIT_DONE, guarded, parser
 
 # What --bounded times: networks of one sweep and of many.
 _BOUNDED = (
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _measure(options: argparse.Namespace) -> int:
-    from ..evaluation.upscaling import (  # noqa: PLC0415 (keeps `--help` fast)
+    from .upscaling import (
         measure_exactness,
         measure_folder,
     )
@@ -80,7 +80,7 @@ def _measure(options: argparse.Namespace) -> int:
             "Expected a folder of PNG images, but got none. Name one, or pass --exact "
             "or --bounded."
         )
-    from ..weights import default, resolve  # noqa: PLC0415
+    from paragon_archs.weights import default, resolve
 
     file = resolve(options.model or default(2))
     speed = measure_folder(file, Path(options.folder), options.rounds, options.threads)
@@ -101,8 +101,9 @@ def _measure(options: argparse.Namespace) -> int:
 
 
 def _bounded(options: argparse.Namespace) -> int:
-    from ..evaluation.bounded import measure_command, measure_strips  # noqa: PLC0415
-    from ..weights import FOLDER, resolve  # noqa: PLC0415
+    from paragon_archs.weights import FOLDER, resolve
+
+    from .bounded import measure_command, measure_strips
 
     width, height = 3840, 2160
     print(f"`paragon upscale`, one {width}x{height} PNG at x2, {os.cpu_count()} cores")

@@ -12,26 +12,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..checkpoint import load_model
-from ..deploy import deploy_model
-from ..evaluation.published import PublishedForm
-from ..evaluation.speed import peak_memory
-from ..inference.backends import load_graph
-from ..inference.upscaler import pick_device
-from ..media.paths import find_images
-from ..utils.optional import need
-from .common import EXIT_DONE, Parser, check_claims, guarded
+from paragon_archs.checkpoint import load_model
+from paragon_archs.cli.common import EXIT_DONE, check_claims, guarded, parser
+from paragon_archs.deploy import deploy_model
+from paragon_archs.inference.backends import load_graph
+from paragon_archs.inference.upscaler import pick_device
+from paragon_archs.media.paths import find_images
+from paragon_archs.utils.optional import need
+from paragon_archs.weights import resolve
+
+from .published import PublishedForm
+from .speed import peak_memory
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints seconds, output megapixels per second and peak memory, as Markdown."""
-    arguments = Parser(
-        prog="benchmark_release.py",
-        description="Times a checkpoint over a folder of pictures, in its published "
-        "and in its deploy form. What the checkpoint tells need not be repeated.",
-        epilog="example: python scripts/benchmark_release.py --input photos --scale 2 "
-        "--pt_model model.safetensors --arch paragonsr2_photo",
-        allow_abbrev=False,
+    arguments = parser(
+        "",
+        "Times a checkpoint over a folder of pictures, in its published and in its "
+        "deploy form. What the checkpoint tells need not be repeated.",
+        "python scripts/benchmark_release.py --input photos --scale 2 --pt_model "
+        "model.safetensors --arch paragonsr2_photo",
+        program="benchmark_release.py",
     )
     arguments.add_argument("--input", required=True, help="folder of pictures")
     arguments.add_argument("--pt_model", required=True, help="checkpoint")
@@ -45,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     device = pick_device(options.device)
-    descriptor = load_model(options.pt_model, device)
+    descriptor = load_model(resolve(options.pt_model), device)
     check_claims(descriptor, options.pt_model, options.arch, options.scale)
     files = find_images(options.input)
     image = need("PIL.Image", "reading pictures", "pillow")

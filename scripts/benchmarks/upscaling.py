@@ -18,15 +18,16 @@ import torch
 from spandrel import ImageModelDescriptor
 from torch import nn
 
-from ..archs import create, variants
-from ..checkpoint import load_model
-from ..deploy import deploy_model
-from ..inference.jobs import plan, run
-from ..inference.upscaler import Upscaler
-from ..media.images import WriteOptions
-from ..strips import StripEngine
-from ..utils.allocator import keep_freed_memory
-from ..utils.optional import need
+from paragon_archs.archs import create, variants
+from paragon_archs.checkpoint import load_model
+from paragon_archs.deploy import deploy_model
+from paragon_archs.inference.jobs import plan, run
+from paragon_archs.inference.upscaler import Upscaler
+from paragon_archs.media.images import WriteOptions
+from paragon_archs.strips import StripEngine
+from paragon_archs.utils.allocator import keep_freed_memory
+from paragon_archs.utils.optional import need
+
 from .published import PublishedForm
 
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
-from ..config.check import check_options
-from ..config.loading import Options
-from ..utils.registry import MODEL_REGISTRY
+from paragon_archs.config.check import check_options
+from paragon_archs.config.loading import Options
+from paragon_archs.utils.registry import MODEL_REGISTRY
 
 
 @dataclass(frozen=True)

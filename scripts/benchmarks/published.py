@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..fuse import fuse_model
+from paragon_archs.fuse import fuse_model
 
 
 class PublishedForm(nn.Module):

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, RandomSampler
 
-from ..data.hr_dataset import HRImageDataset
-from ..data.reading import find_images, read_image
-from ..data.stream import SampleStream, lone_opencv
-from ..utils.registry import DATASET_REGISTRY
-from ..utils.resize import imresize
+from paragon_archs.data.hr_dataset import HRImageDataset
+from paragon_archs.data.reading import find_images, read_image
+from paragon_archs.data.stream import SampleStream, lone_opencv
+from paragon_archs.utils.registry import DATASET_REGISTRY
+from paragon_archs.utils.resize import imresize
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..archs import create
-from ..archs.paragonsr_arch import GatedFFN, LayerScale, ReparamConv
+from paragon_archs.archs import create
+from paragon_archs.archs.paragonsr_arch import GatedFFN, LayerScale, ReparamConv
 
 
 class _PermutedLayerScale(nn.Module):

@@ -1,10 +1,55 @@
-"""Published PSNR-Y of other networks, with their sources, for a table beside ours."""
+"""Other networks: published PSNR-Y with its sources, and how spandrel builds them."""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+import torch
+from torch import nn
+
+from paragon_archs.archs import create, variants
+from paragon_archs.checkpoint import load_model
+from paragon_archs.weights import available, resolve
+
+# Networks of spandrel for comparison: module, class, arguments without the scale, and
+# the name of the scale's argument.
+PEERS: dict[str, tuple[str, str, dict[str, Any], str]] = {
+    "compact": ("Compact", "Compact", {}, "upscale"),
+    "span": ("SPAN", "SPAN", {"num_in_ch": 3, "num_out_ch": 3}, "upscale"),
+    "safmn": ("SAFMN", "SAFMN", {"dim": 36, "n_blocks": 8}, "upscaling_factor"),
+    "seemore_t": (
+        "SeemoRe",
+        "SeemoRe",
+        {
+            "embedding_dim": 36,
+            "num_experts": 3,
+            "num_layers": 6,
+            "lr_space": "exp",
+            "recursive": 2,
+            "global_kernel_size": 11,
+        },
+        "scale",
+    ),
+    "realplksr": ("PLKSR", "RealPLKSR", {}, "upscaling_factor"),
+    "swinir_light": (
+        "SwinIR",
+        "SwinIR",
+        {
+            "img_size": 64,
+            "window_size": 8,
+            "depths": [6, 6, 6, 6],
+            "embed_dim": 60,
+            "num_heads": [6, 6, 6, 6],
+            "mlp_ratio": 2,
+            "upsampler": "pixelshuffledirect",
+        },
+        "upscale",
+    ),
+}
 
 SETS = ("Set5", "Set14", "B100", "Urban100")
 SOURCES = {
@@ -28,7 +73,7 @@ class Peer:
         parameters: Number of weights as published; empty for a filter.
         figures: PSNR-Y in dB on each of `SETS`, None where nobody published it.
         source: A key of `SOURCES`.
-        network: Its name in `evaluation.speed.PEERS` where spandrel can build it, so
+        network: Its name in `PEERS` where spandrel can build it, so
             that its speed can be measured here with random weights.
     """
 
@@ -113,3 +158,32 @@ def side_by_side(
     used = dict.fromkeys(peer.source for peer in published(scale))
     told = "; ".join(f"{key}: {SOURCES[key]}" for key in used)
     return "\n".join(lines) + f"\n\nPSNR-Y in dB. Published figures from {told}.\n"
+
+
+def build(name: str, scale: int) -> nn.Module:
+    """Returns a network: a variant of ours, a peer, or what a weight file holds.
+
+    Without a file the weights are random, those of a LayerScale and of zero starts
+    too, so that every part of the network has something to compute.
+
+    Raises:
+        ValueError: for an unknown name.
+    """
+    torch.manual_seed(0)
+    if name in PEERS:
+        module, kind, arguments, factor = PEERS[name]
+        found = importlib.import_module(f"spandrel.architectures.{module}")
+        return getattr(found, kind)(**arguments, **{factor: scale}).eval()
+    if Path(name).suffix or name in available():
+        return load_model(resolve(name)).model
+    if name not in variants():
+        raise ValueError(
+            f"Expected a network to be a variant, one of {', '.join(PEERS)}, or a "
+            f"weight file, but got {name!r}. `paragon variants` lists the variants."
+        )
+    model = create(name, scale).eval()
+    with torch.no_grad():
+        for key, value in model.named_parameters():
+            if key.endswith(("gamma", "residual_scale")):
+                value.copy_(0.3 + 0.1 * torch.rand_like(value))
+    return model

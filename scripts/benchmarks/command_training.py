@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 import torch
 
-from ..archs.paragonsr_arch import VARIANTS as PARAGONSR
-from ..evaluation.training_speed import measure_step
-from .common import EXIT_DONE, guarded, parser
+from paragon_archs.archs.paragonsr_arch import VARIANTS as PARAGONSR
+from paragon_archs.cli.common import EXIT_DONE, guarded, parser
+
+from .training_speed import measure_step
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _engine(options: argparse.Namespace) -> int:
-    from ..evaluation.engine_speed import measure_engine  # noqa: PLC0415 (the host)
+    from .engine_speed import measure_engine
 
     if options.threads:
         torch.set_num_threads(options.threads)

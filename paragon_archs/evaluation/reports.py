@@ -1,0 +1,85 @@
+"""What a benchmark shows: charts, sheets of crops."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ..utils.files import atomic_write
+from .crops import crop_sheet, hardest_window
+from .measures import luma, psnr, shave
+from .plots import Series, chart
+from .protocols import Protocol, TestSet
+from .quality import Method, bicubic, upscaled
+
+SIDE, ZOOM = 64, 3  # of the crops in the picture
+
+
+def charts(
+    folder: Path,
+    means: Sequence[dict[str, Any]],
+    published: dict[tuple[str, int], list[tuple[float, float, str]]],
+    about: str,
+) -> None:
+    """Writes `chart_<set>_x<scale>.svg`: the first measure against the speed.
+
+    Args:
+        folder: Where to.
+        means: Rows of averages with speeds.
+        published: By (set, scale): (speed measured, PSNR published, name) of others.
+        about: The input that speeds were measured on.
+    """
+    for key in dict.fromkeys((row["set"], row["scale"]) for row in means):
+        rows = [r for r in means if (r["set"], r["scale"]) == key and "mp_per_s" in r]
+        column = "psnr_y" if "psnr_y" in rows[0] else "psnr_rgb"
+        points = [(r["mp_per_s"], r[column], r["model"]) for r in rows]
+        drawn = [Series("", [(x, y)], [name]) for x, y, name in points]
+        if others := published.get(key, []):
+            spots, names = [(x, y) for x, y, _ in others], [n for *_, n in others]
+            drawn.append(Series("PSNR published, speed measured", spots, names))
+        picture = chart(
+            drawn,
+            f"{key[0]}, scale {key[1]}",
+            f"output megapixels per second ({about})",
+            f"{column.upper().replace('_', '-')} in dB",
+            logarithmic_x=True,
+        )
+        with atomic_write(folder / f"chart_{key[0]}_x{key[1]}.svg") as temporary:
+            temporary.write_text(picture)
+
+
+def crop_pictures(
+    folder: Path,
+    sets: Sequence[TestSet],
+    methods: Sequence[Method],
+    protocol: Protocol,
+    count: int,
+) -> None:
+    """Writes `crops_x<scale>.png`: the windows that bicubic misses most."""
+    for scale in sorted({c.scale for c in methods}):
+        rows = []
+        for one in sets:
+            for index in range(min(count, len(one.images))):
+                low, high = one.pair(index, scale, protocol)
+                if min(high.shape[-2:]) < SIDE:
+                    continue
+                plain = upscaled(bicubic(scale), low)
+                top, left = hardest_window(plain, high, SIDE)
+
+                def cut(
+                    image: Tensor, top: int = top, left: int = left
+                ) -> Tensor:  # of this row
+                    return image[:, top : top + SIDE, left : left + SIDE]
+
+                row = [(f"{one.name}\n{one.images[index].stem[:20]}", cut(high))]
+                for c in (c for c in methods if c.scale == scale):
+                    out = upscaled(c, low)
+                    a, b = (shave(luma(i.double()), scale) for i in (out, high))
+                    row.append((f"{c.name[:24]}\n{psnr(a, b):.2f} dB", cut(out)))
+                rows.append(row)
+        if rows:
+            with atomic_write(folder / f"crops_x{scale}.png") as temporary:
+                crop_sheet(rows, SIDE, ZOOM).save(temporary, optimize=True)
