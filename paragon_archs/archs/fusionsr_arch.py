@@ -9,7 +9,7 @@ almost no cost, and `STAGES` names the parameters that each later stage trains.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 import torch.nn.functional as F
@@ -45,6 +45,17 @@ MAX_SCALE = 8
 def residual_stream(x: Tensor) -> Tensor:
     """Returns `x` in float32 if it is bfloat16, whose 8 bits round at every block."""
     return x.float() if x.dtype == torch.bfloat16 else x
+
+
+def crop(x: Tensor, dim: int, height: int, width: int) -> Tensor:
+    """Returns the first rows (along `dim`) and columns (along the next) of `x`."""
+    for at, size in ((dim, height), (dim + 1, width)):
+        if torch.compiler.is_compiling():
+            # Of a slice torch.export keeps whether it was all of the example.
+            x = x.index_select(at, torch.arange(size, device=x.device))
+        else:
+            x = x.narrow(at, 0, size)
+    return x
 
 
 class RCAChannelAttention(nn.Module):
@@ -206,7 +217,7 @@ class SwinBlock(nn.Module):
         x = x.reshape(b, rows * side, columns * side, c)
         if self.shift:
             x = torch.roll(x, (self.shift, self.shift), (1, 2))
-        return x[:, :h, :w]
+        return crop(x, 1, h, w)
 
     def forward(self, x: Tensor) -> Tensor:
         dtype = self.norm1.weight.dtype
@@ -282,6 +293,14 @@ class FusionSR(nn.Module):
         self.upsample = nn.Sequential(
             nn.Conv2d(embed_dim, in_chans * scale**2, 3, padding=1),
             nn.PixelShuffle(scale),
+        )
+
+    def __prepare_scriptable__(self) -> NoReturn:
+        """Refuses `torch.jit.script`, which would fail at some line with no advice."""
+        raise TypeError(
+            "Expected torch.jit.trace for this network, but got torch.jit.script. One "
+            "trace serves every size: torch.jit.trace(network, torch.rand(1, 3, 64, "
+            "64))."
         )
 
     def forward(self, x: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 import torch.nn.functional as F
@@ -72,6 +72,17 @@ def widen(x: Tensor) -> Tensor:
 def residual_stream(x: Tensor) -> Tensor:
     """Returns `x` in float32 if it is bfloat16, whose 8 bits round at every block."""
     return x.float() if x.dtype == torch.bfloat16 else x
+
+
+def crop(x: Tensor, dim: int, height: int, width: int) -> Tensor:
+    """Returns the first rows (along `dim`) and columns (along the next) of `x`."""
+    for at, size in ((dim, height), (dim + 1, width)):
+        if torch.compiler.is_compiling():
+            # Of a slice torch.export keeps whether it was all of the example.
+            x = x.index_select(at, torch.arange(size, device=x.device))
+        else:
+            x = x.narrow(at, 0, size)
+    return x
 
 
 class SeparableFilter(nn.Module):
@@ -244,7 +255,7 @@ class WindowAttention(nn.Module):
         x = x.permute(0, 5, 1, 3, 2, 4).reshape(b, c, rows * side, columns * side)
         if self.shift:
             x = torch.roll(x, (self.shift, self.shift), (2, 3))
-        return x[:, :, :h, :w]
+        return crop(x, 2, h, w)
 
 
 def _sdp_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -545,6 +556,14 @@ class ParagonSR2(nn.Module):
     def _settings(self) -> Tensor:
         alpha = round(self.hyperparameters["upsampler_alpha"] * MILLION)
         return torch.tensor([alpha, self.hyperparameters["window_size"]])
+
+    def __prepare_scriptable__(self) -> NoReturn:
+        """Refuses `torch.jit.script`, which would fail at some line with no advice."""
+        raise TypeError(
+            "Expected torch.jit.trace for this network, but got torch.jit.script. One "
+            "trace serves every size: torch.jit.trace(network, torch.rand(1, 3, 64, "
+            "64))."
+        )
 
     def forward(
         self,

@@ -9,7 +9,7 @@ training. Their sum is linear, so the forward folds them into one kernel on the 
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 import torch.nn.functional as F
@@ -85,11 +85,17 @@ class ReparamConv(nn.Module):
     plain sums, so it is off by default and absent from the state dict.
     """
 
+    center: Tensor  # (1, 1, 3, 3), a one among zeros
+
     def __init__(self, channels: int, branch_scales: bool = False) -> None:
         super().__init__()
         self.conv3x3 = nn.Conv2d(channels, channels, 3, 1, 1, groups=channels)
         self.conv1x1 = nn.Conv2d(channels, channels, 1, groups=channels)
         self.dw_conv3x3 = nn.Conv2d(channels, channels, 3, 1, 1, groups=channels)
+        # A 1x1 kernel times this is a 3x3 one with zeros around its value; exporters
+        # lose the shape of a padded kernel.
+        center = F.pad(torch.ones(1, 1, 1, 1), (1, 1, 1, 1))
+        self.register_buffer("center", center, persistent=False)
         if branch_scales:
             self.branch_scales = nn.Parameter(torch.ones(3))
         else:
@@ -98,8 +104,8 @@ class ReparamConv(nn.Module):
     def kernel(self) -> tuple[Tensor, Tensor]:
         """Returns weight (C, 1, 3, 3) and bias (C) of the one equal convolution."""
         branches = (self.conv3x3, self.conv1x1, self.dw_conv3x3)
-        # A 1x1 branch is a 3x3 one with zeros around its value.
-        weights = [F.pad(b.weight, [(3 - b.kernel_size[0]) // 2] * 4) for b in branches]
+        weights = [b.weight for b in branches]
+        weights[1] = weights[1] * self.center
         biases = [b.bias for b in branches if b.bias is not None]
         if self.branch_scales is not None:
             scales = self.branch_scales.unbind()
@@ -325,6 +331,14 @@ class ParagonSR(nn.Module):
             nn.PixelShuffle(scale),
         )
         self.conv_out = nn.Conv2d(num_feat, in_chans, 3, 1, 1)
+
+    def __prepare_scriptable__(self) -> NoReturn:
+        """Refuses `torch.jit.script`, which would fail at some line with no advice."""
+        raise TypeError(
+            "Expected torch.jit.trace for this network, but got torch.jit.script. One "
+            "trace serves every size: torch.jit.trace(network, torch.rand(1, 3, 64, "
+            "64))."
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Upscales `x` (B, C, H, W) in [0, 1] to (B, C, H * scale, W * scale)."""

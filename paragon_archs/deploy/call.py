@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
+from ..fuse import fuse_model
 from ..utils.dtypes import HALVES, Precision, all_finite
+from .ops import recorded
 
 
 class DeployCall:
@@ -19,6 +23,9 @@ class DeployCall:
     those that were folded: other storage (`.to()`, `.half()`), in-place changes, and
     changes through `.data`, which torch does not count and the weights' norms show.
     A result in half precision that is not finite is computed again in float32.
+
+    Whoever traces, exports or compiles the call gets the fused network instead: the
+    deploy form decides by sizes and dtypes, which a graph would keep for good.
 
     Args:
         deploy: Makes the deploy form of a network.
@@ -44,8 +51,12 @@ class DeployCall:
 
     def __call__(self, model: nn.Module, image: Tensor) -> Tensor:
         """Upscales `image` (B, C, H, W)."""
+        if torch.compiler.is_compiling():
+            return model(image)  # a compiler folds what is constant by itself
+        if is_traced(image):
+            return _fused(model)(image)
         form, precision = self.form(model), self._precision
-        if precision is None or torch.compiler.is_compiling():
+        if precision is None:
             return form(image)
         y = image
         for network in precision.attempts():
@@ -63,6 +74,22 @@ class DeployCall:
 
     def __getstate__(self) -> dict[str, Any]:
         return vars(DeployCall(self._deploy))
+
+
+def is_traced(image: Tensor) -> bool:
+    """Whether a call with `image` is recorded, by whatever torch records with."""
+    return (
+        recorded()
+        or type(image) not in (Tensor, nn.Parameter)
+        or _get_current_dispatch_mode() is not None
+    )
+
+
+def _fused(model: nn.Module) -> nn.Module:
+    """Returns the fused network, as constants; how it was fused is not recorded."""
+    with ThreadPoolExecutor(1) as unrecorded:  # torch records thread by thread
+        fused = unrecorded.submit(fuse_model, model).result()
+    return fused.requires_grad_(False)
 
 
 def _fingerprint(model: nn.Module) -> object:

@@ -22,6 +22,7 @@ from .ops import (
     linear,
     linear_add,
     pointwise,
+    recorded,
     roll,
     shuffle,
     widen_norm,
@@ -138,7 +139,7 @@ class _Swin(Folded):
         if shift:
             x = roll(x, -shift, (1, 2))
         x = x.reshape(b, rows, side, columns, side, c).transpose(2, 3)
-        if torch.compiler.is_compiling():
+        if recorded():
             # A graph has no windows of its own size for each kind: one mask for all.
             mask = self.block.mask(rows, columns) if shift else None
             y = self.block.attn(x.reshape(-1, side**2, c), mask)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from .base import Folded, exact
 from .leaf import Rule, leaf
-from .ops import conv, conv_onto, shuffle
+from .ops import conv, conv_onto, recorded, shuffle
 
 ROWS = 72  # of cells that are shuffled at a time, to spare a second whole image
 
@@ -117,7 +117,7 @@ class MergedHead(Folded):
         else:
             cells = conv_onto(base, x, self.weight, self.bias, 2)
         s, o = self.scale, self.offset
-        if torch.compiler.is_compiling():
+        if recorded():
             out = shuffle(cells, s)
             rows, columns, corners = self._ring(x)
             if s > 1:

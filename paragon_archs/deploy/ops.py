@@ -62,20 +62,25 @@ def fused_operators_work() -> bool:
     return all(torch.allclose(a, b, rtol=1e-4, atol=1e-4) for a, b in pairs)
 
 
+def recorded() -> bool:
+    """Whether torch compiles, exports or traces: shapes have to follow the input."""
+    tracing = torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
+    return torch.compiler.is_compiling() or tracing
+
+
 def fast(x: Tensor) -> bool:
     """Whether `x` takes the fused way: float32, on a CPU, not traced, not trained.
 
     Nor under autocast, which would change the type of some operators alone. A recorder
     of the network answers in its own thread: the plain steps can be followed.
     """
-    if torch.compiler.is_compiling():
+    if recorded():
         return False
     if has_torch_function_unary(x):
         return bool(handle_torch_function(fast, (x,), x))
     return (
         x.dtype == torch.float32
         and x.device.type == "cpu"
-        and not torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
         and not (torch.is_grad_enabled() and x.requires_grad)
         and not torch.is_autocast_enabled("cpu")
         and torch.backends.mkldnn.is_available()
@@ -308,7 +313,7 @@ def mish(x: Tensor) -> Tensor:
     transcendental and three cheap passes, where torch's mish takes three slow ones.
     Exported graphs get the form of it that overflows and cancels in no precision.
     """
-    if torch.compiler.is_compiling():
+    if recorded():
         s = torch.sigmoid(x)
         t = s * (2 - s)
         return x * (t / (2 - t))
@@ -344,7 +349,7 @@ def widen_norm(norm: nn.LayerNorm | nn.GroupNorm, x: Tensor) -> Tensor:
 
     Torch's own kernels widen by themselves, a graph has to say it.
     """
-    if x.dtype not in HALVES or not torch.compiler.is_compiling():
+    if x.dtype not in HALVES or not recorded():
         return norm(x)
     wide, weight, bias = x.float(), norm.weight.float(), norm.bias.float()
     if isinstance(norm, nn.GroupNorm):

@@ -24,6 +24,7 @@ from .ops import (
     mish_of_negative,
     moments,
     pointwise,
+    recorded,
     rows_of,
 )
 
@@ -49,7 +50,7 @@ def group_norm(
         mean, scale = norm
         y = torch.addcmul((-mean * scale).to(x.dtype), x, scale.to(x.dtype))
         return y if weight is None or bias is None else _affine(y, weight, bias)
-    if x.dtype in HALVES and torch.compiler.is_compiling():
+    if x.dtype in HALVES and recorded():
         wide = (
             None if weight is None or bias is None else (weight.float(), bias.float())
         )

@@ -136,7 +136,7 @@ class PackArchitecture(Architecture[nn.Module]):
         if reading.form == "fused":
             model = fuse_model(model)
         variant = self.variant(reading)
-        return ImageModelDescriptor(
+        descriptor = ImageModelDescriptor(
             model,
             state_dict,
             architecture=self,
@@ -151,6 +151,8 @@ class PackArchitecture(Architecture[nn.Module]):
             tiling=traits.tiling,
             call_fn=DeployCall(deploy_model),
         )
+        vars(descriptor)["__name__"] = self.id  # torch.jit.trace asks for one
+        return descriptor
 
 
 def ratio(part: int, whole: int, usual: float) -> float:
