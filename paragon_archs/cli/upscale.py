@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from ..utils.allocator import keep_freed_memory
-from .common import EXIT_DONE, EXIT_FAILED, guarded, parser, set_up_logging
+from .common import (
+    EXIT_DONE,
+    EXIT_FAILED,
+    Parser,
+    guarded,
+    parser,
+    report,
+    set_up_logging,
+)
+from .progress import add_progress, progress
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -19,16 +26,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     return guarded(lambda: upscale(options))
 
 
-def flags() -> argparse.ArgumentParser:
+def flags() -> Parser:
     """Returns the parser of the command."""
     arguments = parser(
         "upscale",
         "Upscales images and videos; INPUT is a file, a folder or a pattern.",
+        "paragon upscale photo.jpg",
         "paragon upscale photos film.mkv -o upscaled --model 4xParagonSR_S.safetensors",
+        "paragon upscale film.mkv -o film_x2.mkv --model paragonsr2_realtime_x2",
     )
     arguments.add_argument("input", nargs="+", help="image, video, folder or pattern")
     arguments.add_argument(
-        "-o", "--output", required=True, help="file (one input) or folder"
+        "-o",
+        "--output",
+        help="file (one input) or folder (beside each input, as photo_x4.png)",
     )
     add_model_flags(arguments)
     arguments.add_argument("--suffix", default="", help="added to names in a folder")
@@ -37,7 +48,8 @@ def flags() -> argparse.ArgumentParser:
         "--resume", action="store_true", help="skip what is done, go on in videos"
     )
     arguments.add_argument("--shard", default="1/1", help="K/N: every N-th job (1/1)")
-    arguments.add_argument("--verbose", action="store_true", help="say what is done")
+    arguments.add_argument("--verbose", action="store_true", help="log what is done")
+    add_progress(arguments)
     images = arguments.add_argument_group("images")
     images.add_argument(
         "--format", default="png", help="png, jpg, webp, tiff, avif, or keep (png)"
@@ -117,7 +129,7 @@ def upscale(options: argparse.Namespace) -> int:
     )
     # The model first: a wrong one leaves no folder behind.
     model = options.model or default()
-    if options.model is None and options.loaded is None:
+    if options.model is None and options.loaded is None and not options.quiet:
         print(f"model: {model} (shipped; --model takes another)")
     upscaler = Upscaler(
         options.loaded or resolve(model),
@@ -131,6 +143,7 @@ def upscale(options: argparse.Namespace) -> int:
     jobs = plan(
         options.input,
         options.output,
+        scale=upscaler.scale,
         format_=options.format,
         suffix=options.suffix,
         overwrite=options.overwrite,
@@ -138,18 +151,23 @@ def upscale(options: argparse.Namespace) -> int:
         shard=parse_shard(options.shard),
     )
     if not jobs:
-        print("nothing left to do")
+        say(options, "nothing left to do")
         return EXIT_DONE
-    failed = run(upscaler, jobs, write, sizing, video, options.resume)
+    with progress(options):
+        failed = run(upscaler, jobs, write, sizing, video, options.resume)
     if len(jobs) == 1 and not failed:
-        print(f"wrote {jobs[0].output}")
+        say(options, f"wrote {jobs[0].output}")
     elif not failed:
-        print(f"wrote {len(jobs)} files to {Path(options.output)}")
-    for job, reason in failed:
-        print(f"error: {job.source}: {reason}", file=sys.stderr)
+        folders = {str(job.output.parent) for job in jobs}
+        say(options, f"wrote {len(jobs)} files to {options.output or min(folders)}")
+    report(*(f"{job.source}: {reason}" for job, reason in failed))
     if failed:
         rest = ", the others are done" if len(failed) < len(jobs) else ""
-        print(
-            f"error: {len(failed)} of {len(jobs)} inputs failed{rest}", file=sys.stderr
-        )
+        report(f"{len(failed)} of {len(jobs)} inputs failed{rest}")
     return EXIT_FAILED if failed else EXIT_DONE
+
+
+def say(options: argparse.Namespace, text: str) -> None:
+    """Prints a line, unless the command is to be quiet."""
+    if not options.quiet:
+        print(text)

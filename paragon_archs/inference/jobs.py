@@ -102,8 +102,9 @@ class Sizing:
 
 def plan(
     inputs: Sequence[str | Path],
-    output: str | Path,
+    output: str | Path | None = None,
     *,
+    scale: int = 4,
     format_: str = "png",
     suffix: str = "",
     overwrite: bool = False,
@@ -117,7 +118,9 @@ def plan(
             any depth, hidden files left out, and their structure is kept under
             `output`.
         output: A file, when `inputs` is one file and the name has an extension of its
-            kind; a folder otherwise, made when missing.
+            kind; a folder otherwise, made when missing. None puts each result beside
+            its input (`beside`).
+        scale: Upscaling factor, for the names of results beside their inputs.
         format_: Extension of results in a folder, or `keep` for the source's.
         suffix: Added to the stems of results in a folder.
         overwrite: Whether existing results may be replaced.
@@ -138,10 +141,16 @@ def plan(
             "Expected at least one image or video, but got none in "
             f"{', '.join(map(str, inputs))}. Known are {', '.join(sorted(KNOWN))}."
         )
-    target = Path(output)
+    target = Path(output or "")
     video = found[0][0].suffix.lower() in VIDEO_SUFFIXES
     suffixes = VIDEO_OUTPUTS if video else IMAGE_SUFFIXES
-    if target.suffix.lower() in KNOWN and not target.is_dir():
+    if output is None:
+        jobs = [
+            job
+            for entry in inputs
+            for job in _beside(str(entry), scale, format_, suffix)
+        ]
+    elif target.suffix.lower() in KNOWN and not target.is_dir():
         if len(found) > 1 or Path(inputs[0]).is_dir():
             raise ValueError(
                 f"Expected --output to be a folder for {len(found)} inputs, but got "
@@ -168,6 +177,38 @@ def plan(
     for folder in {job.output.parent for job in jobs}:
         _make(folder)
     return jobs
+
+
+def beside(
+    entry: str | Path, scale: int, format_: str = "png", suffix: str = ""
+) -> Path:
+    """Returns where the result of an input goes when no output is named.
+
+    `photo.jpg` becomes `photo_x4.png`, a folder `photos` the folder `photos_x4`, a
+    pattern the folder `upscaled_x4`.
+
+    Args:
+        entry: An image, a video, a folder or a pattern.
+        scale: Upscaling factor, for the name.
+        format_: As in `plan`.
+        suffix: Instead of `_x4`.
+    """
+    path, ending = Path(entry), suffix or f"_x{scale}"
+    if path.is_dir():
+        return path.with_name(path.resolve().name + ending)
+    if not path.exists() and glob.has_magic(str(path)):
+        return Path(f"upscaled{ending}")
+    return path.with_name(_name(Path(path.name), format_, ending))
+
+
+def _beside(entry: str, scale: int, format_: str, suffix: str) -> list[Job]:
+    target = beside(entry, scale, format_, suffix)
+    if Path(entry).is_file():
+        return [Job(Path(entry), target)]
+    return [
+        Job(source, target / relative.parent / _name(relative, format_, ""))
+        for source, relative in _expand(entry)
+    ]
 
 
 def _make(folder: Path) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 FOLDER = Path(__file__).parent
 
@@ -14,6 +17,27 @@ DEFAULTS = {2: "paragonsr2_realtime_x2", 4: "paragonsr2_realtime_x4"}
 def available() -> dict[str, Path]:
     """Returns the shipped models: name -> safetensors file, sorted by name."""
     return {path.stem: path for path in sorted(FOLDER.glob("*.safetensors"))}
+
+
+def card(name: str) -> dict[str, Any]:
+    """Returns the front matter of a shipped model's card.
+
+    Its keys: `name`, `architecture`, `scale`, `parameters`, `made_for`, `degradation`,
+    `psnr_y` (test set -> dB), `mp_per_s` (output megapixels a second on one CPU
+    thread), `license`.
+
+    Raises:
+        KeyError: when no such model ships.
+        ValueError: when the card has no front matter.
+    """
+    text = available()[name].with_suffix(".md").read_text(encoding="utf-8")
+    start, matter, *_ = text.split("---\n", 2) if "---\n" in text else ("?", "")
+    if start:
+        raise ValueError(
+            f"Expected the card of {name} to start with front matter, but got "
+            f"{text[:20]!r}. Put its YAML between two lines of `---`."
+        )
+    return yaml.safe_load(matter)
 
 
 def default(scale: int = 4) -> str:

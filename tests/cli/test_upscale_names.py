@@ -1,0 +1,120 @@
+"""`paragon upscale` without -o, and `paragon models`."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from paragon_archs.checkpoint import load_model
+from paragon_archs.cli.__main__ import main
+from paragon_archs.weights import available, card
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch):
+    """A folder with two images, one folder further down, that we stand in."""
+    rng = np.random.default_rng(0)
+    for name in ("a.jpg", "photos/b.png", "photos/deep/c.png"):
+        file = tmp_path / name
+        file.parent.mkdir(exist_ok=True, parents=True)
+        Image.fromarray(rng.integers(0, 256, (6, 5, 3), np.uint8)).save(file)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "written"),
+    [
+        (["a.jpg"], ["a_x4.png"]),
+        (["a.jpg", "--format", "keep"], ["a_x4.jpg"]),
+        (["a.jpg", "--suffix", "_big"], ["a_big.png"]),
+        (["photos/b.png", "a.jpg"], ["photos/b_x4.png", "a_x4.png"]),
+        (["photos"], ["photos_x4/b.png", "photos_x4/deep/c.png"]),
+        (["photos/"], ["photos_x4/b.png"]),
+        (["photos/*.png"], ["upscaled_x4/b.png"]),
+        (["a.jpg", "--model", "paragonsr2_realtime_x2"], ["a_x2.png"]),
+    ],
+    ids=lambda v: " ".join(v).replace("/", "_"),
+)
+def test_results_lie_beside_their_inputs(arguments, written, photos, capsys):
+    assert main(["upscale", *arguments, "--device", "cpu"]) == 0
+    assert all((photos / name).is_file() for name in written)
+    capsys.readouterr()
+    # Nothing is replaced silently.
+    before = (photos / written[0]).read_bytes()
+    assert main(["upscale", *arguments, "--device", "cpu"]) == 2
+    assert "exists" in capsys.readouterr().err
+    assert (photos / written[0]).read_bytes() == before
+
+
+def test_two_inputs_of_one_stem_are_refused(photos, capsys):
+    Image.new("RGB", (5, 6)).save("a.png")
+    assert main(["upscale", "a.jpg", "a.png", "--device", "cpu"]) == 2
+    assert "a_x4.png" in capsys.readouterr().err
+    assert not (photos / "a_x4.png").exists()
+
+
+def test_quiet_prints_nothing(photos, capsys):
+    assert main(["upscale", "a.jpg", "--quiet", "--device", "cpu"]) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_models_lists_what_ships(capsys):
+    assert main(["models"]) == 0
+    printed = capsys.readouterr().out
+    assert main(["models", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [r["name"] for r in rows] == list(available())
+    for row in rows:
+        line = next(x for x in printed.splitlines() if x.startswith(row["name"]))
+        assert f"{row['psnr_y']['Set5']:.2f}" in line and row["made_for"] in line
+    assert main(["models", "--scale", "2", "--json"]) == 0
+    assert {r["scale"] for r in json.loads(capsys.readouterr().out)} == {2}
+    assert main(["models", "nonsense"]) == 2
+    assert "'nonsense'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", available())
+def test_a_card_says_what_its_file_holds(name):
+    found = card(name)
+    descriptor = load_model(available()[name])
+    assert found["name"] == name
+    assert found["architecture"] == descriptor.architecture.name
+    assert found["scale"] == descriptor.scale
+    count = sum(p.numel() for p in descriptor.model.parameters())
+    assert found["parameters"] == count
+    # The figures of the front matter are those of the card's own table.
+    text = available()[name].with_suffix(".md").read_text()
+    for one, figure in found["psnr_y"].items():
+        assert f"| {one} | {figure:.2f} / " in text
+
+
+def test_models_are_copied_once(tmp_path, capsys):
+    arguments = ["models", "paragonsr_nano_x4", "--copy", str(tmp_path / "new")]
+    assert main(arguments) == 0
+    file = tmp_path / "new" / "paragonsr_nano_x4.safetensors"
+    assert file.read_bytes() == available()["paragonsr_nano_x4"].read_bytes()
+    assert main(arguments) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert main([*arguments, "--overwrite"]) == 0
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["info", "paragonsr2_stream_x2"],
+        ["convert", "paragonsr_nano_x4", "-o", "half.safetensors", "--dtype", "fp16"],
+        ["benchmark", "video", "scene.png", "--model", "paragonsr2_realtime_x2"],
+        ["interpolate", "paragonsr_nano_x4", "paragonsr_nano_x4", "--alpha", "0.5"],
+    ],
+    ids=lambda v: v[0],
+)
+def test_names_of_shipped_models_are_taken(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (24, 24), "gray").save("scene.png")
+    more = ["-o", "mix.safetensors"] if command[0] == "interpolate" else []
+    more = ["--frames", "2", "--device", "cpu"] if command[0] == "benchmark" else more
+    assert main([*command, *more]) == 0
