@@ -66,13 +66,10 @@ def run_within(network: nn.Module, x: Tensor, limit: str | None) -> Tensor:
     def read(low: int, high: int) -> Tensor:
         return x[:, :, low:high]
 
-    def keep(low: int, high: int, rows: Tensor) -> None:
-        nonlocal result
+    for low, high, rows in engine.run([read], size, budget, batch=x.shape[0]):
         factor = rows.shape[2] // (high - low)
         if not result.numel():
             shape = (*rows.shape[:2], size[0] * factor, rows.shape[3])
             result = rows.new_empty(shape)
         result[:, :, low * factor : high * factor] = rows
-
-    engine.run([read], size, [keep], budget, batch=x.shape[0])
     return result

@@ -4,5 +4,14 @@ from __future__ import annotations
 
 from ..media.images import Picture, WriteOptions, read_picture, write_picture
 from .upscaler import Upscaler
+from .video import VideoOptions, upscale_video
 
-__all__ = ["Picture", "Upscaler", "WriteOptions", "read_picture", "write_picture"]
+__all__ = [
+    "Picture",
+    "Upscaler",
+    "VideoOptions",
+    "WriteOptions",
+    "read_picture",
+    "upscale_video",
+    "write_picture",
+]

@@ -12,18 +12,22 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..archs.paragonsr2_arch import MagicBase, ParagonSR2
-from ..media.arrays import all_finite, to_array, to_tensor
-from ..strips import StripEngine
+from ..media.arrays import to_array, to_tensor
+from ..strips import Read
+from ..utils.dtypes import Precision, all_finite
 from . import memory
 from .backends import GraphModel
+from .channels import Channels
+from .runner import Runner, finite_parts
 from .scenes import SceneCuts
-from .upscaler import NotFiniteError, Upscaler
+from .upscaler import Upscaler
 
 logger = logging.getLogger(__name__)
 
 ALPHA = 0.2  # the published share of the frame before
-# Mean differences of two frames around a pixel, in units of white: up to the first it
-# is noise, beyond the second something moves. Both are above noise of sigma 10 of 255.
+# Mean differences of two frames around a pixel, in units of the white level: up to the
+# first it is noise, beyond the second something moves. Both are above noise of sigma 10
+# of 255.
 STILL, MOVES = 12 / 255, 24 / 255
 
 
@@ -76,7 +80,28 @@ class FrameUpscaler:
         self.state: Tensor | None = None
         self.before: Tensor | None = None
         self._cuts = SceneCuts()
-        self._engines: dict[int, StripEngine] = {}
+        self._precision = Precision(
+            self._tapped(upscaler.runner),
+            upscaler.dtype,
+            lambda: self._tapped(upscaler.precision.wide),
+        )
+
+    def _tapped(self, runner: Runner) -> Runner:
+        """Returns a runner that gives an image's features beside it."""
+        network, alpha = runner.network, self.alpha
+
+        def call(x: Tensor, before: Tensor | None = None) -> Any:
+            return network(x, feature_tap=True, prev_feat=before, alpha=alpha)
+
+        return Runner(
+            runner.model,
+            network,
+            runner.device,
+            runner.dtype,
+            runner.limit,
+            call,
+            tiles=False,
+        )
 
     def frames(self, frames: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Upscales frames that follow each other.
@@ -103,17 +128,16 @@ class FrameUpscaler:
         height, width, channels = frames[0].shape
         if up.tta or channels != up.descriptor.input_channels:
             return False
-        cost = up.cost((height, width)) * len(frames)
+        cost = up.runner.cost((height, width), batch=len(frames))
         return cost <= memory.budget(up.limit, up.device)
 
     def _batch(self, frames: Sequence[np.ndarray]) -> list[np.ndarray]:
         up = self.upscaler
         stacked = torch.cat([to_tensor(f, up.device) for f in frames]).to(up.dtype)
-        size = (stacked.shape[2], stacked.shape[3])
-        grown = up.whole(stacked, up.padded(size))
-        if not all_finite(grown):
+        images = up.runner.whole([stacked])[0]
+        if not all_finite(images):
             return [up.image(frame) for frame in frames]  # finds out which one it is
-        return [to_array(g[None], f.dtype) for g, f in zip(grown, frames, strict=True)]
+        return [to_array(i[None], f.dtype) for i, f in zip(images, frames, strict=True)]
 
     def _blended(self, frame: np.ndarray) -> np.ndarray:
         if self._cuts.starts(frame):
@@ -122,19 +146,35 @@ class FrameUpscaler:
             self.state = self.before = None
         if self._steadies and self.alpha:
             frame = self._steadied(frame, self.alpha)
-        try:
-            grown, self.state = self._tap(self.upscaler, frame, self.state)
-        except NotFiniteError:
-            if self.upscaler.dtype == torch.float32:
-                raise ValueError(
-                    "Expected the network's result to be finite, but got values that "
-                    "are not numbers. The weights are broken."
-                ) from None
-            logger.warning("a frame was not finite: computed again in float32")
-            before = None if self.state is None else self.state.float()
-            grown, state = self._tap(self.upscaler.wide, frame, before)
-            self.state = state.to(self.upscaler.dtype)
-        return grown
+        before, up = self.state, self.upscaler
+        height, width, given = frame.shape
+        channels = Channels(given, up.descriptor.input_channels)
+
+        def read(low: int, high: int) -> Tensor:
+            return channels.widen(to_tensor(frame[low:high], up.device))
+
+        reads: list[Read] = [read]
+        widths = [channels.wanted]
+        if before is not None:
+            reads.append(lambda low, high: before[:, :, low:high])
+            widths.append(before.shape[1])
+        s, size = up.scale, (height, width)
+        out = np.empty((height * s, width * s, given), frame.dtype)
+        features: Tensor | None = None
+        parts = finite_parts(self._precision, reads, size, widths, channels.batch)
+        for output, low, high, rows in parts:
+            if output == 0:
+                image = channels.narrow(rows.float())
+                out[low * s : high * s] = to_array(image, frame.dtype)
+            elif high - low == height:
+                features = rows
+            else:
+                if features is None or features.dtype != rows.dtype:
+                    features = rows.new_empty((*rows.shape[:2], height, width))
+                features[:, :, low:high] = rows
+        assert features is not None
+        self.state = features.to(up.dtype)
+        return out
 
     def _steadied(self, frame: np.ndarray, alpha: float) -> np.ndarray:
         """Returns the frame, with a share of those before where nothing moves.
@@ -153,68 +193,3 @@ class FrameUpscaler:
             now = now + alpha * share * gap
         self.before = now
         return to_array(now, frame.dtype)
-
-    def _tap(
-        self, up: Upscaler, frame: np.ndarray, before: Tensor | None
-    ) -> tuple[np.ndarray, Tensor]:
-        """Upscales one frame with the features before; returns it and its features."""
-        height, width, channels = frame.shape
-        s = up.scale
-
-        def read(low: int, high: int) -> Tensor:
-            x = to_tensor(frame[low:high], up.device).to(up.dtype)
-            return x.expand(-1, up.descriptor.input_channels, -1, -1)
-
-        out = np.empty((height * s, width * s, channels), frame.dtype)
-
-        def take(low: int, high: int, rows: Tensor) -> None:
-            if not all_finite(rows):
-                raise NotFiniteError
-            rows = rows.float()
-            rows = rows.mean(1, keepdim=True) if channels == 1 else rows[:, :channels]
-            out[low * s : high * s] = to_array(rows, frame.dtype)
-
-        budget = memory.budget(up.limit, up.device)
-        graph = isinstance(up.descriptor, GraphModel)
-        if graph or up.in_one_piece((height, width), budget):
-            with torch.inference_mode():
-                grown, tapped = _call(up.network, read(0, height), before, self.alpha)
-            take(0, height, grown)
-            return out, tapped
-        engine = self._engine(up, before is not None)
-        tapped: Tensor | None = None
-
-        def keep(low: int, high: int, rows: Tensor) -> None:
-            nonlocal tapped
-            if tapped is None:
-                tapped = rows.new_empty((*rows.shape[:2], height, width))
-            tapped[:, :, low:high] = rows
-
-        reads = [read]
-        if before is not None:
-            reads.append(lambda low, high: before[:, :, low:high])
-        most = memory.strip_bytes(up.device)
-        engine.run(reads, (height, width), [take, keep], budget, most=most)
-        assert tapped is not None
-        return out, tapped
-
-    def _engine(self, up: Upscaler, blends: bool) -> StripEngine:
-        key = 2 * (up is not self.upscaler) + blends
-        if key not in self._engines:
-            assert not isinstance(up.descriptor, GraphModel)
-            model = up.descriptor.model
-            channels = [up.descriptor.input_channels]
-            if blends:
-                channels.append(model.get_parameter("conv_in.weight").shape[0])
-
-            def call(x: Tensor, before: Tensor | None = None) -> Any:
-                return _call(up.network, x, before, self.alpha)
-
-            self._engines[key] = StripEngine(up.network, channels, call)
-        return self._engines[key]
-
-
-def _call(
-    network: Any, x: Tensor, before: Tensor | None, alpha: float | None
-) -> tuple[Tensor, Tensor]:
-    return network(x, feature_tap=True, prev_feat=before, alpha=alpha)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from ..utils.oom import is_out_of_memory
+from ..utils.oom import is_out_of_memory, release
 
 logger = logging.getLogger(__name__)
 
@@ -20,10 +20,9 @@ def run_tiles(
     read: Callable[[int, int], Tensor],
     size: tuple[int, int],
     scale: int,
-    sink: Callable[[int, int, Tensor], None],
     tile: int,
     halo: int,
-) -> None:
+) -> Iterator[tuple[int, int, Tensor]]:
     """Runs a network on overlapping tiles; rows of tiles are blended into the next.
 
     Each tile sees `halo` pixels of its neighbours; inside that, results fade into each
@@ -34,10 +33,12 @@ def run_tiles(
         read: From the first row and the row behind the last to (B, C, rows, W).
         size: Height and width.
         scale: Upscaling factor.
-        sink: Called with the first row, the row behind the last (rows of the input)
-            and the result's rows, from the top down.
         tile: Side of a tile without its halo.
         halo: Pixels seen around a tile.
+
+    Yields:
+        The first row, the row behind the last (rows of the input) and the result's
+        rows, from the top down.
     """
     height, _ = size
     said = False
@@ -52,8 +53,8 @@ def run_tiles(
             if not is_out_of_memory(error) or tile <= _LEAST_TILE:
                 raise
             tile = max(_LEAST_TILE, tile // 2)
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            if carried is not None:
+                release(carried.device)
             if not said:
                 logger.warning("out of memory: going on with tiles of %d pixels", tile)
                 said = True
@@ -68,7 +69,7 @@ def run_tiles(
         keep = band.shape[2] - (fade + below) * scale
         carried = band[:, :, keep:].clone() if bottom < height else None
         first = top - above
-        sink(first, first + keep // scale, band[:, :, :keep])
+        yield first, first + keep // scale, band[:, :, :keep]
         top = bottom
 
 

@@ -44,30 +44,9 @@ def to_array(x: Tensor, dtype: np.dtype) -> np.ndarray:
     return kept.permute(1, 2, 0).cpu().numpy().astype(dtype, copy=False)
 
 
-def all_finite(x: Tensor) -> bool:
-    """Whether no value is infinite or not a number."""
-    # Such values survive in a sum, which is sixty times as fast as a look at each.
-    if bool(torch.isfinite(x.sum(dtype=torch.float32))):
-        return True
-    return bool(torch.isfinite(x).all())  # the sum of large values may overflow
-
-
 def rounded(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """Turns floats in [0, 1] into `dtype`, rounded to nearest."""
     values = values.clip(0, 1)
     if np.issubdtype(dtype, np.floating):
         return values.astype(dtype)
     return (values * white(dtype) + 0.5).astype(dtype)
-
-
-def transform(array: np.ndarray, turn: int, back: bool = False) -> np.ndarray:
-    """Returns one of the eight flips and turns of (H, W, C), or takes it back."""
-    if back and turn & 4:
-        array = array.transpose(1, 0, 2)
-    if turn & 1:
-        array = array[::-1]
-    if turn & 2:
-        array = array[:, ::-1]
-    if not back and turn & 4:
-        array = array.transpose(1, 0, 2)
-    return array

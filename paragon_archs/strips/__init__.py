@@ -7,7 +7,7 @@ kept, `engine` runs the stages strip by strip.
 
 from __future__ import annotations
 
-from .engine import StripEngine
+from .engine import Part, Read, StripEngine
 from .graph import UntraceableError, record
 
-__all__ = ["StripEngine", "UntraceableError", "record"]
+__all__ = ["Part", "Read", "StripEngine", "UntraceableError", "record"]

@@ -6,7 +6,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..deploy.leaf import Rule
-from ..utils.oom import is_out_of_memory
+from ..utils.oom import is_out_of_memory, release
 from .graph import Node, Ref, record
 from .maps import Map, Rows, Source, Span
 from .plan import Plan, Stage, make_plan
@@ -22,8 +22,8 @@ from .statistics import GroupNorm, Mean, Moments
 
 logger = logging.getLogger(__name__)
 
-Sink = Callable[[int, int, Tensor], None]
 Read = Callable[[int, int], Tensor]
+Part = tuple[int, int, int, Tensor]  # index of the result, rows from and to, the rows
 
 # Widest margins that are tried: the narrower, the more whole maps are kept.
 _LIMITS = (None, 32, 16, 8, 4)
@@ -64,23 +64,37 @@ class StripEngine:
         self,
         reads: Sequence[Read],
         size: tuple[int, int],
-        sinks: Sequence[Sink],
         budget: float,
         batch: int = 1,
         most: float = math.inf,
-    ) -> None:
-        """Runs the network.
+    ) -> Iterator[tuple[int, int, Tensor]]:
+        """Runs a network of one result.
 
         Args:
             reads: One per input: from the first row and the row behind the last to
                 (B, C, rows, W), in the network's dtype and on its device.
             size: Height and width of the inputs.
-            sinks: One per result: called with the first row, the row behind the last
-                (rows of the input) and the result's rows; rows come in any order.
             budget: Bytes for maps and strips; at least a few rows are always taken.
             batch: Images side by side.
             most: Bytes that a strip should take, however large the budget is.
+
+        Yields:
+            The first row, the row behind the last (rows of the input) and the result's
+            rows, in any order.
         """
+        for _, low, high, rows in self.parts(reads, size, budget, batch, most):
+            yield low, high, rows
+
+    def parts(
+        self,
+        reads: Sequence[Read],
+        size: tuple[int, int],
+        budget: float,
+        batch: int = 1,
+        most: float = math.inf,
+    ) -> Iterator[Part]:
+        """Runs a network of any number of results; as `run`, with each result's index
+        before its rows."""
         plan, rows = self._choose(size, budget, batch, most)
         logger.info(
             "%d x %d: %d sweep%s, strips of %d rows",
@@ -90,8 +104,8 @@ class StripEngine:
             "s" * (len(plan.stages) > 1),
             min(rows),
         )
-        one = _Run(self, plan, reads, size, sinks)
-        one.run(rows)
+        one = _Run(self, plan, reads, size)
+        yield from one.run(rows)
         with self._lock:
             self.busy += one.seconds * torch.get_num_threads()
 
@@ -145,14 +159,10 @@ class StripEngine:
             wanted = network(*inputs)
         got = torch.zeros_like(wanted)
         factor = wanted.shape[2] // height
-
-        def keep(low: int, high: int, rows: Tensor) -> None:
-            got[:, :, low * factor : high * factor] = rows
-
         reads = [lambda a, b, x=x: x[:, :, a:b] for x in inputs]
-        _Run(self, plan, reads, (height, width), [keep]).run(
-            [_LEAST_ROWS] * len(plan.stages)
-        )
+        run = _Run(self, plan, reads, (height, width))
+        for _, low, high, rows in run.run([_LEAST_ROWS] * len(plan.stages)):
+            got[:, :, low * factor : high * factor] = rows
         spread = float(wanted.max() - wanted.min()) or 1.0
         return float((got - wanted).abs().max()) <= 1e-3 * spread
 
@@ -187,7 +197,6 @@ class _Run:
         plan: Plan,
         reads: Sequence[Read],
         size: tuple[int, int],
-        sinks: Sequence[Sink],
     ) -> None:
         self.engine = engine
         self.graph = plan.graph
@@ -199,19 +208,16 @@ class _Run:
         self.small: dict[int, Any] = {}  # values without rows
         self.seconds = 0.0  # spent in computing strips
         self.norms: dict[int, tuple[Tensor, Tensor]] = {}
-        self.sinks: dict[int, list[Sink]] = {}
-        for v, sink in zip(self.graph.outputs, sinks, strict=True):
-            self.sinks.setdefault(v, []).append(sink)
 
     @torch.inference_mode()
-    def run(self, rows: Sequence[int]) -> None:
+    def run(self, rows: Sequence[int]) -> Iterator[Part]:
         for index, stage in enumerate(self.plan.stages):
-            self._sweep(index, stage, rows[index])
+            yield from self._sweep(index, stage, rows[index])
             for v, last in self.plan.until.items():
                 if last == index:
                     self.maps.pop(v, None)
 
-    def _sweep(self, index: int, stage: Stage, rows: int) -> None:
+    def _sweep(self, index: int, stage: Stage, rows: int) -> Iterator[Part]:
         graph = self.graph
         gathered: dict[int, Moments | Mean] = {
             n: _moments(graph.nodes[n])
@@ -220,7 +226,7 @@ class _Run:
             for n in stage.statistics
         }
         for v in stage.keeps:
-            if v not in self.sinks or self.plan.until[v] < len(self.plan.stages):
+            if v not in graph.outputs or self.plan.until[v] < len(self.plan.stages):
                 value = graph.values[v]
                 assert value.rows_dim is not None
                 self.maps[v] = Map(value.rows_dim, value.factor)
@@ -238,10 +244,11 @@ class _Run:
                     raise
                 rows = max(1, rows // 2)
                 self.engine.say_once(rows)
-                if self.engine.device.type == "cuda":
-                    torch.cuda.empty_cache()
+                release(self.engine.device)
                 continue
-            self._hand_over(stage, strip, values, gathered)
+            self._gather(values, gathered)
+            yield from self._made(stage, strip, values)
+            del values
             at = strip.next
             for v in ending:
                 self.maps[v].release(strip.done)
@@ -346,13 +353,10 @@ class _Run:
         below = result.narrow(dim, split + between, rows - split)
         return torch.cat((result.narrow(dim, 0, split), below), dim)
 
-    def _hand_over(
-        self,
-        stage: Stage,
-        strip: _Strip,
-        values: dict[int, Tensor],
-        gathered: dict[int, Moments | Mean],
+    def _gather(
+        self, values: dict[int, Tensor], gathered: dict[int, Moments | Mean]
     ) -> None:
+        """Takes a strip into the statistics."""
         for n, statistic in gathered.items():
             node = self.graph.nodes[n]
             x = values[node.inputs[0]]
@@ -364,6 +368,11 @@ class _Run:
                 dim = self.graph.values[node.inputs[0]].rows_dim
                 assert dim is not None
                 statistic.add(env[node.outputs[0]], x.shape[dim])
+
+    def _made(
+        self, stage: Stage, strip: _Strip, values: dict[int, Tensor]
+    ) -> Iterator[Part]:
+        """Keeps what later stages need of a strip, and yields its rows of results."""
         for v in stage.keeps:
             start = 0
             value = self.graph.values[v]
@@ -372,12 +381,13 @@ class _Run:
                 length = (b - a) * value.factor
                 rows = values[v].narrow(value.rows_dim, start, length)
                 start += length
-                for sink in self.sinks.get(v, ()):
-                    sink(a, b, rows)
                 if v in self.maps:
                     kept = self.maps[v]
                     assert isinstance(kept, Map)
                     kept.add((a, b), rows)
+                for output, made in enumerate(self.graph.outputs):
+                    if made == v:
+                        yield output, a, b, rows
 
 
 def _moments(node: Node) -> Moments:

@@ -17,3 +17,11 @@ def is_out_of_memory(error: BaseException) -> bool:
         or "could not create a primitive" in text  # what oneDNN says of it
         or "could not create a memory" in text
     )
+
+
+def release(device: torch.device) -> None:
+    """Gives memory that torch keeps for later back to the device."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()

@@ -145,23 +145,16 @@ def _strips(
     x = torch.rand(1, 3, *size)
     out = torch.empty(1, 3, size[0] * scale, size[1] * scale)
     budget = engine.peak(size) / 2
-
-    def keep(low: int, high: int, rows: torch.Tensor) -> None:
-        out[:, :, low * scale : high * scale] = rows
-
+    most = strip_bytes(x.device)
     whole, strips = [], []
     for _ in range(rounds + 1):
         started = time.perf_counter()
         out.copy_(network(x))
         whole.append(time.perf_counter() - started)
         started = time.perf_counter()
-        engine.run(
-            [lambda a, b: x[:, :, a:b]],
-            size,
-            [keep],
-            budget,
-            most=strip_bytes(x.device),
-        )
+        reads = [lambda a, b: x[:, :, a:b]]
+        for low, high, rows in engine.run(reads, size, budget, most=most):
+            out[:, :, low * scale : high * scale] = rows
         strips.append(time.perf_counter() - started)
     whole, strips = whole[1:], strips[1:]
     return StripTime(

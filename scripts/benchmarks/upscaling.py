@@ -153,9 +153,10 @@ def _plain(model: Path, folder: Path) -> _Lap:
 
 def _ours(model: Path, folder: Path) -> _Lap:
     upscaler = Upscaler(_network(model), "cpu")
-    engine = upscaler.engine  # built before the watch takes the network's place
-    watch = _Watch(upscaler.network)
-    upscaler.network = upscaler.compiled = watch
+    runner = upscaler.runner
+    engine = runner.engine()  # built before the watch takes the network's place
+    watch = _Watch(runner.network)
+    runner.network = runner.call = runner.compiled = watch
     files = sorted(folder.glob("*.png"))
     threads = torch.get_num_threads()
     with tempfile.TemporaryDirectory() as out:
@@ -235,22 +236,17 @@ def measure_exactness(
         with torch.inference_mode():
             whole = network(x)
         got = torch.full_like(whole, torch.nan)
-        narrowest = [size[0]]
-
-        def keep(
-            low: int, high: int, rows: torch.Tensor, into: torch.Tensor = got
-        ) -> None:
-            into[:, :, low * scale : high * scale] = rows
-            narrowest[0] = min(narrowest[0], high - low)  # noqa: B023 (used at once)
-
+        narrowest = size[0]
         engine = StripEngine(network)
-        engine.run([lambda a, b, x=x: x[:, :, a:b]], size, [keep], 0)
+        for low, high, rows in engine.run([lambda a, b, x=x: x[:, :, a:b]], size, 0):
+            got[:, :, low * scale : high * scale] = rows
+            narrowest = min(narrowest, high - low)
         error = (got - whole).abs() / float(whole.max() - whole.min())
         found.append(
             Exactness(
                 name,
                 engine.sweeps(size),
-                narrowest[0],
+                narrowest,
                 float(error.max()),
                 float(np.median(error.numpy())),
             )

@@ -145,7 +145,7 @@ def film(tmp_path_factory):
 @pytest.fixture(scope="module")
 def upscaled(film, realtime, tmp_path_factory):
     out = tmp_path_factory.mktemp("upscaled") / "out.mkv"
-    count = Upscaler(realtime, "cpu").video(film, out, VideoOptions(segment=7))
+    count = upscale_video(Upscaler(realtime, "cpu"), film, out, VideoOptions(segment=7))
     assert count == 24
     return out
 
@@ -228,7 +228,7 @@ def test_picture_keeps_its_colours(film, tmp_path):
     save_model(model, tmp_path / "m.safetensors", {})
     out = tmp_path / "out.mkv"
     options = VideoOptions(codec="ffv1", pixel_format="yuv420p")
-    Upscaler(tmp_path / "m.safetensors", "cpu").video(film, out, options)
+    upscale_video(Upscaler(tmp_path / "m.safetensors", "cpu"), film, out, options)
     for before, after in zip(exactly(film), exactly(out), strict=True):
         inner = (slice(8, -8), slice(8, -8))
         grown = before.repeat(2, 0).repeat(2, 1)[inner].astype(float)
@@ -261,7 +261,7 @@ def test_ten_bits_and_bt2020_carry_through(tmp_path, plain):
     tags = {"colorspace": 9, "color_primaries": 9, "color_trc": 16, "color_range": 1}
     simple_video(source, frames, pixel_format="yuv420p10le", tags=tags)
     out = tmp_path / "out.mkv"
-    Upscaler(plain, "cpu").video(source, out)
+    upscale_video(Upscaler(plain, "cpu"), source, out)
     with av.open(str(out)) as container:
         context = container.streams.video[0].codec_context
         assert context.name == "hevc"
@@ -293,7 +293,7 @@ def test_light_levels_that_are_left_out_are_said(levels, tmp_path, plain, caplog
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p10le"
         out.mux(stream.encode(av.VideoFrame.from_ndarray(scene(0), format="rgb24")))
         out.mux(stream.encode(None))
-    Upscaler(plain, "cpu").video(source, tmp_path / "out.mkv", LOSSLESS)
+    upscale_video(Upscaler(plain, "cpu"), source, tmp_path / "out.mkv", LOSSLESS)
     assert caplog.text.count("light levels are left out") == bool(levels)
 
 
@@ -337,8 +337,8 @@ def test_rotation_is_applied(tmp_path, plain, matrix, turns):
     simple_video(upright, [np.rot90(decoded(source)[0][1], turns)] * 2)
     turn_mp4(source, matrix)
     upscaler = Upscaler(plain, "cpu")
-    upscaler.video(source, tmp_path / "a.mkv", LOSSLESS)
-    upscaler.video(upright, tmp_path / "b.mkv", LOSSLESS)
+    upscale_video(upscaler, source, tmp_path / "a.mkv", LOSSLESS)
+    upscale_video(upscaler, upright, tmp_path / "b.mkv", LOSSLESS)
     got, wanted = decoded(tmp_path / "a.mkv"), decoded(tmp_path / "b.mkv")
     assert got[0][1].shape == wanted[0][1].shape
     difference = np.abs(got[0][1].astype(int) - wanted[0][1])
@@ -349,7 +349,7 @@ def test_a_container_that_cannot_hold_a_stream_is_refused_first(
     film, realtime, tmp_path
 ):
     with pytest.raises(ValueError, match=r"\.mkv"):
-        Upscaler(realtime, "cpu").video(film, tmp_path / "out.webm")
+        upscale_video(Upscaler(realtime, "cpu"), film, tmp_path / "out.webm")
     assert not list(tmp_path.iterdir())
 
 
@@ -358,7 +358,7 @@ def test_broken_and_silent_files_are_one_sentence(tmp_path, realtime):
     (tmp_path / "broken.mp4").write_bytes(b"nothing" * 100)
     for name, part in (("broken.mp4", "whole video"), ("none.mp4", "no file")):
         with pytest.raises((ValueError, FileNotFoundError), match=part):
-            upscaler.video(tmp_path / name, tmp_path / "out.mkv")
+            upscale_video(upscaler, tmp_path / name, tmp_path / "out.mkv")
     assert not (tmp_path / "out.mkv").exists()
 
 
@@ -377,7 +377,7 @@ def test_features_blend_and_are_dropped_at_cuts(realtime):
     ]
     other = scene(0, seed=7)
     got = frames_of_temporal(upscaler, [*noisy, other], 0.2)
-    network, state = upscaler.network, None
+    network, state = upscaler.runner.network, None
     for index, picture in enumerate([*noisy, other]):
         x = torch.from_numpy(picture.transpose(2, 0, 1)[None].astype(np.float32) / 255)
         with torch.inference_mode():
@@ -443,9 +443,9 @@ def test_a_killed_run_resumes_where_it_was(tmp_path, realtime):
     upscale_video(upscaler, source, whole, options, progress=False)
     script = (
         "import torch; torch.set_num_threads(1)\n"
-        "from paragon_archs.inference import Upscaler\n"
-        "from paragon_archs.inference.video import VideoOptions\n"
-        f"Upscaler({str(realtime)!r}, 'cpu').video({str(source)!r}, {str(broken)!r},"
+        "from paragon_archs.inference import Upscaler, VideoOptions, upscale_video\n"
+        f"upscaler = Upscaler({str(realtime)!r}, 'cpu')\n"
+        f"upscale_video(upscaler, {str(source)!r}, {str(broken)!r}, "
         "VideoOptions(codec='ffv1', pixel_format='yuv444p', segment=4))"
     )
     path = os.pathsep.join(sys.path)

@@ -47,12 +47,10 @@ def in_strips(model, x, scale, bytes_):
     engine = StripEngine(model, (x.shape[1],))
     b, c, h, w = x.shape
     out = torch.full((b, c, h * scale, w * scale), torch.nan)
-
-    def keep(low, high, rows):
+    reads = [lambda a, b: x[:, :, a:b]]
+    for low, high, rows in engine.run(reads, (h, w), bytes_, batch=b):
         assert torch.isnan(out[:, :, low * scale : high * scale]).all()
         out[:, :, low * scale : high * scale] = rows
-
-    engine.run([lambda a, b: x[:, :, a:b]], (h, w), [keep], bytes_, batch=b)
     return out
 
 
@@ -134,17 +132,11 @@ def test_feature_tap_in_strips(form):
     with torch.inference_mode():
         wanted = call(x, before)
     got = [torch.full_like(w, torch.nan) for w in wanted]
-
-    def sink(index):
-        def keep(low, high, rows):
-            factor = wanted[index].shape[2] // 45
-            got[index][:, :, low * factor : high * factor] = rows
-
-        return keep
-
     engine = StripEngine(model, (3, 64), call)
     reads = [lambda a, b: x[:, :, a:b], lambda a, b: before[:, :, a:b]]
-    engine.run(reads, (45, 18), [sink(0), sink(1)], 0)
+    for index, low, high, rows in engine.parts(reads, (45, 18), 0):
+        factor = wanted[index].shape[2] // 45
+        got[index][:, :, low * factor : high * factor] = rows
     for one, two in zip(got, wanted, strict=True):
         assert_same(one, two)
 
@@ -166,16 +158,14 @@ def test_narrow_margins_and_single_sweep_agree():
     with torch.inference_mode():
         wanted = model(x)
     sweeps = set()
+    reads = [lambda a, b: x[:, :, a:b]]
     for plan in engine._plans:
         sweeps.add(len(plan.stages))
         engine_of_one = StripEngine.__new__(StripEngine)
         engine_of_one.__dict__ = {**engine.__dict__, "_plans": [plan]}
         out = torch.zeros_like(wanted)
-
-        def keep(low, high, rows, out=out):
+        for low, high, rows in engine_of_one.run(reads, (60, 12), 0):
             out[:, :, low * 2 : high * 2] = rows
-
-        engine_of_one.run([lambda a, b: x[:, :, a:b]], (60, 12), [keep], 0)
         assert_same(out, wanted)
     assert len(sweeps) > 2
 
@@ -314,12 +304,10 @@ def test_tiles_of_a_local_function_have_no_seams(size):
     with torch.inference_mode():
         wanted = net(x)
         got = torch.full_like(wanted, torch.nan)
-
-        def keep(low, high, rows):
+        tiles = run_tiles(net, lambda a, b: x[:, :, a:b], size, 2, tile=32, halo=8)
+        for low, high, rows in tiles:
             assert torch.isnan(got[:, :, low * 2 : high * 2]).all()
             got[:, :, low * 2 : high * 2] = rows
-
-        run_tiles(net, lambda a, b: x[:, :, a:b], size, 2, keep, tile=32, halo=8)
     torch.testing.assert_close(got, wanted, rtol=0, atol=1e-5)
 
 
@@ -338,12 +326,10 @@ def test_tiles_that_do_not_fit_are_halved_and_none_is_pasted_twice(fine, caplog)
 
     with torch.inference_mode(), caplog.at_level(logging.WARNING):
         got = torch.full_like(x, torch.nan)
-
-        def keep(low, high, rows):
+        tiles = run_tiles(forward, lambda a, b: x[:, :, a:b], (150, 110), 1, 64, 8)
+        for low, high, rows in tiles:
             assert torch.isnan(got[:, :, low:high]).all()
             got[:, :, low:high] = rows
-
-        run_tiles(forward, lambda a, b: x[:, :, a:b], (150, 110), 1, keep, 64, 8)
         torch.testing.assert_close(got, net(x), rtol=0, atol=1e-5)
     assert caplog.text.count("out of memory") == 1
 
@@ -363,11 +349,9 @@ def test_out_of_memory_halves_the_strips_and_goes_on(caplog):
             torch.empty(2**56, dtype=torch.uint8)
         return x[:, :, low:high]
 
-    def keep(low, high, rows):
-        got[:, :, low * 2 : high * 2] = rows
-
     with caplog.at_level(logging.WARNING):
-        StripEngine(model).run([read], (300, 20), [keep], 1e10)
+        for low, high, rows in StripEngine(model).run([read], (300, 20), 1e10):
+            got[:, :, low * 2 : high * 2] = rows
     assert max(asked) > 100
     assert_same(got, wanted)
     assert caplog.text.count("out of memory") == 1
