@@ -34,7 +34,9 @@ def trainner_redux(checkout: Path) -> dict[Path, bytes]:
     scripts = checkout / "scripts" / "paragonsr"
     return {
         **_arch_files(checkout / "traiNNer" / "archs"),
-        **_option_files("trainner_redux", checkout / "options/train/paragon_archs"),
+        **_files("trainner_redux/train", checkout / "options/train/paragon_archs"),
+        **_files("trainner_redux/test", checkout / "options/test/paragon_archs"),
+        **_files("trainner_redux/onnx", checkout / "options/onnx/paragon_archs"),
         scripts / "fuse_model.py": _SCRIPT.format(command="fuse").encode(),
         scripts / "export_onnx.py": _SCRIPT.format(command="export").encode(),
     }
@@ -52,7 +54,7 @@ def neosr(checkout: Path) -> dict[Path, bytes]:
     _expect(checkout, "neosr/archs", "a neosr checkout")
     return {
         **_arch_files(checkout / "neosr" / "archs"),
-        **_option_files("neosr", checkout / "options" / "paragon_archs"),
+        **_files("neosr", checkout / "options" / "paragon_archs"),
     }
 
 
@@ -111,8 +113,9 @@ def _arch_files(target: Path) -> dict[Path, bytes]:
     }
 
 
-def _option_files(host: str, target: Path) -> dict[Path, bytes]:
-    folder = next(f for f in PACK_OPTIONS if f.is_dir()) / host
+def _files(folder_name: str, target: Path) -> dict[Path, bytes]:
+    """Option files of a folder of ours, under a folder of the host."""
+    folder = next(f for f in PACK_OPTIONS if f.is_dir()) / folder_name
     return {target / file.name: file.read_bytes() for file in sorted(folder.iterdir())}
 
 

@@ -90,6 +90,17 @@ def test_another_folder_is_refused(name, tmp_path, capsys):
     assert not any(tmp_path.iterdir())
 
 
+def test_option_files_of_other_hosts_are_current(root):
+    from paragon_archs.integrations.options import generate
+
+    wanted = {root / "options" / path: text for path, text in generate().items()}
+    folders = (root / "options" / "trainner_redux", root / "options" / "neosr")
+    found = {f for folder in folders for f in folder.rglob("*.*")}
+    assert found == set(wanted)
+    for file, text in wanted.items():
+        assert file.read_text() == text, f"{file} is not what the command writes"
+
+
 # The keys that traiNNer-redux's strict structs allow, of those that we use.
 STRICT = {
     "": "name scale use_amp amp_bf16 use_channels_last num_gpu manual_seed datasets "
@@ -108,7 +119,7 @@ REQUIRED = ("name", "scale", "num_gpu", "path")
 
 @pytest.mark.parametrize("variant", paragon_archs.variants())
 def test_options_for_trainner_redux_are_strict_and_ours(variant, root):
-    file = root / "options" / "trainner_redux" / f"{variant}.yml"
+    file = root / "options" / "trainner_redux" / "train" / f"{variant}.yml"
     options = yaml.safe_load(file.read_text())
     for path, allowed in STRICT.items():
         section = options
@@ -126,7 +137,8 @@ def test_options_for_trainner_redux_are_strict_and_ours(variant, root):
     assert isinstance(options["train"]["optim_g"]["lr"], float)
     ours = yaml.safe_load((root / "options" / f"{variant}.yml").read_text())
     assert options["scale"] == ours["scale"]
-    assert options["train"]["optim_g"]["lr"] == float(ours["train"]["optim_g"]["lr"])
+    rate = ours.get("stages", [{}])[0].get("lr", ours["train"]["optim_g"]["lr"])
+    assert options["train"]["optim_g"]["lr"] == float(rate)
     assert options["train"]["optim_g"]["type"] == ours["train"]["optim_g"]["type"]
     batch = ours["datasets"]["train"]["batch_size_per_gpu"]
     assert options["datasets"]["train"]["batch_size_per_gpu"] == batch
@@ -135,7 +147,7 @@ def test_options_for_trainner_redux_are_strict_and_ours(variant, root):
 @pytest.mark.parametrize("variant", paragon_archs.variants())
 def test_options_for_neosr_name_the_scale_twice(variant, root):
     tomllib = pytest.importorskip("tomllib", reason="Python 3.11")
-    file = root / "options" / "neosr" / f"{variant}.toml"
+    file = root / "options" / "neosr" / f"train_{variant}.toml"
     options = tomllib.loads(file.read_text())
     network = options["network_g"]
     assert network["scale"] == options["scale"]
