@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from ..config.loading import PACK_OPTIONS
 from ..utils.files import atomic_write
 
 PACK = Path(__file__).resolve().parents[1]
+SCALE_FILE = PACK / "integrations" / "neosr" / "paragon_scale_arch.py"
 
 _SCRIPT = '''"""`paragon {command}` under its published name and flags."""
 
@@ -54,6 +56,7 @@ def neosr(checkout: Path) -> dict[Path, bytes]:
     _expect(checkout, "neosr/archs", "a neosr checkout")
     return {
         **_arch_files(checkout / "neosr" / "archs"),
+        checkout / "neosr" / "archs" / SCALE_FILE.name: SCALE_FILE.read_bytes(),
         **_files("neosr", checkout / "options" / "paragon_archs"),
     }
 
@@ -129,20 +132,63 @@ def states(files: Mapping[Path, bytes]) -> dict[Path, str]:
     }
 
 
+def registered_names(source: bytes) -> set[str]:
+    """Returns what a Python file registers as networks, in lower case.
+
+    Args:
+        source: The file's content; what is no Python registers nothing.
+    """
+    try:
+        body = ast.parse(source).body
+    except (SyntaxError, ValueError):
+        return set()
+    return {
+        node.name.lower()
+        for node in body
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef))
+        and any("REGISTRY.register" in ast.unparse(d) for d in node.decorator_list)
+    }
+
+
+def rivals(files: Mapping[Path, bytes]) -> dict[Path, str]:
+    """Returns the host's own files that register a name of ours -> one such name.
+
+    A host imports every `*_arch.py` of a folder, and ends at a name that comes twice.
+    """
+    archs = {p: c for p, c in files.items() if p.name.endswith("_arch.py")}
+    ours = {name for content in archs.values() for name in registered_names(content)}
+    found = {}
+    for folder in {path.parent for path in archs}:
+        for file in sorted(folder.glob("*_arch.py")):
+            shared = ours & registered_names(file.read_bytes())
+            if file not in files and shared:
+                found[file] = min(shared)
+    return found
+
+
 def place(files: Mapping[Path, bytes], overwrite: bool = False) -> int:
     """Writes the files that are not there yet; each is whole or not there.
 
     Args:
         files: Paths and contents.
-        overwrite: Whether files that differ are replaced.
+        overwrite: Whether files that differ are replaced, and the host's own files
+            that register a name of ours set aside as `NAME.py.replaced`.
 
     Returns:
         How many were written.
 
     Raises:
-        ValueError: when a file of that name with other content is there; then nothing
-            is written.
+        ValueError: when a file of that name with other content is there, or one that
+            registers a name of ours; then nothing is written.
     """
+    others = rivals(files)
+    for file, name in others.items():
+        if not overwrite:
+            raise ValueError(
+                f"Expected no other network named {name!r}, but {str(file)!r} has "
+                "one, and the host imports both. Pass --overwrite to set that file "
+                f"aside as {file.name}.replaced."
+            )
     state = states(files)
     different = [path for path, found in state.items() if found == "different"]
     if different and not overwrite:
@@ -152,6 +198,8 @@ def place(files: Mapping[Path, bytes], overwrite: bool = False) -> int:
             "--overwrite."
         )
     written = [path for path, found in state.items() if found != "current"]
+    for file in others:
+        file.replace(file.with_name(f"{file.name}.replaced"))
     for path in written:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as temporary:

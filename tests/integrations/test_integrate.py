@@ -56,15 +56,71 @@ def test_copies_are_made_checked_and_taken_away(host, capsys):
     assert "wrote 0 files" in capsys.readouterr().out
     if name != "comfyui":
         archs = folder / FOLDERS[name]
-        assert {p.name for p in archs.iterdir()} == NETWORKS
+        extra = {"paragon_scale_arch.py"} if name == "neosr" else set()
+        assert {p.name for p in archs.iterdir()} == NETWORKS | extra
+        pack = Path(paragon_archs.__file__).parent
         for file in archs.iterdir():
-            own = Path(paragon_archs.__file__).parent / "archs" / file.name
+            where = "integrations/neosr" if file.name in extra else "archs"
+            own = pack / where / file.name
             assert file.read_bytes() == own.read_bytes()
     assert main(["integrate", name, str(folder), "--remove"]) == 0
     assert files_of(folder) == {"mine.txt"}
     if name == "comfyui":  # the host's folder stays, of ours nothing does
         assert not any((folder / "custom_nodes").iterdir())
     assert len(written) > len(NETWORKS)
+
+
+@pytest.mark.parametrize("name", ["trainner-redux", "neosr"])
+def test_another_file_with_our_networks_is_found_by_their_names(name, tmp_path, capsys):
+    """Such a host imports both, and then nothing: the name is registered twice."""
+    archs = tmp_path / FOLDERS[name]
+    archs.mkdir(parents=True)
+    theirs = archs / "ParagonSR_arch.py"
+    code = "@ARCH_REGISTRY.register()\ndef paragonsr_s(scale=4):\n    return scale\n"
+    theirs.write_text(code)
+    (archs / "broken_arch.py").write_text("def (")
+    before = files_of(tmp_path)
+    sentence = error_of(capsys, ["integrate", name, tmp_path])
+    assert "'paragonsr_s'" in sentence
+    assert "ParagonSR_arch.py" in sentence
+    assert "--overwrite" in sentence
+    assert files_of(tmp_path) == before
+    assert main(["integrate", name, str(tmp_path), "--overwrite"]) == 0
+    assert not theirs.exists()
+    assert theirs.with_name("ParagonSR_arch.py.replaced").read_text() == code
+
+
+@pytest.mark.parametrize("scale", [2, None])
+def test_neosr_gives_networks_the_scale_of_its_command_line(scale, tmp_path):
+    archs = tmp_path / "neosr" / "archs"
+    archs.mkdir(parents=True)
+    assert main(["integrate", "neosr", str(tmp_path)]) == 0
+    utils = tmp_path / "neosr" / "utils"
+    utils.mkdir()
+    (utils / "registry.py").write_text(
+        "from paragon_archs.utils.registry import Registry\n"
+        "ARCH_REGISTRY = Registry('arch')\n"
+    )
+    (archs / "arch_util.py").write_text(f"def net_opt(): return {scale}, False\n")
+    code = f"""
+        import importlib, pathlib, torch
+        for file in pathlib.Path("neosr/archs").glob("*_arch.py"):
+            importlib.import_module("neosr.archs." + file.stem)
+        from neosr.utils.registry import ARCH_REGISTRY
+        for name in "resshuffle facesr fusionsr paragonsr_s ParagonSR".split():
+            build = ARCH_REGISTRY.get(name)
+            with torch.device("meta"):
+                print(build().scale, build(scale=8).scale)
+    """
+    run = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(Path(paragon_archs.__file__).parents[1])},
+    )
+    assert run.stdout.split() == [str(scale or 4), "8"] * 5
 
 
 def test_edited_files_are_not_touched(tmp_path, capsys):

@@ -1,0 +1,1 @@
+"""What a neosr checkout gets beside the networks."""
