@@ -102,7 +102,7 @@ def test_neosr_gives_networks_the_scale_of_its_command_line(scale, tmp_path):
         "ARCH_REGISTRY = Registry('arch')\n"
     )
     (archs / "arch_util.py").write_text(f"def net_opt(): return {scale}, False\n")
-    code = f"""
+    code = """
         import importlib, pathlib, torch
         for file in pathlib.Path("neosr/archs").glob("*_arch.py"):
             importlib.import_module("neosr.archs." + file.stem)
