@@ -42,11 +42,12 @@ class Segments:
         self.folder = output.parent / f".{output.name}.parts"
         self._print = print_
         self.times: list[list[int]] = []  # of each finished part's frames
+        self.last = 0  # how long the last of them is shown; 0 where nothing says so
         manifest = self.folder / _MANIFEST
         if resume and manifest.is_file():
             told = json.loads(manifest.read_text())
             if told["fingerprint"] == print_:
-                self.times = told["times"]
+                self.times, self.last = told["times"], told["last"]
         if not self.times and self.folder.exists():
             shutil.rmtree(self.folder)
         self.folder.mkdir(exist_ok=True)
@@ -74,8 +75,14 @@ class Segments:
         """Returns where the next part goes, through `atomic_write`."""
         return self._path(len(self.times))
 
-    def finish(self, times: list[int], state: Tensor | None) -> None:
-        """Notes that the next part is whole: its frames' times, features after it."""
+    def finish(self, times: list[int], last: int, state: Tensor | None) -> None:
+        """Notes that the next part is whole.
+
+        Args:
+            times: Its frames' timestamps.
+            last: How long its last frame is shown.
+            state: Features after it.
+        """
         before = self._state_path(len(self.times))
         # The state first: the manifest never counts a part whose state is not there.
         if state is not None:
@@ -83,8 +90,9 @@ class Segments:
                 kept = {"features": state.cpu().contiguous()}
                 safetensors.torch.save_file(kept, temporary)
         self.times.append(times)
+        self.last = last
         with atomic_write(self.folder / _MANIFEST) as temporary:
-            told = {"fingerprint": self._print, "times": self.times}
+            told = {"fingerprint": self._print, "times": self.times, "last": last}
             temporary.write_text(json.dumps(told))
         before.unlink(missing_ok=True)
 

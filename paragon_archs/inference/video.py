@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -19,6 +20,7 @@ from ..utils.optional import need
 from .overlap import ahead
 from .segments import Segments, fingerprint
 from .temporal import ALPHA, FrameUpscaler, has_feature_tap
+from .timing import Timing, nominal_rate, settle
 from .upscaler import Upscaler
 
 logger = logging.getLogger(__name__)
@@ -41,6 +43,8 @@ _OWN_TAGS = (
     "duration",
     "creation_time",
 )
+# Muxers whose packets last from one decoding time to the next.
+_BY_DECODING = ("mp4", "mov", "ipod")
 # Side data of frames that encoders are not given; colour tags are.
 _HDR = ("MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL")
 
@@ -86,6 +90,7 @@ class VideoOptions:
 class _Frame:
     pixels: np.ndarray
     pts: int
+    duration: int  # 0 where nothing says so
     done: bool = False  # in a part of an earlier run
     state: Tensor | None = None  # features after this frame
 
@@ -229,19 +234,27 @@ def _unfit(output: Path, what: str) -> ValueError:
 def _decode(container: Any, stream: Any, look: Look, done: int) -> Iterator[_Frame]:
     """Yields frames in order, timestamps strictly rising in the stream's time base."""
     last: int | None = None
-    step = 1
-    if stream.average_rate:
-        step = max(1, round(1 / (stream.average_rate * stream.time_base)))
-    for index, frame in enumerate(container.decode(stream)):
+    step = max(1, round(1 / (nominal_rate(stream) * stream.time_base)))
+    for index, (frame, stamp) in enumerate(_stamped(container, stream)):
         if not index and any(side.type.name in _HDR for side in frame.side_data):
             logger.warning("HDR mastering display and light levels are left out")
-        pts = frame.pts
-        if pts is None:  # raw streams carry none
-            pts = 0 if last is None else last + step
-        if last is not None and pts <= last:
-            pts = last + 1
-        last = pts
-        yield _Frame(to_rgb(frame, look), pts, index < done)
+        if last is None:
+            last = stamp or 0
+        else:  # raw streams carry no timestamps
+            last = last + step if stamp is None else max(stamp, last + 1)
+        yield _Frame(to_rgb(frame, look), last, frame.duration or 0, index < done)
+
+
+def _stamped(container: Any, stream: Any) -> Iterator[tuple[Any, int | None]]:
+    """Yields frames in the order shown, each with its timestamp if there is one."""
+    # AVI stores times of decoding alone: the frames shown take them in turn.
+    by_decoding = container.format.name == "avi"
+    stamps: deque[int] = deque()
+    for packet in container.demux(stream):
+        if by_decoding and packet.size and packet.dts is not None:
+            stamps.append(packet.dts)
+        for frame in packet.decode():
+            yield frame, stamps.popleft() if stamps else frame.pts
 
 
 def _compute(
@@ -254,7 +267,7 @@ def _compute(
     def flush() -> Iterator[_Frame]:
         results = worker.frames([frame.pixels for frame in waiting])
         for frame, pixels in zip(waiting, results, strict=True):
-            yield _Frame(pixels, frame.pts, state=worker.state)
+            yield _Frame(pixels, frame.pts, frame.duration, state=worker.state)
         waiting.clear()
 
     for frame in frames:
@@ -290,23 +303,27 @@ def _encode(
     parts: Segments,
 ) -> int:
     """Writes frames as parts; returns how many frames there are in all."""
+    # Encoders count frames; the muxer gives each one its time. So a stream's own header
+    # names the rate, and no source's timestamps can upset an encoder.
+    rate = nominal_rate(source)
     iterator = iter(frames)
     frame = next(iterator, None)
     while frame is not None:
         times: list[int] = []
         state: Tensor | None = None
+        last = 0
         with atomic_write(parts.next_path()) as temporary:
             with av.open(str(temporary), "w", format="nut") as container:
                 stream = _open(container, frame, source, look, output, options)
                 while frame is not None and len(times) < options.segment:
                     picture = from_rgb(frame.pixels, look, stream.pix_fmt)
-                    picture.pts, picture.time_base = frame.pts, source.time_base
+                    picture.pts, picture.time_base = len(times), 1 / rate
                     container.mux(stream.encode(picture))
                     times.append(frame.pts)
-                    state = frame.state
+                    state, last = frame.state, frame.duration
                     frame = next(iterator, None)
                 container.mux(stream.encode(None))
-        parts.finish(times, state)
+        parts.finish(times, last, state)
     return parts.done
 
 
@@ -324,11 +341,12 @@ def _open(
         codec = "libx264" if look.bits == 8 else "libx265"
         codec = "libvpx-vp9" if output.suffix.lower() == ".webm" else codec
     height, width = frame.pixels.shape[:2]
-    stream = container.add_stream(codec, rate=source.average_rate or Fraction(25))
+    rate = nominal_rate(source)
+    stream = container.add_stream(codec, rate=rate)
     stream.width, stream.height = width, height
     stream.pix_fmt = options.pixel_format or _pixel_format(codec, look, width, height)
     context = stream.codec_context
-    context.time_base = source.time_base
+    context.time_base = 1 / rate
     aspect = source.codec_context.sample_aspect_ratio
     if aspect:
         turned = source.codec_context.width < source.codec_context.height
@@ -367,10 +385,15 @@ def _mux(av: Any, source: Path, parts: Segments, target: Path) -> None:
         av.open(str(target), "w") as out,
     ):
         video = _video_stream(container, source)
+        start = Fraction(container.start_time or 0, av.time_base)
+        shown = [time for part in parts.times for time in part]
+        timing = settle(video, shown, parts.last, start)
         streams: dict[int, Any] = {}
         for stream in container.streams:
             if stream is video:
                 made = out.add_stream_from_template(first.streams.video[0])
+                made.time_base = timing.time_base
+                made.codec_context.framerate = timing.rate
                 streams[stream.index] = made
             elif stream.type == "attachment":
                 out.add_attachment(stream.name, stream.mimetype, stream.data)
@@ -386,16 +409,29 @@ def _mux(av: Any, source: Path, parts: Segments, target: Path) -> None:
             made.metadata.update(_kept(stream.metadata))
             made.disposition = stream.disposition
         out.metadata.update(_kept(container.metadata))
-        chapters = container.chapters()
-        if chapters:
-            out.set_chapters(chapters)
+        out.set_chapters(_moved(container.chapters(), start))
         others = [s for s in container.streams if s.index in streams and s is not video]
-        copied = _copied(container, others) if others else iter(())
+        copied = _copied(container, others, start) if others else iter(())
+        by_decoding = out.format.name in _BY_DECODING
         for packet, index in _interleaved(
-            _packets(av, parts, video.time_base, video.index), copied
+            _packets(av, parts, timing, video.index, by_decoding), copied
         ):
             packet.stream = streams[index]
             out.mux(packet)
+
+
+def _moved(chapters: list[Any], start: Fraction) -> list[Any]:
+    """Returns chapters of a clock on which `start` seconds become 0."""
+    return [
+        {
+            **chapter,
+            **{
+                key: chapter[key] - round(start / chapter["time_base"])
+                for key in ("start", "end")
+            },
+        }
+        for chapter in chapters
+    ]
 
 
 def _kept(metadata: dict[str, str]) -> dict[str, str]:
@@ -407,43 +443,60 @@ def _kept(metadata: dict[str, str]) -> dict[str, str]:
 
 
 def _packets(
-    av: Any, parts: Segments, time_base: Fraction, index: int
+    av: Any, parts: Segments, timing: Timing, index: int, by_decoding: bool
 ) -> Iterator[tuple[Any, int]]:
-    """Yields the parts' packets at the source's times.
+    """Yields the parts' packets at a video's times, as many places early as the
+    encoder moved a frame at the most.
 
-    A packet is decoded when the frame so many places before it is shown, as many as
-    the encoder moved a frame at the most.
+    Args:
+        av: PyAV.
+        parts: The finished parts.
+        timing: The video's.
+        index: Of the source's stream, which goes with each packet.
+        by_decoding: Whether the container keeps the time from one packet's decoding
+            to the next's as its duration, as MP4 does: then the last one ends the
+            whole.
     """
-    places: list[list[int]] = []  # of each part's packets among its frames
+    order: list[int] = []  # of each packet: its frame's place in the video
     for path in parts.paths():
         with av.open(str(path)) as container:
-            order = [p.pts for p in container.demux(video=0) if p.size]
-        place = {pts: i for i, pts in enumerate(sorted(order))}
-        places.append([place[pts] for pts in order])
-    moved = max(i - p for part in places for i, p in enumerate(part))
-    shown = [pts for part in parts.times for pts in part]
-    step = shown[1] - shown[0] if len(shown) > 1 else 1
-    decoded = [shown[0] - step * i for i in range(moved, 0, -1)] + shown
+            stamps = [p.pts for p in container.demux(video=0) if p.size]
+        place = {pts: len(order) + i for i, pts in enumerate(sorted(stamps))}
+        order += [place[pts] for pts in stamps]
+    decoded = timing.decoding(max(at - place for at, place in enumerate(order)))
     at = 0
-    for path, part, times in zip(parts.paths(), places, parts.times, strict=True):
+    for path in parts.paths():
         with av.open(str(path)) as container:
-            packets = (p for p in container.demux(video=0) if p.size)
-            for packet, place in zip(packets, part, strict=True):
-                packet.time_base = time_base
-                packet.pts, packet.dts = times[place], decoded[at]
+            for packet in container.demux(video=0):
+                if not packet.size:
+                    continue
+                place = order[at]
+                packet.time_base = timing.time_base
+                packet.pts, packet.dts = timing.times[place], decoded[at]
+                packet.duration = timing.durations[place]
                 at += 1
+                if at == len(order) and by_decoding:
+                    packet.duration = timing.durations[-1]
                 yield packet, index
 
 
-def _copied(container: Any, streams: list[Any]) -> Iterator[tuple[Any, int]]:
+def _copied(
+    container: Any, streams: list[Any], start: Fraction
+) -> Iterator[tuple[Any, int]]:
+    """Yields packets as they are, on a clock on which `start` seconds become 0."""
     last: dict[int, Any] = {}
     for packet in container.demux(streams):
         if not packet.size:  # the demuxer's end
             continue
+        index = packet.stream.index
         if packet.dts is None:  # some containers keep none
-            packet.dts = last.get(packet.stream.index, packet.pts or 0)
-        last[packet.stream.index] = packet.dts
-        yield packet, packet.stream.index
+            packet.dts = last.get(index, packet.pts or 0)
+        last[index] = packet.dts
+        if not packet.stream.disposition & type(packet.stream.disposition).attached_pic:
+            shift = round(start / packet.time_base)
+            packet.dts -= shift
+            packet.pts = None if packet.pts is None else packet.pts - shift
+        yield packet, index
 
 
 def _interleaved(
