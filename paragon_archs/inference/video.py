@@ -15,12 +15,12 @@ from torch import Tensor
 
 from ..media.paths import VIDEO_OUTPUTS
 from ..media.video_color import Look, from_rgb, has_alpha, look_of, to_rgb
+from ..media.video_timing import Timing, nominal_rate, settle
 from ..utils.files import atomic_write
 from ..utils.optional import need
 from .overlap import ahead
 from .segments import Segments, fingerprint
 from .temporal import ALPHA, FrameUpscaler, has_feature_tap
-from .timing import Timing, nominal_rate, settle
 from .upscaler import Upscaler
 
 logger = logging.getLogger(__name__)
