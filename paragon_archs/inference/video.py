@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -156,8 +157,10 @@ def upscale_video(
                     worker.state = worker.state.to(upscaler.device)
             frames = ahead(_decode(container, stream, look, parts.done), 4)
             results = ahead(_compute(worker, frames, options.batch), 4)
-            shown = _bar(results, stream, parts.done, progress)
-            count = _encode(av, shown, stream, look, output, options, parts)
+            # Their threads end before the container that they read is closed.
+            with contextlib.closing(frames), contextlib.closing(results):
+                shown = _bar(results, stream, parts.done, progress)
+                count = _encode(av, shown, stream, look, output, options, parts)
         if not count:
             raise ValueError(
                 f"Expected {str(source)!r} to hold frames, but none can be decoded. "
