@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import json
 import re
 
 import numpy as np
@@ -76,6 +77,18 @@ def test_examples_run(name, pages, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for example in examples(pages[name]):
         exec(compile(example, name, "exec"), {})
+
+
+def test_the_notebook_runs_and_its_model_beats_bicubic(root):
+    pytest.importorskip("skimage")
+    cells = json.loads((root / "docs" / "example.ipynb").read_text())["cells"]
+    names = {}
+    for cell in cells:
+        if cell["cell_type"] == "code":
+            assert not cell["outputs"]
+            exec(compile("".join(cell["source"]), "example.ipynb", "exec"), names)
+    assert names["output"].shape == names["photo"].shape
+    assert names["gain"] > 1
 
 
 def test_python_page_runs(pages, tmp_path, monkeypatch):
