@@ -26,6 +26,7 @@ COMMANDS: dict[str, Command] = {
         ("fuse", "turn a training checkpoint into the fused form", _MODELS),
         ("convert", "rewrite a weight file: layout, form, format, dtype", _MODELS),
         ("interpolate", "blend two weight files of one network", _MODELS),
+        ("compare", "pictures or models on one page, with a slider", _MEASURE),
         ("benchmark", "measure quality, flicker, speed", _MEASURE),
         ("quickstart", "photographs and report of scripts/quickstart.sh", _MEASURE),
         ("export", "write an ONNX graph or a TensorRT engine, checked", _ELSEWHERE),

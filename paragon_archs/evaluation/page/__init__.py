@@ -1,0 +1,143 @@
+"""One HTML file that compares pictures: no network, no server, opens from a disk."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ...utils.files import atomic_write
+
+_HERE = Path(__file__).parent
+_THUMBNAIL = (128, 96)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A column of the table.
+
+    Attributes:
+        key: Its name in `Entry.measures`.
+        label: Its heading.
+        better: `higher` or `lower`.
+        digits: After the point.
+    """
+
+    key: str
+    label: str
+    better: str = "higher"
+    digits: int = 2
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One picture of a set.
+
+    Attributes:
+        name: What the page calls it.
+        pixels: (H, W, 3), uint8.
+        measures: Values by `Measure.key`; those that are missing are left open.
+    """
+
+    name: str
+    pixels: np.ndarray
+    measures: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Set:
+    """Pictures of one scene.
+
+    Attributes:
+        name: What the list calls it.
+        entries: At least two; the first two are shown at first.
+        against: Name of the picture that the others are measured against.
+        difference: What the list is sorted by, largest first.
+    """
+
+    name: str
+    entries: Sequence[Entry]
+    against: str = ""
+    difference: float = 0.0
+
+
+def render(title: str, sets: Sequence[Set], measures: Sequence[Measure]) -> str:
+    """Returns the page as HTML.
+
+    Args:
+        title: Its heading.
+        sets: What can be chosen; one or more.
+        measures: Columns of the table, in order.
+    """
+    data = {
+        "measures": [
+            {"key": m.key, "label": m.label, "better": m.better, "digits": m.digits}
+            for m in measures
+        ],
+        "sets": [_set(one) for one in sets],
+    }
+    # "<" would end the script element early.
+    text = json.dumps(data, allow_nan=False).replace("<", "\\u003c")
+    page = (_HERE / "page.html").read_text(encoding="utf-8")
+    parts = {
+        "css": (_HERE / "page.css").read_text(encoding="utf-8"),
+        "js": (_HERE / "page.js").read_text(encoding="utf-8"),
+        "about": "Made by paragon compare. Pictures are stored without loss.",
+        "title": html.escape(title),
+        "data": text,
+    }
+    for name, value in parts.items():
+        page = page.replace("{{" + name + "}}", value)
+    return page
+
+
+def write(path: str | Path, page: str) -> None:
+    """Writes a page; the file is whole or not there."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+
+
+def _set(one: Set) -> dict[str, Any]:
+    return {
+        "name": one.name,
+        "against": one.against,
+        "difference": one.difference,
+        "thumbnail": _thumbnail(one.entries[0].pixels),
+        "pictures": [
+            {
+                "name": entry.name,
+                "width": entry.pixels.shape[1],
+                "height": entry.pixels.shape[0],
+                "src": _source(Image.fromarray(entry.pixels), "PNG", optimize=False),
+                # JSON has no infinity, which equal pictures have as PSNR.
+                "measures": {
+                    key: value if math.isfinite(value) else None
+                    for key, value in entry.measures.items()
+                },
+            }
+            for entry in one.entries
+        ],
+    }
+
+
+def _thumbnail(pixels: np.ndarray) -> str:
+    image = Image.fromarray(pixels)
+    image.thumbnail(_THUMBNAIL)
+    return _source(image, "JPEG", quality=80)
+
+
+def _source(image: Image.Image, kind: str, **options: Any) -> str:
+    """Returns an image as a data URL, which a page may hold."""
+    out = io.BytesIO()
+    image.save(out, kind, **options)
+    text = base64.b64encode(out.getvalue()).decode("ascii")
+    return f"data:image/{kind.lower()};base64,{text}"
