@@ -88,7 +88,10 @@ def flags() -> Parser:
         "all of them when none is named",
     )
     arguments.add_argument(
-        "--crops", type=int, default=3, help="images per set in the picture (3)"
+        "--crops",
+        type=int,
+        default=3,
+        help="images per set in the picture and on the page (3)",
     )
     arguments.add_argument(
         "--speed",
@@ -182,6 +185,7 @@ def run(options: argparse.Namespace) -> int:
         print_json(means)
     if options.crops > 0 and not broken:
         reports.crop_pictures(folder, sets, methods, protocol, options.crops)
+        reports.pages(folder, sets, methods, protocol, options.crops)
     if broken:
         report(*broken)
         raise CommandError(f"{len(broken)} images could not be measured")

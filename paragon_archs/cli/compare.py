@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,6 @@ from .common import (
     new_output,
     parser,
     print_json,
-    report,
 )
 from .progress import add_progress, progress
 
@@ -81,14 +81,15 @@ def run(options: argparse.Namespace) -> int:
     metrics: Metrics = {}
     if not options.fast:
         metrics, failed = comparison.perceptual_metrics()
-        report(*(f"{n} is not measured: {why}" for n, why in failed.items()))
+        if failed:
+            why = next(iter(failed.values()))
+            print(f"not measured: {', '.join(failed)}: {why}", file=sys.stderr)
     with progress(options):
         sets = (_models if options.models else _pictures)(
             options, inputs, reference, metrics
         )
-    title = options.title or "Comparison of " + ", ".join(
-        e.name for e in sets[0].entries
-    )
+    count = sets[0].name if len(sets) == 1 else f"{len(sets)} pictures"
+    title = options.title or f"Comparison of {count}"
     page.write(output, page.render(title, sets, comparison.MEASURES))
     if options.json:
         print_json(
@@ -146,7 +147,7 @@ def _pictures(
     from ..utils.progress import task
 
     labels = distinct(inputs)
-    scenes = [(labels[0], list(inputs), reference)]
+    scenes = [(" and ".join(labels), list(inputs), reference)]
     if inputs[0].is_dir():
         scenes = comparison.pair_up(inputs, reference)
     sets = []

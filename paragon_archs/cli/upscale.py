@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..utils.allocator import keep_freed_memory
 from .common import (
@@ -11,11 +13,15 @@ from .common import (
     EXIT_FAILED,
     Parser,
     guarded,
+    new_output,
     parser,
     report,
     set_up_logging,
 )
 from .progress import add_progress, progress
+
+if TYPE_CHECKING:
+    from ..inference.jobs import Job
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,6 +50,11 @@ def flags() -> Parser:
     add_model_flags(arguments)
     arguments.add_argument("--suffix", default="", help="added to names in a folder")
     arguments.add_argument("--overwrite", action="store_true", help="replace outputs")
+    arguments.add_argument(
+        "--compare",
+        action="store_true",
+        help="also write a page, beside the output, that compares it with bicubic",
+    )
     arguments.add_argument(
         "--resume", action="store_true", help="skip what is done, go on in videos"
     )
@@ -160,6 +171,9 @@ def upscale(options: argparse.Namespace) -> int:
     elif not failed:
         folders = {str(job.output.parent) for job in jobs}
         say(options, f"wrote {len(jobs)} files to {options.output or min(folders)}")
+    if options.compare:
+        done = [job for job in jobs if job not in [bad for bad, _ in failed]]
+        _write_page(options, [job for job in done if not job.is_video])
     report(*(f"{job.source}: {reason}" for job, reason in failed))
     if failed:
         rest = ", the others are done" if len(failed) < len(jobs) else ""
@@ -171,3 +185,25 @@ def say(options: argparse.Namespace, text: str) -> None:
     """Prints a line, unless the command is to be quiet."""
     if not options.quiet:
         print(text)
+
+
+def _write_page(options: argparse.Namespace, jobs: Sequence[Job]) -> None:
+    """Writes a page that compares results with bicubic, beside the first of them."""
+    from ..evaluation import comparison, page
+
+    if not jobs:
+        return
+    first = jobs[0].output
+    target = first.with_suffix(".html")
+    if len(jobs) > 1:
+        target = Path(options.output or first.parent) / "compare.html"
+    new_output(target, options.overwrite or options.resume)
+    sets = []
+    for job in jobs:
+        before, after = (comparison.read_rgb(f) for f in (job.source, job.output))
+        bicubic = comparison.bicubic_to(before, after.shape[:2])
+        entries = [bicubic, page.Entry(job.output.name, after)]
+        sets.append(comparison.compare(job.source.name, entries))
+    title = f"{first.name} and bicubic" if len(jobs) == 1 else f"{len(jobs)} pictures"
+    page.write(target, page.render(title, sets, comparison.MEASURES))
+    say(options, f"wrote {target}")

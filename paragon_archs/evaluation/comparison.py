@@ -16,7 +16,7 @@ from ..media.paths import find_images
 from ..utils.progress import task
 from ..utils.resize import imresize
 from . import iqa
-from .measures import luma, psnr, quantise, ssim
+from .measures import luma, psnr, quantise, shave, ssim
 from .page import Entry, Measure, Set
 
 _SMALLEST = 11  # pixels of a side: SSIM's window
@@ -48,9 +48,7 @@ def perceptual_metrics(device: str = "cpu") -> tuple[Metrics, dict[str, str]]:
 def read_rgb(path: str | Path) -> np.ndarray:
     """Returns an image as (H, W, 3), uint8; transparency is left out."""
     pixels = to_depth(read_picture(path).pixels, 8)
-    return np.ascontiguousarray(
-        pixels.repeat(3, 2) if pixels.shape[2] == 1 else pixels[..., :3]
-    )
+    return pixels.repeat(3, 2) if pixels.shape[2] == 1 else pixels[..., :3].copy()
 
 
 def compare(
@@ -58,6 +56,7 @@ def compare(
     entries: Sequence[Entry],
     reference: Entry | None = None,
     metrics: Metrics | None = None,
+    border: int = 0,
 ) -> Set:
     """Measures pictures of one scene against a reference, or the first of them.
 
@@ -69,16 +68,18 @@ def compare(
         entries: Pictures, with measures that they have already.
         reference: The original; it is shown last.
         metrics: Measures of (image, reference), (3, H, W) in [0, 255], by key.
+        border: Pixels at each side that PSNR and SSIM leave out.
     """
     target = reference or entries[0]
     measured = []
     for entry in entries:
         found = dict(entry.measures)
         same = entry.pixels.shape == target.pixels.shape
-        if entry is not target and same and min(entry.pixels.shape[:2]) >= _SMALLEST:
+        inner = min(entry.pixels.shape[:2]) - 2 * border
+        if entry is not target and same and inner >= _SMALLEST:
             a, b = tensor(entry.pixels), tensor(target.pixels)
-            found["psnr_y"] = psnr(luma(a), luma(b))
-            found["ssim_y"] = ssim(luma(a), luma(b))
+            inside = [shave(luma(image), border) for image in (a, b)]
+            found["psnr_y"], found["ssim_y"] = psnr(*inside), ssim(*inside)
             found |= {key: metric(a, b) for key, metric in (metrics or {}).items()}
         measured.append(Entry(entry.name, entry.pixels, found))
     if reference is not None:
@@ -97,6 +98,12 @@ def _distance(a: np.ndarray, b: np.ndarray) -> float:
 def tensor(pixels: np.ndarray) -> Tensor:
     """Returns (H, W, 3), uint8, as (3, H, W) in [0, 255], float64."""
     return torch.from_numpy(pixels).permute(2, 0, 1).double()
+
+
+def to_pixels(image: Tensor) -> np.ndarray:
+    """Returns (3, H, W) of whole values in [0, 255] as (H, W, 3), uint8."""
+    pixels = image.to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+    return np.ascontiguousarray(pixels)
 
 
 def pair_up(
@@ -171,9 +178,13 @@ def run_models(
 def bicubic(pixels: np.ndarray, scale: int) -> Entry:
     """Returns a picture upscaled by MATLAB's bicubic, as an entry."""
     x = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
-    y = quantise(imresize(x, scale)[0]).to(torch.uint8)
-    name = f"bicubic x{scale}"
-    return Entry(name, np.ascontiguousarray(y.permute(1, 2, 0).numpy()))
+    return Entry(f"bicubic x{scale}", to_pixels(quantise(imresize(x, scale)[0])))
+
+
+def bicubic_to(pixels: np.ndarray, size: tuple[int, int]) -> Entry:
+    """Returns a picture brought to (height, width) by bicubic, as an entry."""
+    x = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
+    return Entry("bicubic", to_pixels(quantise(imresize(x, size=size)[0])))
 
 
 def _cropped(original: np.ndarray, entries: Sequence[Entry]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What a benchmark shows: charts, sheets of crops."""
+"""What a benchmark shows: charts, sheets of crops, pages with whole pictures."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import Any
 from torch import Tensor
 
 from ..utils.files import atomic_write
+from .comparison import MEASURES, compare, to_pixels
 from .crops import crop_sheet, hardest_window
 from .measures import luma, psnr, shave
+from .page import Entry, render, write
 from .plots import Series, chart
 from .protocols import Protocol, TestSet
 from .quality import Method, bicubic, upscaled
@@ -49,6 +51,31 @@ def charts(
         )
         with atomic_write(folder / f"chart_{key[0]}_x{key[1]}.svg") as temporary:
             temporary.write_text(picture)
+
+
+def pages(
+    folder: Path,
+    sets: Sequence[TestSet],
+    methods: Sequence[Method],
+    protocol: Protocol,
+    count: int,
+) -> None:
+    """Writes `compare_x<scale>.html`: whole pictures of every method, and originals."""
+    for scale in sorted({m.scale for m in methods}):
+        scenes = []
+        for one in sets:
+            for index in range(min(count, len(one.images))):
+                low, high = one.pair(index, scale, protocol)
+                entries = [
+                    Entry(m.name, to_pixels(upscaled(m, low)))
+                    for m in methods
+                    if m.scale == scale
+                ]
+                name = f"{one.name} {one.images[index].stem}"
+                original = Entry("original", to_pixels(high))
+                scenes.append(compare(name, entries, original, border=scale))
+        title = f"Scale {scale}: {', '.join(one.name for one in sets)}"
+        write(folder / f"compare_x{scale}.html", render(title, scenes, MEASURES))
 
 
 def crop_pictures(
