@@ -81,6 +81,7 @@ class _Check:
         if isinstance(sets, dict):  # `datasets:val: ~` leaves a set out
             values["datasets"] = {k: v for k, v in sets.items() if v is not None}
         self._section((), values)
+        self._stage_sets()
         self._sets()
         self._names()
         if self.wrong:
@@ -277,6 +278,22 @@ class _Check:
             )
         )
 
+    def _stage_sets(self) -> None:
+        """Completes the data of each stage with what the training set's section says.
+
+        A stage with another type of set has all keys of its own.
+        """
+        sets, stages = (self.options.values.get(k) for k in ("datasets", "stages"))
+        train = sets.get("train") if isinstance(sets, dict) else None
+        if self.wrong or not train or not isinstance(stages, list):
+            return
+        for stage in stages:
+            if (own := stage.get("data")) is not None:
+                other = own.get("type", train["type"]) != train["type"]
+                start = {"name": train["name"]} if other else train
+                stage["data"] = {**start, **own}
+                self._section(("datasets", "train"), stage["data"])
+
     def _sets(self) -> None:
         sets = self.options.values.get("datasets")
         if not isinstance(sets, dict):
@@ -321,6 +338,8 @@ class _Check:
 
 def _children(path: Path) -> dict[str, Key]:
     """Keys of the table that stand directly under `path`."""
+    if path[:1] == ("stages",) and path[2:3] == ("losses",):
+        path = ("train", *path[2:])  # a stage's losses are written as all losses are
     found: dict[str, Key] = {}
     for pattern, key in KEYS.items():
         *section, leaf = pattern.split(":")

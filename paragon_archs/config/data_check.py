@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from ..media.paths import IMAGE_SUFFIXES, find_images
+from ..weights import resolve
 from .errors import OptionError, sentence
 from .loading import Options
 from .meta_info import listed_names
@@ -48,6 +49,9 @@ def check_data(options: Options, is_train: bool) -> None:
         if str(name).split("_")[0] == "train" and not is_train:
             continue
         wrong += _set(options, str(name), section)
+    for stage in (options.values.get("stages") or []) if is_train else []:
+        if stage.get("data"):
+            wrong += _set(options, "train", stage["data"])
     if wrong:
         raise OptionError(*wrong)
 
@@ -123,7 +127,9 @@ def _weights(options: Options) -> Iterator[str]:
                 place=options.place(("path", key)),
             )
         if str(key).startswith("pretrain_network") and value:
-            if not Path(value).is_file():
+            try:
+                resolve(value)
+            except FileNotFoundError:
                 yield sentence(
                     "no_weights",
                     key=f"path:{key}",

@@ -98,13 +98,33 @@ KEYS: dict[str, Key] = {
         "list", None, "patterns of what these weights may lack; it starts fresh"
     ),
     "stages:*:start_values": Key(
-        "map", None, "parameters that start at a number: `conv_first.mix_weight: -6`"
+        "map", None, "patterns of parameters that start at a number: `*.gamma: 0.2`"
     ),
     "stages:*:start_values:*": Key("float", 0.0, ""),
     "stages:*:network_g": Key(
         "map", None, "arguments of the network that differ in this stage"
     ),
     "stages:*:network_g:*": Key("any", None, ""),
+    "stages:*:data": Key(
+        "map",
+        None,
+        "keys of `datasets:train` that differ: crops, batch, folder, or another `type` "
+        "with all of its keys",
+    ),
+    "stages:*:data:*": Key("any", None, ""),
+    "stages:*:losses": Key("list", None, "in place of `train:losses`"),
+    "stages:*:scheduler": Key(
+        "map", None, "in place of `train:scheduler`; as long as the stage"
+    ),
+    "stages:*:warmup_iter": Key("int", None, "in place of `train:warmup_iter`"),
+    "stages:*:ema_decay": Key("float", None, "in place of `train:ema_decay`", low=0),
+    "stages:*:merge_head": Key("bool", None, "in place of `train:merge_head`"),
+    "stages:*:loss_margin": Key("int", None, "in place of `train:loss_margin`", low=0),
+    "stages:*:keep_optimizer": Key(
+        "bool",
+        False,
+        "go on with the weights, average and optimizer of the stage before",
+    ),
     "path": Key("map", {}, "weights and states to start from"),
     "train": Key("map", {}, "how to train"),
     "val": Key("map", None, "how to validate; without it there is no validation"),
@@ -165,7 +185,11 @@ KEYS: dict[str, Key] = {
     # training
     "train:total_iter": Key("int", REQUIRED, "optimizer steps", low=1),
     "train:warmup_iter": Key("int", -1, "steps of linear warm-up of the rate; -1 none"),
-    "train:optim_g": Key("map", REQUIRED, "`type` (any of torch) and its arguments"),
+    "train:optim_g": Key(
+        "map",
+        REQUIRED,
+        "`type` (any of torch, or `SOAP`) and its arguments",
+    ),
     "train:scheduler": Key(
         "map", None, "`type` (any of torch, the host's, `StepEpochLR`) and arguments"
     ),
@@ -195,6 +219,28 @@ KEYS: dict[str, Key] = {
         0,
         "steps over which its weight grows from 0",
         low=0,
+        model="ParagonModel",
+    ),
+    "train:loss_margin": Key(
+        "int",
+        None,
+        "low-resolution pixels at a crop's border that `losses` leave out; 0, or 2 "
+        "with `merge_head`",
+        low=0,
+        model="ParagonModel",
+    ),
+    "train:merge_head": Key(
+        "bool",
+        False,
+        "ParagonSR, ParagonSR2: compute the head as one convolution, with the same "
+        "gradients; files do not change",
+        model="ParagonModel",
+    ),
+    "train:fit_head": Key(
+        "bool",
+        False,
+        "ParagonSR, ParagonSR2: begin with the head that fits the first batches by "
+        "least squares",
         model="ParagonModel",
     ),
     "train:net_d_iters": Key(

@@ -59,7 +59,7 @@ _PASSED = {
 }
 
 # What the trainer knows, so that an option file need not say it.
-KNOWN_TO_TRAINER = ("T_max", "total_steps")
+KNOWN_TO_TRAINER = ("T_max", "total_steps", "total_iters")
 
 
 def parameters(what: str, target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
@@ -213,5 +213,7 @@ SECTIONS: dict[str, str] = {
     "train:scheduler": "scheduler",
     "train:*_opt": "loss",
     "train:losses:*": "loss",
+    "stages:*:losses:*": "loss",
+    "stages:*:scheduler": "scheduler",
     "val:metrics:*": "metric",
 }

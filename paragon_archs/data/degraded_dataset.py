@@ -111,7 +111,8 @@ class DegradedImageDataset(HRImageDataset):
     """
 
     KEYS = {  # noqa: RUF012 (read only)
-        **HRImageDataset.KEYS,
+        # It has no LR side to keep: the model makes it.
+        **{k: v for k, v in HRImageDataset.KEYS.items() if k != "cache_lq"},
         "crop_size": Key("int", 400, "side of the HR crop that is degraded", low=1),
         "final_sinc_prob": Key("float", 0.8, "share of a last sinc filter", low=0),
         **{
@@ -144,6 +145,9 @@ class DegradedImageDataset(HRImageDataset):
             )
         # What is cropped here is what gets degraded.
         super().__init__({**opt, "gt_size": size})
+
+    def resized(self, opt: dict[str, Any]) -> None:
+        """Returns None: crops are larger than what is trained on, so it is rebuilt."""
 
     def batch(
         self, indices: Sequence[int], seeds: Sequence[int], device: torch.device

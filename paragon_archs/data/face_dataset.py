@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..config.keys import Key
+from ..utils.draws import uniform
 from ..utils.registry import DATASET_REGISTRY
 from ..utils.resize import imresize
-from .draws import uniform
 from .hr_dataset import STORE_KEYS, StoredImages
 from .pairs import FLIP_X, augment, quantise, to_unit, upload
 

@@ -8,6 +8,7 @@ What is random in a sample follows from its seed: position in the data is a numb
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 import random
 from collections.abc import Iterator, Sequence
@@ -18,9 +19,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from ..config.errors import OptionError
 from ..config.keys import REQUIRED, Key
+from ..utils.drawings import drawing, page
+from ..utils.draws import uniform
 from ..utils.registry import DATASET_REGISTRY
-from .draws import uniform
 from .image_store import CACHES, ImageStore
 from .pairs import (
     augment,
@@ -30,7 +33,13 @@ from .pairs import (
     to_unit,
     upload,
 )
-from .reading import UnreadableImageError, find_images, listed_images
+from .reading import (
+    UnreadableImageError,
+    find_images,
+    listed_images,
+    to_channels,
+)
+from .whole_images import WHOLE_KEYS, WholeImages
 
 logger = logging.getLogger("basicsr")
 
@@ -186,37 +195,152 @@ class HRImageDataset(StoredImages):
         **STORE_KEYS,
         "gt_size": Key("int", None, "side of the HR crop in pixels; training needs it"),
         "use_rot": Key("bool", True, "flip up and down and transpose at random"),
+        **WHOLE_KEYS,
+        "drawn_share": Key(
+            "float",
+            0.0,
+            "share of samples that are drawn pictures (letters, lines, shapes, "
+            "patterns, black and white) instead of photographs",
+            low=0,
+        ),
     }
+    CROPS = ("gt_size", "drawn_share")
+    """Keys that another section may have of its own and still share the images."""
 
     def __init__(self, opt: dict[str, Any]) -> None:
-        scale = int(opt["scale"])
-        self.size = opt.get("gt_size")
+        self.least = int(opt["scale"])
+        self.size: int | None = None
         if opt["phase"] == "train":
-            if not isinstance(self.size, int) or self.size < 1 or self.size % scale:
-                raise ValueError(
-                    f"Expected gt_size to be a multiple of scale ({scale}), but got "
-                    f"{self.size!r}. Take a multiple, such as {48 * scale}."
-                )
-            self.least = self.size
-        else:
-            self.least = scale
+            self.least = self.size = self._check_crop(opt)
         super().__init__(opt)
+        self.wholes: WholeImages | None = None
+        if self.training and any(self.options[key] for key in WHOLE_KEYS):
+            self.wholes = WholeImages(
+                self.store,
+                self.scale,
+                self.least,
+                self.options["gt_scales"] or [1.0],
+                self.options["cache_lq"],
+                self.options["quantise_lq"],
+                self.options["cache_limit_gb"],
+            )
+
+    def _check_crop(self, opt: dict[str, Any]) -> int:
+        """Returns the side of the HR crops; images may not be smaller."""
+        size, scale = opt.get("gt_size"), int(opt["scale"])
+        if not isinstance(size, int) or size < 1 or size % scale:
+            raise ValueError(
+                f"Expected gt_size to be a multiple of scale ({scale}), but got "
+                f"{size!r}. Take a multiple, such as {48 * scale}."
+            )
+        return size
+
+    def __len__(self) -> int:
+        return len(self.store) if self.wholes is None else len(self.wholes)
+
+    def resized(self, opt: dict[str, Any]) -> HRImageDataset | None:
+        """Returns a set of the same images with other crops, or None.
+
+        Args:
+            opt: A section; where it differs in more than crops and batch, there is
+                none.
+
+        Raises:
+            OptionError: when the images are smaller than the crops.
+        """
+        names = [key for key in ("type", *self.KEYS) if key not in self.CROPS]
+        if any(opt.get(key) != self.opt.get(key) for key in names):
+            return None
+        least = self._check_crop(opt)
+        for index in range(len(self.store)):
+            height, width = self.store.sides(index)
+            if min(height, width) < least:
+                raise OptionError(
+                    f"Expected the images to be at least {least} wide and high in "
+                    f"every stage, but got {str(self.store.files[index])!r} with "
+                    f"{width}x{height}. Lower gt_size or remove it."
+                )
+        other = copy.copy(self)
+        other.opt, other.size, other.least = opt, least, least
+        other.options = {
+            k: opt.get(k, None if key.default is REQUIRED else key.default)
+            for k, key in self.KEYS.items()
+        }
+        if self.wholes is not None:
+            other.wholes = self.wholes.at_least(least)
+        return other
+
+    def batch(
+        self, indices: Sequence[int], seeds: Sequence[int], device: torch.device
+    ) -> Sample:
+        """Makes a batch as `StoredImages` does, with its share of drawn pictures."""
+        made = self.photographs(indices, seeds, device)
+        drawn = np.flatnonzero(uniform(seeds, 7)[:, 6] < self.options["drawn_share"])
+        for index in drawn.tolist():
+            gt = self.drawn(seeds[index], device)
+            made["gt"][index] = gt
+            made["lq"][index] = shrink(gt, self.scale, self.options["quantise_lq"])[0]
+        return made
+
+    def drawn(self, seed: int, device: torch.device) -> Tensor:
+        """Returns a drawn picture (1, C, gt_size, gt_size) in [0, 1]."""
+        assert self.size is not None
+        rng = np.random.default_rng(seed)
+        draw = drawing if rng.random() < 0.6 else page
+        picture = draw(rng, self.size, self.scale).numpy()
+        pixels = to_channels(picture.transpose(1, 2, 0), self.options["channels"])
+        return to_unit(upload(pixels[None], device))
+
+    def photographs(
+        self, indices: Sequence[int], seeds: Sequence[int], device: torch.device
+    ) -> Sample:
+        """Makes a batch of crops; of whole pairs where there are some."""
+        if self.wholes is None:
+            return super().batch(indices, seeds, device)
+        if self.options["by_area"]:
+            indices = self.wholes.by_area(uniform(seeds, 6)[:, 5])
+        with one_thread() if device.type == "cpu" else contextlib.nullcontext():
+            gt, lq = self.whole_pairs(self.wholes, indices, seeds, device)
+        paths = [str(self.store.files[self.wholes.origins[i]]) for i in indices]
+        return {"lq": lq, "gt": gt, "lq_path": paths, "gt_path": paths}
+
+    def whole_pairs(
+        self,
+        wholes: WholeImages,
+        indices: Sequence[int],
+        seeds: Sequence[int],
+        device: torch.device,
+    ) -> tuple[Tensor, Tensor]:
+        """Makes `(gt, lq)` crops of images, and of their LR side where it is kept."""
+        images = [wholes.high[i] for i in indices]
+        if not wholes.low:
+            return self.pairs(images, seeds, device)
+        assert self.size is not None
+        numbers, scale = uniform(seeds, 5), self.scale
+        lows = [wholes.low[i] for i in indices]
+        low_corners = corners(lows, numbers, self.size // scale)
+        codes = self._codes(numbers)
+        made = []
+        for kind, factor in ((images, scale), (lows, 1)):
+            tops, lefts = low_corners.T * factor
+            crops = stack_crops(kind, tops, lefts, self.size // scale * factor)
+            made.append(to_unit(augment(upload(crops, device), codes)))
+        return made[0], made[1]
+
+    def _codes(self, numbers: np.ndarray) -> np.ndarray:
+        return augmentation_codes(
+            numbers[:, 2:5], self.options["use_hflip"], self.options["use_rot"]
+        )
 
     def pairs(
         self, images: list[np.ndarray], seeds: Sequence[int], device: torch.device
     ) -> tuple[Tensor, Tensor]:
         assert self.size is not None
         numbers = uniform(seeds, 5)
-        free = np.asarray(
-            [[side - self.size + 1 for side in i.shape[1:]] for i in images]
-        )
-        corners = (numbers[:, :2] * free).astype(np.int64)
-        crops = stack_crops(images, corners[:, 0], corners[:, 1], self.size)
-        codes = augmentation_codes(
-            numbers[:, 2:], self.options["use_hflip"], self.options["use_rot"]
-        )
+        tops, lefts = corners(images, numbers, self.size).T
+        crops = stack_crops(images, tops, lefts, self.size)
         # Bytes are turned before they become floats: a quarter of the traffic.
-        gt = to_unit(augment(upload(crops, device), codes))
+        gt = to_unit(augment(upload(crops, device), self._codes(numbers)))
         return gt, shrink(gt, self.scale, self.options["quantise_lq"])
 
     def whole(self, image: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -224,3 +348,9 @@ class HRImageDataset(StoredImages):
         pixels = np.ascontiguousarray(image[None, :, :height, :width])
         gt = to_unit(upload(pixels, device))
         return gt, shrink(gt, self.scale, self.options["quantise_lq"])
+
+
+def corners(images: Sequence[np.ndarray], numbers: np.ndarray, size: int) -> np.ndarray:
+    """Returns (B, 2): row and column where crops of images (C, H, W) begin."""
+    free = np.asarray([[side - size + 1 for side in i.shape[1:]] for i in images])
+    return (numbers[:, :2] * free).astype(np.int64)

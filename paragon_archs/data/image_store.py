@@ -120,6 +120,13 @@ class ImageStore:
         held = self._held[index]
         return read_image(self.files[index], self.channels) if held is None else held
 
+    def sides(self, index: int) -> tuple[int, int]:
+        """Returns (height, width) of image `index`, from its header if not cached."""
+        held = self._held[index]
+        if held is not None:
+            return held.shape[1], held.shape[2]
+        return image_size(self.files[index])
+
     @property
     def cached(self) -> int:
         """How many of the images are held decoded."""

@@ -251,6 +251,18 @@ def lone_opencv() -> None:
         importlib.import_module("cv2").setNumThreads(0)
 
 
+def same_images(dataset: Any, section: dict[str, Any]) -> Any | None:
+    """Returns a set of the same decoded images under another section, or None.
+
+    Args:
+        dataset: A set that may know `resized`, as those on an `ImageStore` do.
+        section: The other section; where it differs in more than crops and batch,
+            there is none.
+    """
+    resized = getattr(dataset, "resized", None)
+    return resized(section) if resized is not None else None
+
+
 def batches(
     dataset: Any,
     stream: SampleStream,

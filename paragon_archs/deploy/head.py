@@ -25,6 +25,45 @@ from .ops import conv, conv_onto, recorded, shuffle
 ROWS = 72  # of cells that are shuffled at a time, to spare a second whole image
 
 
+def merged_kernel(
+    up_weight: Tensor,
+    up_bias: Tensor,
+    out_weight: Tensor,
+    out_bias: Tensor,
+    scale: int,
+    offset: int = 0,
+) -> tuple[Tensor, Tensor]:
+    """Returns the convolution that equals conv_out(PixelShuffle(conv_up(x))).
+
+    Their response to one impulse per channel is the merged kernel, and their response
+    to zeros its bias. Gradients reach all four tensors.
+
+    Args:
+        up_weight: (M * scale^2, F, 3, 3).
+        up_bias: (M * scale^2,).
+        out_weight: (C, M, 3, 3).
+        out_bias: (C,).
+        scale: Upscaling factor.
+        offset: High-resolution pixels that a cell begins above and left of its
+            low-resolution pixel, 0 or 1.
+
+    Returns:
+        weight (C * scale^2, F, N, N) and bias (C * scale^2,) of a convolution with 2
+        pixels of padding, before a pixel shuffle. N is 5, or with an offset 4.
+    """
+    f = up_weight.shape[1]
+    impulses = up_weight.new_zeros(f + 1, f, 5, 5)
+    impulses[range(f), range(f), 2, 2] = 1
+    shuffled = F.pixel_shuffle(F.conv2d(impulses, up_weight, up_bias, padding=1), scale)
+    response = F.conv2d(shuffled, out_weight, out_bias, padding=1)
+    if offset:
+        response = F.pad(response, (offset, scale - offset) * 2)
+    cells = F.pixel_unshuffle(response, scale)  # (F + 1, C * scale^2, 5 or 6, 5 or 6)
+    taps = slice(1, 5) if offset else slice(None)
+    kernel = (cells[:-1] - cells[-1:])[:, :, taps, taps].flip(-1, -2)
+    return kernel.transpose(0, 1).contiguous(), cells[-1, :, 2, 2]
+
+
 class MergedHead(Folded):
     """`gain * conv_out(PixelShuffle(conv_up(x)))`, border included.
 
@@ -44,24 +83,17 @@ class MergedHead(Folded):
         like = conv_up.weight
         up = exact(conv_up.weight)
         f = up.shape[1]
-        up = up.view(-1, s, s, f, 3, 3)  # (M, row, column, F, 3, 3)
-        up_bias = exact(conv_up.bias).view(-1, s, s)
+        up_bias = exact(conv_up.bias)
         out = exact(conv_out.weight) * gain
+        out_bias = exact(conv_out.bias) * gain
         self.channels = c = out.shape[0]
 
         n = 5 if s == 1 else 4
-        weight = torch.zeros(c, s, s, f, n, n, dtype=torch.float64)
-        bias = (exact(conv_out.bias) * gain).view(c, 1, 1).repeat(1, s, s)
-        for i, di, row, sub_row in self._taps():
-            for j, dj, column, sub_column in self._taps():
-                tap = out[:, :, di, dj]  # (C, M)
-                kernel = up[:, sub_row, sub_column]  # (M, F, 3, 3)
-                weight[:, i, j, :, row : row + 3, column : column + 3] += torch.einsum(
-                    "cm,mfhw->cfhw", tap, kernel
-                )
-                bias[:, i, j] += tap @ up_bias[:, sub_row, sub_column]
-        self.keep("weight", weight.reshape(-1, f, n, n), like)
-        self.keep("bias", bias.flatten(), like)
+        weight, bias = merged_kernel(up, up_bias, out, out_bias, s, self.offset)
+        self.keep("weight", weight, like)
+        self.keep("bias", bias, like)
+        up = up.view(-1, s, s, f, 3, 3)  # (M, row, column, F, 3, 3)
+        up_bias = up_bias.view(-1, s, s)
 
         # What conv_out would read outside: first index 0 above or left, 1 below or
         # right; the sub-pixel that lies there, and the one row or column of conv_up's

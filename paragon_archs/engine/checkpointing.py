@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 from collections.abc import Iterator
@@ -10,6 +11,24 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 logger = logging.getLogger("basicsr")
+
+
+@contextlib.contextmanager
+def plain_form(network: nn.Module) -> Iterator[None]:
+    """Lets a network compute as its file says, without what training changed of it.
+
+    Recomputed blocks, a merged head and fast gradients are forwards of single modules.
+    """
+    changed = {
+        module: vars(module).pop("forward")
+        for module in network.modules()
+        if "forward" in vars(module)
+    }
+    try:
+        yield
+    finally:
+        for module, forward in changed.items():
+            module.forward = forward
 
 
 def repeated_blocks(network: nn.Module) -> Iterator[nn.Module]:

@@ -25,6 +25,12 @@ class Average:
         self.updates = 0
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
 
+    def restart(self, network: nn.Module) -> None:
+        """Begins again with the present weights of `network`."""
+        self.updates = 0
+        follow_weights(self.network, network, 0.0)
+        follow_buffers(self.network, network)
+
     def next_decay(self) -> float:
         """Returns the decay of the next update."""
         if not self.warmup:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import datetime
 import logging
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +25,32 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from ..config.check import has_base
 from ..config.errors import TrainingError, wrong
 from ..config.loading import Options
-from ..data.stream import SampleStream, batches, preserved_rng
+from ..data.stream import SampleStream, batches, preserved_rng, same_images
 from ..utils.locks import Lock
 from ..utils.processes import any_process
 from ..utils.signals import StopRequest
 from .folders import lock_of, make_folders, open_log, unheld, write_log
 from .resuming import describe, differences
 from .setup import build, build_set, join, together
-from .stages import read_stages
+from .stages import Stage, read_stages
 from .state import newest_state, prune, read_state, save_state, set_rng_state
 from .stopping import build_stopping, new_bests
 
 logger = logging.getLogger("basicsr")
+
+
+FITTED_BATCHES = 24  # that train:fit_head looks at
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """Iterations `start` to `stop` (from 0) and the data that they see."""
+
+    start: int
+    stop: int
+    dataset: Any
+    stream: SampleStream
+    section: dict[str, Any]
 
 
 class Run:
@@ -109,25 +124,19 @@ class Run:
                 loader = build_dataloader(dataset, section, sampler=None)
                 self.val_loaders.append(loader)
         section = self.train_section
-        parts = opt["train"].get("accum_iter") or 1
-        gpus = 1 if opt["dist"] else max(1, opt["num_gpu"])
-        self.stream = SampleStream(
-            len(self.train_set),
-            section["batch_size_per_gpu"] * parts * gpus,
-            opt["manual_seed"],
-            opt["world_size"],
-            opt["rank"],
-            section.get("dataset_enlarge_ratio") or 1,
-        )
+        self.stream = self.stream_of(self.train_set, section, opt["manual_seed"])
         opt["iterations_per_epoch"] = self.stream.iterations_per_epoch
+        self.stages: list[Stage] = []
+        epoch = self.stream.iterations_per_epoch
         if opt.get("stages") is not None:
             try:
-                stages = read_stages(opt["stages"], self.stream.iterations_per_epoch)
+                self.stages = read_stages(opt["stages"], epoch)
             except ValueError as error:
                 raise wrong("stages", problem=error) from error
-            opt["train"]["total_iter"] = stages[-1].stop
+            opt["train"]["total_iter"] = self.stages[-1].stop
         self.total_iter = int(opt["train"]["total_iter"])
         self.check_position(state)
+        self.parts = self.build_parts()
         logger.info(
             "Training: %d images, batch %d x %d processes, %.2f iterations per epoch, "
             "%d iterations, seed %d.",
@@ -139,11 +148,48 @@ class Run:
             opt["manual_seed"],
         )
 
+    def stream_of(
+        self, dataset: Any, section: dict[str, Any], seed: int
+    ) -> SampleStream:
+        """Returns the stream of a training set's samples."""
+        opt = self.opt
+        accumulated = opt["train"].get("accum_iter") or 1
+        gpus = 1 if opt["dist"] else max(1, opt["num_gpu"])
+        return SampleStream(
+            len(dataset),
+            section["batch_size_per_gpu"] * accumulated * gpus,
+            seed,
+            opt["world_size"],
+            opt["rank"],
+            section.get("dataset_enlarge_ratio") or 1,
+        )
+
+    def build_parts(self) -> list[Part]:
+        """Returns which data the iterations see: those of stages may differ."""
+        whole = Part(
+            0, self.total_iter, self.train_set, self.stream, self.train_section
+        )
+        parts = []
+        for index, stage in enumerate(self.stages):
+            part = dataclasses.replace(whole, start=stage.start, stop=stage.stop)
+            if stage.data is not None:
+                section = {
+                    **stage.data,
+                    "phase": "train",
+                    "scale": self.opt.get("scale"),
+                }
+                dataset = same_images(self.train_set, section) or build_set(section)
+                seed = self.opt["manual_seed"] + index
+                stream = self.stream_of(dataset, section, seed)
+                part = Part(stage.start, stage.stop, dataset, stream, section)
+            parts.append(part)
+        return parts or [whole]
+
     def position(self) -> dict[str, Any]:
         """Returns what a state says about the place in the data."""
         return {
             "seed": self.opt["manual_seed"],
-            "global_batch": self.stream.batch * self.stream.world,
+            "global_batch": self.parts[0].stream.batch * self.opt["world_size"],
             "images": len(self.train_set),
             "stopping": self.stopping[0].state_dict() if self.stopping else None,
         }
@@ -272,16 +318,28 @@ class Run:
 
     def loop(self, stop: StopRequest, bar: tqdm) -> int:
         """Runs iterations; returns the exit code."""
-        stream = batches(
-            self.train_set,
-            self.stream,
-            self.current_iter,
-            self.total_iter,
-            self.model.device,
-            self.train_section,
+        if self.current_iter == 0 and self.opt["train"].get("fit_head"):
+            count = min(FITTED_BATCHES, self.parts[0].stop)
+            with contextlib.closing(self.batches_of(self.parts[0], 0, count)) as stream:
+                self.model.fit_head(stream)
+        for part in self.parts:
+            if self.current_iter >= part.stop:
+                continue
+            self.stream = part.stream
+            stream = self.batches_of(part, self.current_iter, part.stop)
+            with contextlib.closing(stream):
+                code = self.iterate(stream, stop, bar)
+            if code or self.finished():
+                return code
+        return 0
+
+    def batches_of(
+        self, part: Part, start: int, stop: int
+    ) -> Generator[dict[str, Any], None, None]:
+        """Yields the batches of iterations `start` to `stop` (from 0)."""
+        return batches(
+            part.dataset, part.stream, start, stop, self.model.device, part.section
         )
-        with contextlib.closing(stream):
-            return self.iterate(stream, stop, bar)
 
     def iterate(
         self, stream: Iterable[dict[str, Any]], stop: StopRequest, bar: tqdm

@@ -29,11 +29,27 @@ class Stage:
     may_be_missing: tuple[str, ...] = ()
     start_values: Mapping[str, float] = field(default_factory=dict)
     network_g: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] | None = None
+    training: Mapping[str, Any] = field(default_factory=dict)
+    keep_optimizer: bool = False
 
     @property
     def length(self) -> int:
         """Iterations of the stage."""
         return self.stop - self.start
+
+
+# Keys of a stage that take the place of the same key of `train`.
+TRAINING = (
+    "losses",
+    "scheduler",
+    "warmup_iter",
+    "ema_decay",
+    "merge_head",
+    "loss_margin",
+)
+# What a stage cannot have that goes on with the optimizer of the one before.
+BEGINNING = ("train", "load", "may_be_missing", "start_values", "network_g")
 
 
 def read_stages(
@@ -69,6 +85,19 @@ def read_stages(
                 f"Expected stage {name!r} to have iterations or epochs, but got "
                 f"{iterations!r} and {epochs!r}. Give exactly one of the two."
             )
+        keep = bool(section.get("keep_optimizer"))
+        if keep and not stages:
+            raise ValueError(
+                f"Expected a stage before {name!r}, which has keep_optimizer, but it "
+                "is the first. Remove keep_optimizer."
+            )
+        if keep and (own := [key for key in BEGINNING if section.get(key)]):
+            raise ValueError(
+                f"Expected stage {name!r}, which has keep_optimizer, to train what the "
+                f"stage before trains, but got {own[0]} {section[own[0]]!r}. Remove "
+                "one of the two."
+            )
+        before = stages[-1] if keep else None
         if epochs is not None:
             iterations = max(1, round(epochs * iterations_per_epoch))
         start = stages[-1].stop if stages else 0
@@ -78,11 +107,14 @@ def read_stages(
                 start,
                 start + iterations,
                 section.get("lr"),
-                tuple(section.get("train") or ("*",)),
+                before.train if before else tuple(section.get("train") or ("*",)),
                 section.get("load"),
                 tuple(section.get("may_be_missing") or ()),
                 dict(section.get("start_values") or {}),
-                dict(section.get("network_g") or {}),
+                before.network_g if before else dict(section.get("network_g") or {}),
+                section.get("data"),
+                {k: section[k] for k in TRAINING if section.get(k) is not None},
+                keep,
             )
         )
     return stages
@@ -189,12 +221,25 @@ def load_stage(
                 "what may be new in may_be_missing."
             )
         network.load_state_dict({**own, **weights})
-    with torch.no_grad():
-        parameters = dict(network.named_parameters())
-        for name, value in starts.items():
-            if name not in parameters:
-                raise ValueError(
-                    f"Expected start_values of stage {stage.name!r} to name "
-                    f"parameters, but got {name!r}. Correct or remove it."
-                )
-            parameters[name].fill_(value)
+    set_start_values(network, starts, stage.name)
+
+
+@torch.no_grad()
+def set_start_values(
+    network: nn.Module, starts: Mapping[str, float], stage: str
+) -> None:
+    """Gives parameters the numbers that they start at, by patterns, in place.
+
+    Raises:
+        ValueError: when a pattern matches no parameter.
+    """
+    parameters = dict(network.named_parameters())
+    for pattern, value in starts.items():
+        matched = [p for name, p in parameters.items() if fnmatchcase(name, pattern)]
+        if not matched:
+            raise ValueError(
+                f"Expected start_values of stage {stage!r} to name parameters, but got "
+                f"{pattern!r}. Correct or remove it."
+            )
+        for parameter in matched:
+            parameter.fill_(value)

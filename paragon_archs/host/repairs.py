@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,6 +26,7 @@ from ..engine.ema import follow_buffers, follow_weights
 from ..engine.resuming import load_optimizer, options_of_optimizers, replay
 from ..optim.optimizers import build_optimizer
 from ..optim.schedulers import build_scheduler, step_learning_rates
+from ..weights import resolve
 
 logger = logging.getLogger("basicsr")
 
@@ -65,7 +65,9 @@ class Repaired(BaseModel):
 
     def setup_schedulers(self) -> None:
         """Gives every optimizer its schedule; without one the rate is constant."""
-        arguments = dict(self.opt["train"].get("scheduler") or {})
+        # A stage has options of its own.
+        train = getattr(self, "train_opt", None) or self.opt["train"]
+        arguments = dict(train.get("scheduler") or {})
         kind = arguments.pop("type", None)
         if kind is None:
             return
@@ -274,8 +276,10 @@ def load_weights(
         param_key: Which of several sets of weights in a `.pth` is meant.
         any_scale: Whether a network of another scale may lend all but its head.
     """
-    if not os.path.isfile(path):
-        raise wrong("no_weights", key=key, value=path, place="path")
+    try:
+        path = str(resolve(path))
+    except FileNotFoundError as error:
+        raise wrong("no_weights", key=key, value=path, place="path") from error
     state = read_state_dict(path)
     state = _pick(path, param_key) or state
     own = net.state_dict()

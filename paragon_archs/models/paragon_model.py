@@ -11,7 +11,7 @@ import json
 import logging
 import math
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +23,23 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ..checkpoint import describe, save_state_dict
 from ..config.errors import SectionError, TrainingError
-from ..engine.checkpointing import checkpoint_blocks
+from ..engine.bounds import bounded
+from ..engine.checkpointing import checkpoint_blocks, plain_form
+from ..engine.convolutions import make_trainable
 from ..engine.criteria import build_criteria, total_of
 from ..engine.ema import Average
 from ..engine.guard import Guard, all_finite, finite_network
+from ..engine.heads import fit_head, merge_head, split_head
 from ..engine.precision import Precision
 from ..engine.validation import validate
 from ..engine.whole_image import check_limit, run_within
 from ..host.repairs import Repaired
+from ..losses.feature_bound_loss import FeatureBoundLoss
 from ..utils.registry import MODEL_REGISTRY
 
 logger = logging.getLogger("basicsr")
+
+MERGED_MARGIN = 2  # of a merged head: low-resolution pixels that the losses leave out
 
 # What networks raise on impossible arguments; the host's hardly look at theirs.
 BUILDING = (
@@ -129,10 +135,14 @@ class ParagonModel(Repaired):
                 self.get_bare_model(self.net_g), train["ema_decay"], train["ema_warmup"]
             )
             self.net_g_ema = self.average.network
-        if train["grad_checkpointing"]:  # of the trained network, not of the average
-            checkpoint_blocks(self.get_bare_model(self.net_g))
         self.precision = Precision(train["precision"], self.device)
-        self.criteria = build_criteria(train).to(self.device)
+        # Of the trained network, not of the average.
+        make_trainable(
+            self.get_bare_model(self.net_g), self.precision, self.layout, self.device
+        )
+        if train["grad_checkpointing"]:
+            checkpoint_blocks(self.get_bare_model(self.net_g))
+        self.set_up_losses()
         self.setup_optimizers()
         self.setup_schedulers()
         self.guard = Guard(
@@ -141,6 +151,44 @@ class ParagonModel(Repaired):
             self._weights,
             self._take_weights,
         )
+        self.guard.remember()
+
+    def set_up_losses(self) -> None:
+        """Builds the losses, and the form of the head that they are computed with."""
+        train = self.train_opt
+        self.criteria = build_criteria(train).to(self.device)
+        bare = self.get_bare_model(self.net_g)
+        split_head(bare)
+        if train["merge_head"]:
+            merge_head(bare)
+        margin = train["loss_margin"]
+        if margin is None:
+            margin = MERGED_MARGIN if train["merge_head"] else 0
+        if train["merge_head"] and margin == 0:
+            raise ValueError(
+                "Expected train:loss_margin to be at least 1 with train:merge_head, "
+                "which is wrong at a crop's border, but got 0. Remove loss_margin."
+            )
+        self.loss_margin = int(margin)
+
+    def fit_head(self, batches: Iterable[Mapping[str, Any]]) -> None:
+        """Fits the head to the first batches of a run, by least squares.
+
+        Every process fits it to its own samples; process 0's answer is shared.
+        """
+        bare = self.get_bare_model(self.net_g)
+
+        def pairs() -> Iterator[tuple[Tensor, Tensor]]:
+            for data in batches:
+                self.feed_data(data)
+                yield self.lq, self.gt
+
+        fit_head(bare, pairs(), self.loss_margin or MERGED_MARGIN)
+        if self.opt["dist"]:
+            for parameter in bare.parameters():
+                dist.broadcast(parameter.detach(), 0)
+        if self.average:
+            self.average.restart(bare)
         self.guard.remember()
 
     def setup_optimizers(self) -> None:
@@ -184,15 +232,36 @@ class ParagonModel(Repaired):
                 f"{tuple(gt.shape)}, but got {tuple(self.output.shape)}. Give "
                 "network_g and scale the same factor."
             )
+        inner, wanted = self.output, gt
+        if border := self.loss_margin * (gt.shape[-1] // lq.shape[-1]):
+            inner, wanted = (
+                x[..., border:-border, border:-border] for x in (inner, wanted)
+            )
         losses: dict[str, Tensor] = {}
         for criterion in self.criteria:
-            losses |= criterion(self.output, gt, current_iter)
+            if isinstance(criterion.loss, FeatureBoundLoss):
+                losses |= self.bound_features(criterion, lq, current_iter)
+            else:
+                losses |= criterion(inner, wanted, current_iter)
         if not losses:
             raise ValueError(
                 "Expected at least one loss to count, but got none at iteration "
                 f"{current_iter}. Let one of train:losses start at 0."
             )
         return losses
+
+    def bound_features(
+        self, criterion: Any, lq: Tensor, current_iter: int
+    ) -> dict[str, Tensor]:
+        """Returns what drawn pictures cost, weighted; they pass the network too."""
+        factor = criterion.weight_at(current_iter)
+        if factor == 0:
+            return {}
+        with self.precision.autocast():
+            cost = bounded(
+                self.get_bare_model(self.net_g), criterion.loss, lq, current_iter
+            )
+        return {f"l_{criterion.name}": factor * cost}
 
     def optimize_parameters(  # type: ignore[override] (the host's base is a sketch)
         self, current_iter: int
@@ -291,7 +360,8 @@ class ParagonModel(Repaired):
         was_training = net.training
         net.eval()
         limit = (self.opt.get("val") or {}).get("max_memory")
-        self.output = run_within(net, self.lq, limit)
+        with plain_form(net):
+            self.output = run_within(net, self.lq, limit)
         net.train(was_training)
 
     def get_current_visuals(  # type: ignore[override] (the host's base is a sketch)
@@ -364,6 +434,7 @@ class ParagonModel(Repaired):
             "average_updates": self.average.updates if self.average else 0,
             "scaler": self.precision.scaler.state_dict(),
             "guard": self.guard.state_dict(),
+            "worst": [loss.worst for loss in self.bounds()],
         }
 
     def load_state_extras(self, extras: Mapping[str, Any]) -> None:
@@ -375,7 +446,14 @@ class ParagonModel(Repaired):
         if extras["scaler"]:
             self.precision.scaler.load_state_dict(extras["scaler"])
         self.guard.load_state_dict(extras["guard"])
+        for loss, worst in zip(self.bounds(), extras.get("worst", ()), strict=False):
+            loss.worst = self.to_device(worst)
         self.guard.remember()
+
+    def bounds(self) -> list[FeatureBoundLoss]:
+        """Returns the losses that keep a drawn picture from step to step."""
+        losses = (criterion.loss for criterion in self.criteria)
+        return [loss for loss in losses if isinstance(loss, FeatureBoundLoss)]
 
     def _weights(self) -> dict[str, Any]:
         return {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,8 +11,9 @@ from basicsr.archs import build_network
 from torch import Tensor, nn
 
 from ..checkpoint import read_state_dict
-from ..engine.stages import Stage, freeze, load_stage, read_stages
+from ..engine.stages import Stage, freeze, load_stage, read_stages, set_start_values
 from ..utils.registry import MODEL_REGISTRY
+from ..weights import resolve
 from .paragon_model import ParagonModel
 
 logger = logging.getLogger("basicsr")
@@ -24,10 +24,11 @@ class ParagonStagedModel(ParagonModel):
     """Trains an image network in the stages of the list `stages`.
 
     Each stage begins with the released weights of the one before (or with a file),
-    and with an optimizer, a schedule, a warm-up and an average of its own. What its
-    patterns do not name is frozen: no gradient, no optimizer state, no weight decay,
-    no moving statistics. A stage may have other arguments of the network, as a
-    baseline without its later parts.
+    and with an optimizer, a schedule, a warm-up and an average of its own; with
+    `keep_optimizer` it goes on with those of the one before. What its patterns do not
+    name is frozen: no gradient, no optimizer state, no weight decay, no moving
+    statistics. A stage may have other arguments of the network, as a baseline without
+    its later parts, and data, losses, rates and a schedule of its own.
 
     Args:
         opt: Checked options with every default filled in (see `config.keys`).
@@ -55,15 +56,17 @@ class ParagonStagedModel(ParagonModel):
             super().build_networks()
             return
         self.network_options = dict(self.opt["network_g"])
-        self.rate = self.train_opt["optim_g"].get("lr")
         for stage in self.stages:
             with torch.device("meta"):
                 freeze(build_network(self._arguments(stage)), stage)
-            if stage.load is not None and not Path(stage.load).is_file():
-                raise ValueError(
-                    f"Expected load of stage {stage.name!r} to be a weight file, but "
-                    f"got {stage.load!r}, which does not exist. Check the path."
-                )
+            if stage.load is not None:
+                try:
+                    resolve(stage.load)
+                except FileNotFoundError as error:
+                    raise ValueError(
+                        f"Expected load of stage {stage.name!r} to be a weight file, "
+                        f"but got {stage.load!r}, which does not exist. Check the path."
+                    ) from error
         self._build_stage(None)
 
     def _arguments(self, stage: Stage) -> dict[str, Any]:
@@ -75,7 +78,7 @@ class ParagonStagedModel(ParagonModel):
         self.opt["network_g"] = self._arguments(stage)
         self._begin_with = (before, "the stage before")
         if stage.load is not None:
-            self._begin_with = (read_state_dict(stage.load), repr(stage.load))
+            self._begin_with = (read_state_dict(resolve(stage.load)), repr(stage.load))
         pretrained = path.get("pretrain_network_g")
         if self._begin_with[0] is not None:
             path["pretrain_network_g"] = None
@@ -102,19 +105,25 @@ class ParagonStagedModel(ParagonModel):
             weights, source = self._begin_with
             if weights is not None:
                 load_stage(net, weights, self.stage, source)
+            else:
+                set_start_values(net, self.stage.start_values, self.stage.name)
             self.frozen_norms = freeze(net, self.stage)
         return super().model_to_device(net)
 
     def init_training_settings(self) -> None:
         """Builds the stage's average, losses, optimizer, schedule and guard."""
         self.optimizers, self.schedulers = [], []
-        self.schedule_start = self.stage.start
-        self.schedule_length = self.stage.length
-        if self.stage.lr is not None:
-            self.train_opt["optim_g"]["lr"] = self.stage.lr
-        elif self.rate is not None:
-            self.train_opt["optim_g"]["lr"] = self.rate
+        self._take_options()
         super().init_training_settings()
+
+    def _take_options(self) -> None:
+        """Lets the stage's own keys take the place of those of `train`."""
+        stage = self.stage
+        self.schedule_start, self.schedule_length = stage.start, stage.length
+        optimizer = dict(self.opt["train"]["optim_g"])
+        if stage.lr is not None:
+            optimizer["lr"] = stage.lr
+        self.train_opt = {**self.opt["train"], **stage.training, "optim_g": optimizer}
 
     # Going on --------------------------------------------------------------------
 
@@ -130,15 +139,44 @@ class ParagonStagedModel(ParagonModel):
         self._build_stage(before)
         self.init_training_settings()
 
+    def go_on(self, index: int) -> None:
+        """Begins a stage that keeps the optimizer: its losses, rates and schedule."""
+        self.index = index
+        self._take_options()
+        stage = self.stage
+        worst = [loss.worst for loss in self.bounds()]
+        self.set_up_losses()
+        for loss, crop in zip(self.bounds(), worst, strict=False):
+            loss.worst = crop
+        if self.average:
+            self.average.decay = self.train_opt["ema_decay"]
+        self.schedulers = []
+        rate = self.train_opt["optim_g"].get("lr", self.optimizer_g.defaults["lr"])
+        for group in self.optimizer_g.param_groups:
+            group["lr"] = group["initial_lr"] = rate
+        self.setup_schedulers()
+        logger.info(
+            "Stage %d of %d, %s: iterations %d to %d, with the optimizer as it is.",
+            index + 1,
+            len(self.stages),
+            stage.name,
+            stage.start + 1,
+            stage.stop,
+        )
+
     def update_learning_rate(self, current_iter: int, warmup_iter: int = -1) -> None:
         """Enters the stage of iteration `current_iter` (from 1) and sets its rates."""
         while current_iter > self.stage.stop and self.index + 1 < len(self.stages):
             self.save_released(f"stage_{self.stage.name}")
+            if self.stages[self.index + 1].keep_optimizer:
+                self.go_on(self.index + 1)
+                continue
             released = {
                 name: value.detach().cpu().clone()
                 for name, value in self.released().state_dict().items()
             }
             self.enter(self.index + 1, released)
+        warmup_iter = self.stage.training.get("warmup_iter", warmup_iter)
         super().update_learning_rate(current_iter - self.stage.start, warmup_iter)
 
     def optimize_parameters(  # type: ignore[override] (the host's base is a sketch)

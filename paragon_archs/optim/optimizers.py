@@ -1,4 +1,4 @@
-"""Every optimizer that torch has, by its name in the option file."""
+"""Every optimizer that torch has, and SOAP, by its name in the option file."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from .soap import SOAP
+
 OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
     name: entry
     for name, entry in vars(torch.optim).items()
@@ -16,7 +18,7 @@ OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
     and issubclass(entry, torch.optim.Optimizer)
     # LBFGS wants a closure that computes the loss several times in one step.
     and entry not in (torch.optim.Optimizer, torch.optim.LBFGS)
-}
+} | {"SOAP": SOAP}
 
 
 def build_optimizer(

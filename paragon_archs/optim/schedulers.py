@@ -92,7 +92,8 @@ def build_scheduler(
     Args:
         kind: A name out of `SCHEDULERS`.
         optimizer: Whose rates.
-        total_iter: Length of the run; the default of `T_max` and `total_steps`.
+        total_iter: Length of the run or stage; the default of `T_max`, `total_steps`
+            and, for `LinearLR` and `PolynomialLR`, of `total_iters`.
         iterations_per_epoch: For schedules that count epochs.
         **arguments: The scheduler's own.
 
@@ -106,7 +107,10 @@ def build_scheduler(
             f"got {kind!r}. Choose one of them."
         )
     names = inspect.signature(SCHEDULERS[kind]).parameters
-    for name in ("T_max", "total_steps"):
+    lengths = ("T_max", "total_steps")
+    if kind in ("LinearLR", "PolynomialLR"):
+        lengths = ("total_iters",)  # 5 steps by torch's default
+    for name in lengths:
         if name in names and "epochs" not in arguments:
             arguments.setdefault(name, total_iter)
     if kind == "StepEpochLR":

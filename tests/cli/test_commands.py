@@ -80,7 +80,7 @@ def test_wrong_arguments_are_one_line_of_argparse(command, words, capsys):
 @pytest.mark.parametrize(
     "module",
     [
-        *("paragon_archs.cli.train_weights", "benchmarks.command_release"),
+        "benchmarks.command_release",
         "paragon_archs.cli.convert_onnx_release",
         *(f"paragon_archs.cli.{m}" for m in ("run_inference", "train", "test")),
     ],

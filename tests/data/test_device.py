@@ -19,12 +19,12 @@ if not paragon_archs.HAS_BASICSR:
 
 from basicsr.utils.matlab_functions import imresize as host_imresize
 
-from paragon_archs.data.draws import uniform
 from paragon_archs.data.face_dataset import FaceImageDataset, gaussian_blur
 from paragon_archs.data.hr_dataset import HRImageDataset
 from paragon_archs.data.image_store import ImageStore
 from paragon_archs.data.pairs import augment, augmentation_codes
 from paragon_archs.data.reading import read_image
+from paragon_archs.utils.draws import uniform
 
 CPU = torch.device("cpu")
 

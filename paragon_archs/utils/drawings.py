@@ -7,6 +7,8 @@ black, or the edge of a letter, with hundreds of times the range of a picture.
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
@@ -15,8 +17,13 @@ from torch import Tensor
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,;:!?()[]#%&"
 
 
-def _colour(rng: np.random.Generator) -> tuple[int, int, int]:
-    """Returns a colour: black or white, a corner of the cube, or any."""
+@functools.cache
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)
+
+
+def _color(rng: np.random.Generator) -> tuple[int, int, int]:
+    """Returns a color: black or white, a corner of the cube, or any."""
     kind = rng.random()
     if kind < 0.4:
         return (255, 255, 255) if rng.random() < 0.5 else (0, 0, 0)
@@ -28,19 +35,19 @@ def _colour(rng: np.random.Generator) -> tuple[int, int, int]:
 
 
 def _pair(rng: np.random.Generator) -> np.ndarray:
-    """Returns two colours (2, 3); in half of the cases opposite ones."""
-    first = np.array(_colour(rng))
-    return np.stack((first, 255 - first if rng.random() < 0.5 else _colour(rng)))
+    """Returns two colors (2, 3); in half of the cases opposite ones."""
+    first = np.array(_color(rng))
+    return np.stack((first, 255 - first if rng.random() < 0.5 else _color(rng)))
 
 
 def _shapes(rng: np.random.Generator, side: int, cell: int) -> np.ndarray:
     """Boxes, ellipses, lines, dots and letters over each other, as on a screen."""
-    picture = Image.new("RGB", (side, side), _colour(rng))
+    picture = Image.new("RGB", (side, side), _color(rng))
     draw = ImageDraw.Draw(picture)
     for _ in range(50):
         x, y = (int(v) for v in rng.integers(side, size=2))
         w, h = (int(v) for v in cell * rng.integers(1, 24, size=2))
-        fill, width = _colour(rng), int(cell * rng.integers(1, 4)) // 2 + 1
+        fill, width = _color(rng), int(cell * rng.integers(1, 4)) // 2 + 1
         kind = rng.integers(6)
         if kind == 0:
             draw.rectangle((x, y, x + w, y + h), fill)
@@ -53,12 +60,12 @@ def _shapes(rng: np.random.Generator, side: int, cell: int) -> np.ndarray:
         else:
             size = int(cell * rng.integers(6, 16))
             text = "".join(rng.choice(list(LETTERS), 12))
-            draw.text((x - side // 3, y), text, fill, ImageFont.load_default(size))
+            draw.text((x - side // 3, y), text, fill, _font(size))
     return np.array(picture)
 
 
 def _noise(rng: np.random.Generator, side: int, cell: int) -> np.ndarray:
-    """Squares of random colours, sometimes two alone, sparse or dense."""
+    """Squares of random colors, sometimes two alone, sparse or dense."""
     count = -(-side // cell)
     if rng.random() < 0.5:
         chosen = rng.random((count, count, 1)) < rng.choice([0.02, 0.1, 0.5])
@@ -69,7 +76,7 @@ def _noise(rng: np.random.Generator, side: int, cell: int) -> np.ndarray:
 
 
 def _stripes(rng: np.random.Generator, side: int, cell: int) -> np.ndarray:
-    """Stripes, or a chequered pattern, of two colours in any direction."""
+    """Stripes, or a chequered pattern, of two colors in any direction."""
     y, x = np.mgrid[:side, :side]
     angle = rng.choice([0, np.pi / 2, rng.uniform(0, np.pi)])
     across = np.cos(angle) * x + np.sin(angle) * y
@@ -100,7 +107,20 @@ def drawing(rng: np.random.Generator, side: int, scale: int) -> Tensor:
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 
-def hardened(image: Tensor) -> Tensor:
-    """Returns a photograph (C, H, W), uint8: 255 above a channel's median, else 0."""
-    middle = image.flatten(1).median(1).values[:, None, None]
-    return (image > middle).to(torch.uint8) * 255
+def page(rng: np.random.Generator, side: int, scale: int) -> Tensor:
+    """Returns lines of text on one color (3, side, side), uint8; some are nearly empty.
+
+    Args:
+        rng: Where its letters come from.
+        side: Its side in pixels.
+        scale: Factor by which it will be shrunk; letters are then 6 to 16 pixels high.
+    """
+    ground, ink = (tuple(int(v) for v in color) for color in _pair(rng))
+    picture = Image.new("RGB", (side, side), ground)
+    draw = ImageDraw.Draw(picture)
+    size = int(scale * rng.integers(6, 17))
+    for top in range(int(rng.integers(size)), side, 2 * size):
+        if rng.random() < 0.6:
+            text = "".join(rng.choice(list(LETTERS), int(rng.integers(1, 24))))
+            draw.text((int(rng.integers(-size, side)), top), text, ink, _font(size))
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous()

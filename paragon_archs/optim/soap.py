@@ -44,6 +44,7 @@ class SOAP(torch.optim.Optimizer):
             "every": every,
             "largest": largest,
             "eps": eps,
+            "differentiable": False,  # torch adds it to what a state is loaded into
         }
         super().__init__(params, defaults)
 
