@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Lint, types and the whole suite, in an environment that this script makes.
 # Arguments go to pytest: bash scripts/test.sh -k paragonsr
+# With --gpu the tests that take a device run on this machine's GPU too.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/environment.sh
@@ -24,4 +25,6 @@ export OMP_NUM_THREADS=1 # one thread a worker: pytest runs one worker a core
 run ruff format --check .
 run ruff check .
 run pyright
-run python -m pytest -n auto "$@"
+workers=auto
+case " $* " in *" --gpu "*) workers=1 ;; esac # one process: they would share its memory
+run python -m pytest -n "$workers" "$@"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import engine_common
@@ -19,6 +20,31 @@ collect_ignore_glob = (
 )
 
 torch.set_num_threads(1)  # small tensors; and `-n` runs several of us side by side
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--gpu", action="store_true", help="run on this machine's GPU too")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not config.getoption("--gpu"):  # here and in what tests start
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "device" in metafunc.fixturenames:
+        devices = ["cpu"]
+        if metafunc.config.getoption("--gpu"):
+            devices += ["cuda"] * torch.cuda.is_available()
+            devices += ["mps"] * torch.backends.mps.is_available()
+        metafunc.parametrize("device", devices, scope="session")
+
+
+@pytest.fixture(autouse=True)
+def _pinned(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keeps Apple's GPU out of a run without `--gpu`; a variable hides NVIDIA's."""
+    if not request.config.getoption("--gpu"):
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
 
 
 @pytest.fixture(scope="session")

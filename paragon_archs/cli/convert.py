@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..utils.dtypes import DTYPES, dtype_of
 from .common import EXIT_DONE, Parser, execute, new_output, parser, read_ours
 
-DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}  # torch's names
 OURS_ALONE = ("settings",)  # entries that the released layouts do not have
 DESCRIBED = ("architecture", "arguments", "scale", "form")
 
@@ -52,7 +52,6 @@ def flags() -> Parser:
 
 def run(options: argparse.Namespace) -> int:
     """Does what parsed flags ask for."""
-    import torch
 
     from ..checkpoint import describe, load_model, read_metadata, save_state_dict
     from ..fuse import fuse_model, is_fused
@@ -91,7 +90,7 @@ def run(options: argparse.Namespace) -> int:
         if options.layout == "released" and k in tensors
     }
     floating = [v.dtype for v in state.values() if v.is_floating_point()]
-    dtype = getattr(torch, DTYPES[options.dtype]) if options.dtype else floating[0]
+    dtype = dtype_of(options.dtype) if options.dtype else floating[0]
     tensors = {
         k: v.to(dtype) if v.is_floating_point() else v for k, v in tensors.items()
     }

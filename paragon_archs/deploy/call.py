@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from ..fuse import fuse_model
-from ..utils.dtypes import HALVES, Precision, all_finite
+from ..utils.halves import HALVES, Fallback, all_finite
 from .ops import recorded
 
 
@@ -35,7 +35,7 @@ class DeployCall:
         self._deploy = deploy
         self._seen: object = None
         self._form: nn.Module | None = None
-        self._precision: Precision[nn.Module] | None = None
+        self._fallback: Fallback[nn.Module] | None = None
 
     def form(self, model: nn.Module) -> nn.Module:
         """Returns the deploy form of `model` with its weights of now."""
@@ -45,7 +45,7 @@ class DeployCall:
             with torch.inference_mode(False), torch.no_grad():
                 self._form = self._deploy(model)
             dtype = next(model.parameters()).dtype
-            self._precision = Precision(self._form, dtype, lambda: self._wide(model))
+            self._fallback = Fallback(self._form, dtype, lambda: self._wide(model))
             self._seen = seen
         return self._form
 
@@ -55,11 +55,11 @@ class DeployCall:
             return model(image)  # a compiler folds what is constant by itself
         if is_traced(image):
             return _fused(model)(image)
-        form, precision = self.form(model), self._precision
-        if precision is None:
+        form, fallback = self.form(model), self._fallback
+        if fallback is None:
             return form(image)
         y = image
-        for network in precision.attempts():
+        for network in fallback.attempts():
             y = network(image.to(next(network.parameters()).dtype))
             if y.dtype not in HALVES or all_finite(y):
                 break

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
-from ..utils.dtypes import HALVES
+from ..utils.halves import HALVES
 from .leaf import Rule, leaf
 
 HALF_MAX = 65504.0  # largest float16

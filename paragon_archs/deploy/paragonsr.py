@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..archs.paragonsr_arch import ParagonBlock, ParagonSR
-from ..utils.dtypes import HALVES
+from ..utils.halves import HALVES
 from .base import DeployNetwork, Folded, column, exact
 from .head import MergedHead
 from .leaf import Rule, leaf

@@ -8,9 +8,9 @@ import logging
 import torch
 from torch import nn
 
-logger = logging.getLogger("basicsr")
+from ..utils.dtypes import DTYPES, dtype_of
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+logger = logging.getLogger("basicsr")
 
 
 class Precision:
@@ -32,7 +32,7 @@ class Precision:
             )
         self.device = device
         self.name = name
-        if name != "fp32" and not supports(device, DTYPES[name]):
+        if name != "fp32" and not supports(device, dtype_of(name)):
             logger.warning(
                 "train:precision %s: this device (%s) cannot train in it; using fp32.",
                 name,
@@ -45,7 +45,7 @@ class Precision:
         """Returns the context of a forward pass."""
         if self.name == "fp32":
             return contextlib.nullcontext()
-        return torch.autocast(self.device.type, DTYPES[self.name])
+        return torch.autocast(self.device.type, dtype_of(self.name))
 
 
 def supports(device: torch.device, dtype: torch.dtype) -> bool:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from ..checkpoint import describe
 from ..deploy import deploy_model
 from ..fuse import fuse_model
+from ..utils.dtypes import dtype_of
 from ..utils.files import atomic_write
 from ..utils.optional import need
 from .check import SIZES, Comparison, GraphMismatchError, Shape, compare
@@ -29,7 +30,7 @@ OPSETS = (18, 19, 20)
 
 _MAX_IR = {18: 8, 19: 9, 20: 9}
 
-_DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
+_DTYPES = ("fp32", "fp16")  # those that the format's convolutions take
 
 _AXES = ("batch", None, "height", "width")
 
@@ -147,7 +148,7 @@ def export_onnx(
     sizes = SIZES if static is None else ((1, *static),)
     # The example is no multiple of a window, nor 1, which exporters take as a constant.
     example = make_inputs((2, 19, 21) if static is None else (1, *static))
-    program = _trace(Graph(network, _DTYPES[dtype]), example, opset, static is None)
+    program = _trace(Graph(network, dtype_of(dtype)), example, opset, static is None)
     described = {
         "scale": "",
         **describe(model),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import re
 from pathlib import Path
 
+import psutil
 import torch
 
 from ..utils.allocator import freed_memory_is_kept
@@ -26,7 +26,6 @@ CPU_STRIPS = 256 * 2**20
 CPU_CACHED = 64 * 2**20
 # What is left to others, and to what the estimate does not see.
 _SHARE = 0.8
-_FALLBACK = 2 * 2**30
 
 
 def parse_memory(text: str) -> int | None:
@@ -94,15 +93,7 @@ def strip_bytes(device: torch.device) -> float:
 
 def free_memory() -> float:
     """Returns the bytes that this process may still take, containers included."""
-    free = float(_FALLBACK)
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                free = float(line.split()[1]) * 1024
-    except OSError:
-        if hasattr(os, "sysconf") and "SC_AVPHYS_PAGES" in os.sysconf_names:
-            pages = os.sysconf("SC_AVPHYS_PAGES")
-            free = float(pages * os.sysconf("SC_PAGE_SIZE"))
+    free = float(psutil.virtual_memory().available)
     for most, used in (
         (_CGROUP / "memory.max", _CGROUP / "memory.current"),
         (
@@ -123,8 +114,4 @@ def _taken(device: torch.device) -> float:
         return torch.cuda.memory_allocated(device)
     if device.type == "mps":
         return torch.mps.current_allocated_memory()
-    try:
-        pages = Path("/proc/self/statm").read_text().split()[1]
-    except OSError:
-        return 0.5 * 2**30  # about what Python with torch takes
-    return float(pages) * os.sysconf("SC_PAGE_SIZE")
+    return float(psutil.Process().memory_info().rss)

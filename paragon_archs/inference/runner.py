@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..loaders import PARAGON_REGISTRY
 from ..strips import Part, Read, StripEngine, UntraceableError
 from ..utils.allocator import freed_memory_is_kept
-from ..utils.dtypes import Precision, all_finite
+from ..utils.halves import Fallback, all_finite
 from ..utils.oom import is_out_of_memory, release
 from . import memory
 from .backends import GraphModel
@@ -232,7 +232,7 @@ class Runner:
 
 
 def finite_parts(
-    precision: Precision[Runner],
+    fallback: Fallback[Runner],
     reads: Sequence[Read],
     size: tuple[int, int],
     channels: Sequence[int] = (),
@@ -248,7 +248,7 @@ def finite_parts(
     Raises:
         ValueError: when the result is not finite in float32 either.
     """
-    for runner in precision.attempts():
+    for runner in fallback.attempts():
         for output, low, high, rows in runner.parts(reads, size, channels, batch):
             if output == 0 and not all_finite(rows):
                 break

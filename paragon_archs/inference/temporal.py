@@ -14,7 +14,7 @@ from torch import Tensor
 from ..archs.paragonsr2_arch import MagicBase, ParagonSR2
 from ..media.arrays import to_array, to_tensor
 from ..strips import Read
-from ..utils.dtypes import Precision, all_finite
+from ..utils.halves import Fallback, all_finite
 from . import memory
 from .backends import GraphModel
 from .channels import Channels
@@ -80,10 +80,10 @@ class FrameUpscaler:
         self.state: Tensor | None = None
         self.before: Tensor | None = None
         self._cuts = SceneCuts()
-        self._precision = Precision(
+        self._fallback = Fallback(
             self._tapped(upscaler.runner),
             upscaler.dtype,
-            lambda: self._tapped(upscaler.precision.wide),
+            lambda: self._tapped(upscaler.fallback.wide),
         )
 
     def _tapped(self, runner: Runner) -> Runner:
@@ -161,7 +161,7 @@ class FrameUpscaler:
         s, size = up.scale, (height, width)
         out = np.empty((height * s, width * s, given), frame.dtype)
         features: Tensor | None = None
-        parts = finite_parts(self._precision, reads, size, widths, channels.batch)
+        parts = finite_parts(self._fallback, reads, size, widths, channels.batch)
         for output, low, high, rows in parts:
             if output == 0:
                 image = channels.narrow(rows.float())

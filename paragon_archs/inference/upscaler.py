@@ -22,7 +22,8 @@ from ..media.arrays import (
     white,
 )
 from ..media.images import Picture, read_picture
-from ..utils.dtypes import DTYPES, Precision
+from ..utils.dtypes import DTYPES, dtype_of
+from ..utils.halves import Fallback
 from ..utils.symmetry import SYMMETRIES, transform
 from . import memory
 from .backends import GRAPH_SUFFIXES, GraphModel, load_graph
@@ -80,7 +81,7 @@ class Upscaler:
         self.scale = model.scale
         self.dtype = pick_dtype(dtype, self.device, model)
         self.runner = self._runner(self.dtype, compile_)
-        self.precision = Precision(
+        self.fallback = Fallback(
             self.runner, self.dtype, lambda: self._runner(torch.float32, False)
         )
         say_if_taken(self.limit, self.device)
@@ -221,7 +222,7 @@ class Upscaler:
             return channels.widen(x)
 
         size = (pixels.shape[0], pixels.shape[1])
-        parts = finite_parts(self.precision, [read], size, batch=channels.batch)
+        parts = finite_parts(self.fallback, [read], size, batch=channels.batch)
         for _, low, high, rows in parts:
             yield low, high, channels.narrow(rows.float())
 
@@ -285,4 +286,4 @@ def pick_dtype(
             f"Expected a dtype that {model.architecture.name} allows, but got {name!r}."
             " Use fp32."
         )
-    return DTYPES[name]
+    return dtype_of(name)

@@ -17,14 +17,9 @@ from paragon_archs.cli.common import (
     parser,
 )
 from paragon_archs.utils.allocator import keep_freed_memory
+from paragon_archs.utils.dtypes import DTYPES, dtype_of
 
 from . import peers, speed
-
-DTYPES = {
-    "fp32": torch.float32,
-    "bf16": torch.bfloat16,
-    "fp16": torch.float16,
-}
 
 REFERENCE = (
     ("paragonsr2_realtime", 4, 128),
@@ -116,7 +111,7 @@ def _measure(options: argparse.Namespace) -> int:
             for side in [speed.side_for(peers.build(n, s))]
         ]
     rows = rows or [(n, s, side, side) for n, s, side in REFERENCE]
-    example = torch.empty(0, dtype=DTYPES[options.dtype], device=device)
+    example = torch.empty(0, dtype=dtype_of(options.dtype), device=device)
     rate = speed.matrix_rate(example)
     memory = "freed memory kept" if options.keep_memory else "the system's malloc"
     print(

@@ -18,7 +18,7 @@ from paragon_archs.checkpoint import load_model
 from paragon_archs.deploy import DeployCall, DeployNetwork, deploy_model, ops
 from paragon_archs.deploy.cells import MagicCells
 from paragon_archs.deploy.head import MergedHead
-from paragon_archs.utils.dtypes import PATIENCE
+from paragon_archs.utils.halves import PATIENCE
 
 SIZES = [(1, 1), (1, 6), (5, 1), (11, 17)]
 

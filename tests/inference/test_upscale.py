@@ -22,7 +22,7 @@ from paragon_archs.cli.upscale import main
 from paragon_archs.inference import Upscaler, WriteOptions, read_picture, write_picture
 from paragon_archs.inference.jobs import plan
 from paragon_archs.inference.jobs import run as run_jobs
-from paragon_archs.utils.dtypes import all_finite
+from paragon_archs.utils.halves import all_finite
 
 
 @pytest.fixture(scope="session")
