@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import has_torch_function_unary
 
 from ..utils.registry import ARCH_REGISTRY
 
@@ -20,7 +22,121 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 MAX_SCALE = 8
+FULL_PRECISION = (torch.float32, torch.float64)
 NORM_GROUPS = 4  # of each group norm; leaves no trace in the weights
+
+
+def image_moments(x: Tensor, groups: int = 1) -> tuple[Tensor, Tensor]:
+    """Returns mean and variance of each image's groups of channels.
+
+    Args:
+        x: (B, C, H, W), in any layout.
+        groups: Groups of channels.
+
+    Returns:
+        Both (B, groups), in at least float32.
+    """
+    parts, dims = x.unflatten(1, (groups, -1)), (2, 3, 4)
+    if x.dtype in FULL_PRECISION:
+        variance, mean = torch.var_mean(parts, dims, correction=0)
+        return mean, variance
+    # `var_mean` would round its results. Squares far from zero lose digits: first the
+    # mean is taken out, what it is in half precision exactly.
+    count = parts[0, 0].numel()
+    mean = parts.sum(dims, dtype=torch.float32) / count
+    near = mean.to(x.dtype)
+    gaps = parts - near[..., None, None, None]
+    norm = torch.linalg.vector_norm(gaps, dim=dims, dtype=torch.float32)
+    return mean, norm.square() / count - (mean - near.float()).square()
+
+
+def with_moments(
+    x: Tensor, mean: Tensor, scale: Tensor, weight: Tensor | None, bias: Tensor | None
+) -> Tensor:
+    """Returns `(x - mean) * scale * weight + bias`, rounded once.
+
+    Args:
+        x: (B, C, H, W).
+        mean: (B, groups).
+        scale: 1 / sqrt(variance + eps), (B, groups).
+        weight: (C) or None.
+        bias: (C) or None.
+    """
+    each = x.shape[1] // mean.shape[1]
+    factor = scale.repeat_interleave(each, 1)
+    if weight is not None:
+        factor = factor * weight
+    summand = -mean.repeat_interleave(each, 1) * factor
+    if bias is not None:
+        summand = summand + bias
+    factor, summand = factor[..., None, None], summand[..., None, None]
+    return torch.addcmul(summand, x, factor).to(x.dtype)
+
+
+class _ImageNorm(torch.autograd.Function):
+    """A group norm in a few reductions over all of the image, each way."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float
+    ) -> Tensor:
+        mean, variance = image_moments(x, groups)
+        scale = torch.rsqrt(variance + eps)
+        ctx.save_for_backward(x, weight, mean, scale)
+        return with_moments(x, mean, scale, weight, bias)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(  # type: ignore[override] (torch declares it without names)
+        ctx: Any, grad: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, None, None]:
+        x, weight, mean, scale = ctx.saved_tensors
+        groups, each = mean.shape[1], x.shape[1] // mean.shape[1]
+        count = x[0].numel() // groups
+        sums = grad.sum((2, 3), dtype=mean.dtype)  # (B, C)
+        products = (grad * x.to(mean.dtype)).sum((2, 3))
+        wide = mean.repeat_interleave(each, 1), scale.repeat_interleave(each, 1)
+        grad_weight = ((products - wide[0] * sums) * wide[1]).sum(0)
+
+        def of_groups(values: Tensor) -> Tensor:  # (B, C) to (B, groups)
+            return (values * weight).unflatten(1, (groups, each)).sum(2)
+
+        # dx = scale (w dy - mean(w dy) - normed mean(w dy normed))
+        slope = -(scale**3) * (of_groups(products) - mean * of_groups(sums)) / count
+        constant = -slope * mean - scale * of_groups(sums) / count
+        slope, constant = (
+            t.repeat_interleave(each, 1)[..., None, None] for t in (slope, constant)
+        )
+        grad_x = torch.addcmul(constant, x, slope)
+        grad_x = torch.addcmul(grad_x, grad, (wide[1] * weight)[..., None, None])
+        grad_weight = grad_weight.to(weight.dtype)
+        return grad_x.to(x.dtype), grad_weight, sums.sum(0).to(weight.dtype), None, None
+
+
+class ImageNorm(nn.GroupNorm):
+    """A group norm of few groups and large images, on a GPU as on a CPU.
+
+    torch's CUDA kernel gives each group of an image one block of threads, and copies
+    channels-last maps; here every one takes part, in either layout.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        x = input
+        if (
+            x.is_cpu
+            or torch.compiler.is_compiling()
+            or torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
+            or has_torch_function_unary(x)  # recorded: as one step
+        ):
+            return super().forward(x)
+        return self.on_gpu(x)
+
+    def on_gpu(self, x: Tensor) -> Tensor:
+        """Returns the same, by reductions over all of the image."""
+        with torch.autocast(x.device.type, enabled=False):
+            y = _ImageNorm.apply(x, self.weight, self.bias, self.num_groups, self.eps)
+        assert isinstance(y, Tensor)
+        return y
 
 
 class NormResidual(nn.Module):
@@ -29,7 +145,7 @@ class NormResidual(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.norm = nn.GroupNorm(NORM_GROUPS, channels)
+        self.norm = ImageNorm(NORM_GROUPS, channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:

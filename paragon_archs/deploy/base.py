@@ -19,13 +19,13 @@ class Folded(nn.Module):
 
     def keep(self, name: str, value: Tensor, like: Tensor) -> None:
         """Registers `value`, float64, in the dtype and on the device of `like`."""
-        self.register_buffer(name, value.to(like.device, like.dtype).contiguous())
+        self.register_buffer(name, value.to(like.dtype).to(like.device).contiguous())
 
 
 def exact(tensor: Tensor | None) -> Tensor:
     """Returns a weight in float64 on the CPU, to fold with."""
     assert tensor is not None
-    return tensor.detach().double().cpu()
+    return tensor.detach().cpu().double()  # not every device has float64
 
 
 def column(values: Tensor) -> Tensor:

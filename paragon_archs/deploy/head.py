@@ -75,7 +75,11 @@ class MergedHead(Folded):
     """
 
     def __init__(
-        self, conv_up: nn.Conv2d, conv_out: nn.Conv2d, scale: int, gain: float = 1.0
+        self,
+        conv_up: nn.Conv2d,
+        conv_out: nn.Conv2d,
+        scale: int,
+        gain: float | Tensor = 1.0,
     ) -> None:
         super().__init__()
         self.scale = s = scale

@@ -10,7 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..archs.paragonsr_arch import ParagonBlock, ParagonSR
+from ..archs.paragonsr_arch import (
+    ParagonBlock,
+    ParagonSR,
+    image_moments,
+    with_moments,
+)
 from ..utils.halves import HALVES
 from .base import DeployNetwork, Folded, column, exact
 from .head import MergedHead
@@ -46,17 +51,23 @@ def group_norm(
     Torch's kernel widens by itself; in an exported graph the cast has to be written.
     With `norm`, `x` is part of an image of which these are the statistics.
     """
-    if norm is not None:
+    if norm is not None and x.is_cpu:
         mean, scale = norm
         y = torch.addcmul((-mean * scale).to(x.dtype), x, scale.to(x.dtype))
         return y if weight is None or bias is None else _affine(y, weight, bias)
+    if norm is not None:
+        mean, scale = (t[None] for t in norm)
+        return with_moments(x, mean, scale, weight, bias)
     if x.dtype in HALVES and recorded():
         wide = (
             None if weight is None or bias is None else (weight.float(), bias.float())
         )
         y = F.group_norm(x.float(), 1, *(wide or (None, None)), EPS)
         return y.to(x.dtype)
-    return F.group_norm(x, 1, weight, bias, EPS)
+    if x.is_cpu or recorded():
+        return F.group_norm(x, 1, weight, bias, EPS)
+    mean, variance = image_moments(x)
+    return with_moments(x, mean, torch.rsqrt(variance + EPS), weight, bias)
 
 
 def _affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

@@ -328,7 +328,7 @@ class ParagonDeploy2(DeployNetwork):
         self.conv_mid = model.conv_mid
         up = model.up[0]
         assert isinstance(up, nn.Conv2d)
-        gain = float(model.detail_gain)
+        gain = exact(model.detail_gain)
         self.head = MergedHead(up, model.conv_out, self.scale, gain)
         like = model.conv_in.weight
         if isinstance(model.base, PublishedBase):

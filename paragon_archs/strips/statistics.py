@@ -1,10 +1,16 @@
-"""Statistics of a whole image from those of its strips, in float64."""
+"""Statistics of a whole image from those of its strips.
+
+In float64 on a CPU; elsewhere in float32, which every device has, and without a value
+that the program waits for.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
+from ..archs.paragonsr_arch import image_moments, with_moments
+from ..utils.halves import HALVES
 from .graph import Node
 from .rules import argument
 
@@ -27,14 +33,23 @@ class Moments:
         """Takes in the rows (B, C, rows, W) of a strip."""
         batch, channels = x.shape[:2]
         count = x[0].numel() // self._groups
+        if not x.is_cpu:
+            mean, variance = image_moments(x, self._groups)
+            self._merge(count, mean, variance * count)
+            return
         mean, squares = self._from_sums(x, count)
         if mean is None or squares is None:
             # torch's own kernel for these moments: far faster than `var_mean`.
+            if x.dtype in HALVES:
+                x = x.contiguous()
             _, mean, inverse = torch.native_group_norm(
                 x, None, None, batch, channels, x[0, 0].numel(), self._groups, self._eps
             )
             mean = mean.double()
             squares = (inverse.double() ** -2 - self._eps) * count
+        self._merge(count, mean, squares)
+
+    def _merge(self, count: int, mean: Tensor, squares: Tensor) -> None:
         if self._mean is None or self._squares is None:
             self._count, self._mean, self._squares = count, mean, squares
             return
@@ -70,7 +85,7 @@ class Moments:
         return mean, squares
 
     def finish(self) -> tuple[Tensor, Tensor]:
-        """Returns mean and 1 / sqrt(variance + eps), both (B, G) in float64."""
+        """Returns mean and 1 / sqrt(variance + eps), both (B, G)."""
         assert self._mean is not None and self._squares is not None
         return self._mean, torch.rsqrt(self._squares / self._count + self._eps)
 
@@ -87,14 +102,16 @@ class GroupNorm:
     def __call__(self, x: Tensor, norm: tuple[Tensor, Tensor]) -> Tensor:
         """Norms (B, C, rows, W) by the whole image's statistics."""
         mean, inverse = norm
+        if not x.is_cpu:
+            return with_moments(x, mean, inverse, self._weight, self._bias)
         each = x.shape[1] // self.groups
         factor = inverse.repeat_interleave(each, 1)
         summand = (-mean * inverse).repeat_interleave(each, 1)
         if self._weight is not None:
-            factor = factor * self._weight.double()
-            summand = summand * self._weight.double()
+            weight = self._weight.to(factor.dtype)
+            factor, summand = factor * weight, summand * weight
         if self._bias is not None:
-            summand = summand + self._bias.double()
+            summand = summand + self._bias.to(factor.dtype)
         factor, summand = (t[..., None, None].to(x.dtype) for t in (factor, summand))
         return torch.addcmul(summand, x, factor)
 
@@ -108,7 +125,7 @@ class Mean:
 
     def add(self, mean: Tensor, rows: int) -> None:
         """Takes in the mean over a strip of so many rows."""
-        weighted = mean.double() * rows
+        weighted = (mean.double() if mean.is_cpu else mean.float()) * rows
         self._sum = weighted if self._sum is None else self._sum + weighted
         self._rows += rows
 

@@ -1,0 +1,114 @@
+"""Networks off the CPU, without a GPU: what they would compute there, and in what."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from common import SMALL, image, small_model
+from fake import Watch, fake_gpu, on_gpu
+
+from paragon_archs.archs.facesr_arch import ImageNorm as FaceNorm
+from paragon_archs.archs.paragonsr_arch import ImageNorm, image_moments
+from paragon_archs.deploy import deploy_model
+from paragon_archs.fuse import fuse_model
+from paragon_archs.strips import StripEngine
+
+DTYPES = [torch.float32, torch.float16, torch.bfloat16]
+LAYOUTS = [torch.contiguous_format, torch.channels_last]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("form", [fuse_model, deploy_model])
+@pytest.mark.parametrize("name", SMALL)
+def test_forward_on_a_gpu(name, form, dtype, layout):
+    """Right size, dtype and device; nothing in float64, which not every GPU has."""
+    network = form(small_model(name, 4))
+    with fake_gpu():
+        on_gpu(network, dtype)
+        x = torch.empty(2, 3, 21, 18, dtype=dtype, device="cuda")
+        with Watch() as watch:
+            y = network(x.contiguous(memory_format=layout))
+    assert y.shape == (2, 3, 84, 72)
+    assert (y.dtype, y.device.type) == (dtype, "cuda")
+    assert torch.float64 not in watch.dtypes
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_folding_on_a_gpu_without_float64(name):
+    network = fuse_model(small_model(name, 4))
+    with fake_gpu():
+        on_gpu(network)
+        with Watch() as watch:
+            deployed = deploy_model(network)
+    assert torch.float64 not in watch.dtypes
+    assert {p.device.type for p in deployed.state_dict().values()} == {"cuda"}
+
+
+@pytest.mark.parametrize("form", [fuse_model, deploy_model])
+@pytest.mark.parametrize("name", SMALL)
+def test_strips_on_a_gpu(name, form):
+    network = form(small_model(name, 2))
+    with fake_gpu():
+        on_gpu(network, torch.float16)
+        x = torch.empty(1, 3, 45, 18, dtype=torch.float16, device="cuda")
+        with Watch() as watch:
+            engine = StripEngine(network)
+            rows = list(engine.run([lambda a, b: x[:, :, a:b]], (45, 18), 0))
+    assert sum(high - low for low, high, _ in rows) == 45
+    assert {r.dtype for _, _, r in rows} == {torch.float16}
+    assert torch.float64 not in watch.dtypes
+
+
+class Reference(torch.nn.GroupNorm):
+    """torch's own, wherever it runs."""
+
+
+@pytest.mark.parametrize("norm", [ImageNorm, FaceNorm])
+@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+def test_group_norm_of_gpus_is_torchs(norm, layout, device):
+    """Value and gradients, by the function that every device but a CPU takes."""
+    generator = torch.Generator().manual_seed(0)
+    ours, torchs = norm(4, 8).double(), Reference(4, 8).double()
+    for p in ours.parameters():
+        torch.nn.init.normal_(p, generator=generator)
+    torchs.load_state_dict(ours.state_dict())
+    x = 3 + torch.randn(2, 8, 5, 7, dtype=torch.float64, generator=generator)
+    x = x.contiguous(memory_format=layout)
+    grad = torch.randn(x.shape, dtype=torch.float64, generator=generator)
+    found = []
+    for module, forward in ((ours, ours.on_gpu), (torchs, torchs)):
+        leaf = x.clone().requires_grad_()
+        y = forward(leaf)
+        y.backward(grad)
+        found.append([y, leaf.grad, *(p.grad for p in module.parameters())])
+    for got, wanted in zip(*found, strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-9, atol=1e-9)
+    assert torch.equal(ours(x), torchs(x))  # on a CPU it is torch's
+
+
+@pytest.mark.parametrize("far", [0.0, 30.0])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_moments_keep_their_digits(dtype, far, device):
+    x = far + torch.randn(1, 8, 96, 64, generator=torch.Generator().manual_seed(0))
+    x = x.to(dtype)
+    mean, variance = image_moments(x.to(device), 2)
+    wide = x.double().unflatten(1, (2, 4))
+    torch.testing.assert_close(
+        mean.cpu().double(), wide.mean((2, 3, 4)), rtol=1e-5, atol=1e-5
+    )
+    wanted = wide.var((2, 3, 4), correction=0)
+    torch.testing.assert_close(variance.cpu().double(), wanted, rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("name", SMALL)
+def test_parity_with_the_cpu(name, dtype, device):
+    """The deploy form on each device that the run was asked for."""
+    network, x = small_model(name), image(1, 3, 40, 33)
+    with torch.no_grad():
+        wanted = deploy_model(network)(x)
+        got = deploy_model(network).to(device, dtype)(x.to(device, dtype)).cpu().float()
+    error = (got - wanted).square().mean().sqrt() / wanted.std()
+    limits = {torch.float32: 1e-4, torch.float16: 0.005, torch.bfloat16: 0.03}
+    assert error < limits[dtype]

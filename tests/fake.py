@@ -1,0 +1,73 @@
+"""Networks on a GPU that is not there: shapes, dtypes and devices, but no values."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+# What only hands out memory, or looks at it in another way.
+_NO_KERNEL = {
+    "empty",
+    "empty_like",
+    "empty_strided",
+    "new_empty",
+    "detach",
+    "lift_fresh",
+}
+
+
+@contextlib.contextmanager
+def fake_gpu() -> Iterator[None]:
+    """Lets tensors be made on `cuda` without one; nothing is computed."""
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+        yield
+
+
+def on_gpu(network: nn.Module, dtype: torch.dtype | None = None) -> nn.Module:
+    """Gives a network fake weights on `cuda`, in place; inside `fake_gpu`."""
+    for module in network.modules():
+        for kind in (module._parameters, module._buffers):
+            for name, value in kind.items():
+                if value is None:
+                    continue
+                kept = value.dtype if not value.is_floating_point() else dtype
+                fake = torch.empty(
+                    value.shape, dtype=kept or value.dtype, device="cuda"
+                )
+                is_parameter = kind is module._parameters
+                kind[name] = nn.Parameter(fake, False) if is_parameter else fake
+    return network
+
+
+class Watch(TorchDispatchMode):
+    """Counts what would be launched on the GPU, and the bytes that live at once.
+
+    Attributes:
+        kernels: Name of the operator -> launches.
+        dtypes: Of all that is made on the GPU.
+        peak: Bytes of all storages made on the GPU, at the most.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kernels: Counter[str] = Counter()
+        self.dtypes: set[torch.dtype] = set()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        made = result if isinstance(result, (list, tuple)) else [result]
+        made = [t for t in made if isinstance(t, Tensor) and t.device.type == "cuda"]
+        name = func.overloadpacket.__name__
+        if made and not func.is_view and name not in _NO_KERNEL:
+            self.kernels[name] += 1
+        self.dtypes.update(t.dtype for t in made)
+        return result
