@@ -68,6 +68,14 @@ def flags() -> Parser:
         metavar="FOLDER",
         help="folders of LR images, one per --hr (default: LR is made by the protocol)",
     )
+    arguments.add_argument(
+        "--jpeg",
+        nargs="+",
+        type=int,
+        default=(),
+        metavar="QUALITY",
+        help="also measure each set with its LR images saved as JPEG (4:2:0)",
+    )
     arguments.add_argument("-o", "--output", required=True, help="folder for results")
     arguments.add_argument(
         "--scale", type=int, choices=(2, 3, 4, 8), help="only for bicubic alone"
@@ -214,7 +222,14 @@ def _sets(options: argparse.Namespace) -> list[TestSet]:
             f"Expected test sets of different names, but got {', '.join(names)}. "
             "Name them: --hr NAME=FOLDER."
         )
-    return sets
+    for quality in options.jpeg:
+        if not 1 <= quality <= 100:
+            raise ValueError(
+                f"Expected --jpeg to be qualities from 1 to 100, but got {quality}. "
+                "Phones write about 90, the web about 75."
+            )
+    saved = [s.as_jpeg(quality) for s in sets for quality in options.jpeg]
+    return [*sets, *saved]
 
 
 def _methods(options: argparse.Namespace) -> list[Method]:

@@ -48,6 +48,12 @@ def flags() -> Parser:
         help="file (one input) or folder (beside each input, as photo_x4.png)",
     )
     add_model_flags(arguments)
+    arguments.add_argument(
+        "--scale",
+        type=int,
+        choices=(2, 4),
+        help="factor of the shipped model that is taken without --model (4)",
+    )
     arguments.add_argument("--suffix", default="", help="added to names in a folder")
     arguments.add_argument("--overwrite", action="store_true", help="replace outputs")
     arguments.add_argument(
@@ -117,9 +123,10 @@ def upscale(options: argparse.Namespace) -> int:
         Upscaler,
         WriteOptions,
     )
+    from ..inference.choice import choose
     from ..inference.jobs import Sizing, parse_shard, plan, run
     from ..inference.video import VideoOptions
-    from ..weights import default, resolve
+    from ..weights import resolve
 
     if options.no_temporal and options.temporal is not None:
         raise ValueError(
@@ -139,9 +146,17 @@ def upscale(options: argparse.Namespace) -> int:
         batch=options.batch,
     )
     # The model first: a wrong one leaves no folder behind.
-    model = options.model or default()
+    if options.scale is not None and options.model is not None:
+        raise ValueError(
+            f"Expected one of --model, which has its scale, and --scale, but got "
+            f"{options.model!r} and {options.scale}. Leave one out."
+        )
+    model, reason = options.model, ""
+    if model is None:
+        model, reason = choose(options.input, options.scale or 4)
     if options.model is None and options.loaded is None and not options.quiet:
-        print(f"model: {model} (shipped; --model takes another)")
+        why = f"shipped, for {reason}" if reason else "shipped"
+        print(f"model: {model} ({why}; --model takes another)")
     upscaler = Upscaler(
         options.loaded or resolve(model),
         device=options.device,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -153,6 +154,7 @@ class TestSet:
         name: What the tables call it.
         images: HR files.
         lows: LR files of the same names, or None to make them.
+        jpeg: Quality of the JPEG that LR images are saved as, or None.
     """
 
     __test__ = False  # not a test class, whatever pytest reads in its name
@@ -160,6 +162,11 @@ class TestSet:
     name: str
     images: list[Path]
     lows: list[Path] | None = None
+    jpeg: int | None = None
+
+    def as_jpeg(self, quality: int) -> TestSet:
+        """Returns the same set, its LR images saved as JPEG."""
+        return replace(self, name=f"{self.name}, JPEG {quality}", jpeg=quality)
 
     @classmethod
     def open(cls, high: str, low: str | None = None) -> TestSet:
@@ -196,7 +203,7 @@ class TestSet:
         """
         high = crop_to_multiple(read_image(self.images[index]), scale)
         if self.lows is None:
-            return protocol.shrink(high, scale), high
+            return self._saved(protocol.shrink(high, scale)), high
         low = read_image(self.lows[index])
         want = tuple(side // scale for side in high.shape[-2:])
         if tuple(low.shape[-2:]) != want:
@@ -205,4 +212,14 @@ class TestSet:
                 f"1/{scale} of its HR image, but got {low.shape[2]} x {low.shape[1]}. "
                 "Give the LR folder of this scale, or none."
             )
-        return low, high
+        return self._saved(low), high
+
+    def _saved(self, low: Tensor) -> Tensor:
+        """Returns an LR image (3, H, W) as its JPEG (4:2:0) shows it."""
+        if self.jpeg is None:
+            return low
+        file = io.BytesIO()
+        picture = Image.fromarray(low.permute(1, 2, 0).numpy())
+        picture.save(file, "JPEG", quality=self.jpeg, subsampling="4:2:0")
+        array = np.array(Image.open(file))
+        return torch.from_numpy(array).permute(2, 0, 1).contiguous()

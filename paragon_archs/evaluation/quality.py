@@ -141,7 +141,7 @@ def _fill_image(
 
     for m in missing:
         add(m.name, scores(m, low, high, protocol, metrics))
-        if m.name == "bicubic" and protocol.name == "standard":
+        if m.name == "bicubic" and protocol.name == "standard" and one.jpeg is None:
             add(BICUBIC_Y, bicubic_of_luma(high, scale, is_stored_gray(file)))
     return True
 

@@ -12,6 +12,8 @@ FOLDER = Path(__file__).parent
 
 # Scale -> what `paragon upscale` uses when nothing is asked for.
 DEFAULTS = {2: "paragonsr2_realtime_x2", 4: "paragonsr2_realtime_x4"}
+# The same for JPEG files, where one ships.
+JPEG_DEFAULTS = {2: "paragonsr2_realtime_x2_jpeg"}
 
 
 def available() -> dict[str, Path]:
@@ -40,8 +42,12 @@ def card(name: str) -> dict[str, Any]:
     return yaml.safe_load(matter)
 
 
-def default(scale: int = 4) -> str:
+def default(scale: int = 4, jpeg: bool = False) -> str:
     """Returns the name of the shipped model for a scale.
+
+    Args:
+        scale: Upscaling factor.
+        jpeg: Whether it is for JPEG files; where none ships for them, the usual one.
 
     Raises:
         ValueError: when none ships for it.
@@ -52,7 +58,8 @@ def default(scale: int = 4) -> str:
             f"Expected a scale that a shipped model has ({scales}), but got {scale!r}. "
             "Give a weight file of that scale."
         )
-    return DEFAULTS[scale]
+    name = JPEG_DEFAULTS.get(scale, "") if jpeg else ""
+    return name if name in available() else DEFAULTS[scale]
 
 
 def resolve(model: str | Path) -> Path:

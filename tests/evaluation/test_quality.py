@@ -175,6 +175,28 @@ def test_set_names_and_partners(folder, tmp_path):
         given.pair(2, 2, PROTOCOLS["standard"])
 
 
+def test_low_images_are_saved_as_jpeg(folder, tmp_path, capsys):
+    clean = TestSet.open(f"Tiny={folder}")
+    protocol = PROTOCOLS["standard"]
+    low, high = clean.pair(0, 2, protocol)
+    saved, same = clean.as_jpeg(60).pair(0, 2, protocol)
+    assert torch.equal(same, high) and not torch.equal(saved, low)
+    Image.fromarray(low.permute(1, 2, 0).numpy()).save(
+        tmp_path / "low.jpg", quality=60, subsampling="4:2:0"
+    )
+    assert torch.equal(saved, read_image(tmp_path / "low.jpg"))
+    call = ["quality", "bicubic", "--scale", "2", "--hr", f"Tiny={folder}"]
+    call += ["--crops", "0", "--jpeg", "90", "30", "-o", str(tmp_path / "out")]
+    assert benchmark(call) == 0
+    rows = list(csv.DictReader((tmp_path / "out" / "averages.csv").open()))
+    values = {r["set"]: float(r["psnr_y"]) for r in rows if r["model"] == "bicubic"}
+    assert list(values) == ["Tiny", "Tiny, JPEG 90", "Tiny, JPEG 30"]
+    assert values["Tiny"] > values["Tiny, JPEG 90"] > values["Tiny, JPEG 30"]
+    assert not any("JPEG" in r["set"] for r in rows if "Y only" in r["model"])
+    assert benchmark([*call[:-1], str(tmp_path / "o"), "--jpeg", "101"]) == 2
+    assert "qualities from 1 to 100, but got 101" in capsys.readouterr().err
+
+
 def test_averages_need_every_image():
     rows = [
         {"set": "a", "scale": 2, "model": "m", "image": "1", "psnr_y": 30.0, "x": 1.0},

@@ -1,0 +1,28 @@
+"""How strongly a JPEG file was compressed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
+
+STANDARD_MEAN = 57.625  # of the luma table in annex K of the JPEG standard
+
+
+def jpeg_quality(file: str | Path) -> int | None:
+    """Returns the quality that libjpeg would name, 1 to 100; None for other files.
+
+    Estimated from the luma quantization table in the file's header; other encoders'
+    tables give the quality of libjpeg's that are as coarse.
+    """
+    try:
+        with Image.open(file) as opened:
+            tables = getattr(opened, "quantization", None)
+    except (OSError, UnidentifiedImageError, ValueError, SyntaxError):
+        return None
+    if not tables:
+        return None
+    luma = tables[min(tables)]
+    percent = 100 * sum(luma) / len(luma) / STANDARD_MEAN
+    quality = (200 - percent) / 2 if percent <= 100 else 5000 / percent
+    return max(1, min(100, round(quality)))
