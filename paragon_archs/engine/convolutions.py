@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from ..archs.paragonsr2_arch import StreamBlock
-from .precision import DTYPES, Precision
+from ..utils.dtypes import dtype_name, dtype_of
+from .precision import Precision
 from .stream_gradients import stream_block
 
 logger = logging.getLogger("basicsr")
@@ -38,7 +39,6 @@ SMALLEST, LARGEST = 16, 64  # sides in pixels
 WORK = 1e8  # multiplications that decide which of these
 # Largest error, relative to the norm of the right values.
 TOLERANCES = {torch.float32: 0.01, torch.float16: 0.03, torch.bfloat16: 0.06}
-NAMES = {dtype: name for name, dtype in DTYPES.items()}
 LAYOUTS = {
     torch.channels_last: "channels last",
     torch.contiguous_format: "contiguous",
@@ -53,7 +53,7 @@ class Way:
     layout: torch.memory_format
 
     def __str__(self) -> str:
-        return f"{NAMES[self.dtype]}, {LAYOUTS[self.layout]}"
+        return f"{dtype_name(self.dtype)}, {LAYOUTS[self.layout]}"
 
 
 def make_trainable(
@@ -79,7 +79,7 @@ def make_trainable(
             if isinstance(block, StreamBlock):
                 block.forward = functools.partial(stream_block, block)
                 computed_elsewhere |= {block.dw3}
-    wanted = Way(DTYPES[precision.name], layout)
+    wanted = Way(dtype_of(precision.name), layout)
     found: dict[tuple[Any, ...], Way] = {}
     for module in network.modules():
         if not isinstance(module, KINDS) or module in computed_elsewhere:
