@@ -14,8 +14,7 @@ from ..config.data_check import SCALES, check_data
 from ..config.errors import OptionError, TrainingError
 from ..config.loading import Options, find_option_file, force, load_options
 from ..config.signatures import known_types, parameters
-from ..engine.resuming import record
-from ..utils.registry import HAS_BASICSR
+from ..utils.registry import load_host
 from .common import EXIT_FAILED, EXIT_USAGE, CommandError, guarded, parser, report
 
 # Error -> exit code; a ValueError is a bug here, not the user's mistake.
@@ -94,7 +93,7 @@ def prepare(arguments: argparse.Namespace, is_train: bool, root: Path) -> Option
                 opt["val"]["val_freq"] = 8
     _hand_scale_on(opt)
     check_data(options, is_train)
-    options.recorded = record(opt)
+    options.record()
     if opt["num_gpu"] == "auto":
         opt["num_gpu"] = torch.cuda.device_count()
     opt["is_train"], opt["auto_resume"] = is_train, arguments.auto_resume
@@ -141,7 +140,7 @@ def exit_code(run: Callable[[], int], debug: bool) -> int:
         `run`'s; 2 for wrong options or data, 1 for work that failed, 130 for a second
         Ctrl-C, or one before the first iteration.
     """
-    if not HAS_BASICSR:
+    if not load_host():
         report(
             "Expected BasicSR to be installed, but it is not, or it is broken. "
             "Install it: pip install 'paragon-archs[train]' (Python 3.10 to 3.12)."

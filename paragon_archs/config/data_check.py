@@ -228,29 +228,42 @@ def _set(options: Options, name: str, section: Mapping[str, Any]) -> list[str]:
         else:
             roots[str(key)] = folder
     scale = options.values.get("scale") or 1
-    size = section.get("gt_size")
     train = name.split("_", maxsplit=1)[0] == "train"
-    if train and isinstance(size, int) and size % scale:
-        near = max(scale, round(size / scale) * scale)
-        wrong.append(
-            sentence(
-                "crop_scale",
-                key=f"datasets:{name}:gt_size",
-                scale=scale,
-                value=size,
-                near=near,
-                place=options.place((*here, "gt_size")),
-            )
-        )
+    crop = _crop_key(section) if train else None
+    wrong += _crops(options, name, section, scale) if crop else []
     if wrong or lmdb:
         return wrong
-    crop = size if train and isinstance(size, int) else 0
     if meta:
         return [*_listed(options, name, section, roots, meta, scale, crop)]
     if "dataroot_gt" in roots:
         images = _images(section, roots["dataroot_gt"])
         return [*_sizes(options, name, section, roots, images, scale, crop)]
     return []
+
+
+def _crop_key(section: Mapping[str, Any]) -> str | None:
+    """Returns the key that gives the side of the crops cut out of images."""
+    keys = ("crop_size", "gt_size")  # the first, where there are crops of crops
+    return next((key for key in keys if isinstance(section.get(key), int)), None)
+
+
+def _crops(
+    options: Options, name: str, section: Mapping[str, Any], scale: int
+) -> Iterator[str]:
+    """Holds the sides of crops to the scale, and to one another."""
+    for crop in ("gt_size", "crop_size"):
+        size, key = section.get(crop), f"datasets:{name}:{crop}"
+        place = options.place(("datasets", name, crop))
+        if not isinstance(size, int):
+            continue
+        if size % scale:
+            near = max(scale, round(size / scale) * scale)
+            yield sentence(
+                "crop_scale", key=key, scale=scale, value=size, near=near, place=place
+            )
+        least = section.get("gt_size")
+        if isinstance(least, int) and size < least:
+            yield sentence("too_small", key=key, low=least, value=size, place=place)
 
 
 def _meta_key(section: Mapping[str, Any]) -> str | None:
@@ -266,7 +279,7 @@ def _listed(
     roots: Mapping[str, Path],
     key: str,
     scale: int,
-    crop: int,
+    crop: str | None,
 ) -> Iterator[str]:
     """Checks the images that a meta-info file names, and their sizes."""
     full, place = f"datasets:{name}:{key}", options.place(("datasets", name, key))
@@ -336,7 +349,7 @@ def _sizes(
     roots: Mapping[str, Path],
     images: Sequence[Path],
     scale: int,
-    crop: int,
+    crop: str | None,
 ) -> Iterator[str]:
     """Holds HR to the crop and to its LR; stops at the first mistake of a set."""
     key = f"datasets:{name}:dataroot_gt"
@@ -356,15 +369,16 @@ def _sizes(
             yield sentence("unreadable", key=key, file=str(bad), place=place)
             return
         (width, height), *others = [s for s in sizes if s is not None]
-        if min(width, height) < crop:
+        if crop and min(width, height) < section[crop]:
             yield sentence(
                 "too_small_image",
                 key=key,
-                size=crop,
+                crop=crop,
+                size=section[crop],
                 file=str(file),
                 width=width,
                 height=height,
-                place=place,
+                place=options.place(("datasets", name, crop)),
             )
             return
         for lr_width, lr_height in others:

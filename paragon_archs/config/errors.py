@@ -120,8 +120,8 @@ MESSAGES: dict[str, str] = {
         "({place}). Take {near}."
     ),
     "too_small_image": (
-        "Expected the images of {key!r} to be at least gt_size ({size}) wide and high, "
-        "but got {file!r} with {width}x{height} ({place}). Lower gt_size or remove it."
+        "Expected the images of {key!r} to be at least {crop} ({size}) wide and high, "
+        "but got {file!r} with {width}x{height} ({place}). Lower {crop} or remove it."
     ),
     "pair_scale": (
         "Expected HR images to be {scale} times their LR, but got {file!r} with "

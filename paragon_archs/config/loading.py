@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,10 @@ PACK_OPTIONS = (
     Path(__file__).resolve().parents[2] / "options",  # in a checkout
 )
 """Where option files that come with the pack lie."""
+
+
+# Sections that change nothing in what is trained. A resumed run keeps its seed.
+UNRECORDED = ("name", "path", "logger", "dist_params", "manual_seed")
 
 
 class _Loader(yaml.SafeLoader):
@@ -64,6 +69,11 @@ class Options:
     file: Path
     places: dict[KeyPath, str] = field(default_factory=dict)
     recorded: dict[str, Any] = field(default_factory=dict)
+
+    def record(self) -> None:
+        """Keeps the values as they are now for training states to hold."""
+        kept = {k: v for k, v in self.values.items() if k not in UNRECORDED}
+        self.recorded = copy.deepcopy(kept)
 
     def place(self, path: Sequence[Hashable]) -> str:
         """Returns where `path`, or the nearest section around it, was written."""

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import ast
-import functools
 import inspect
-import re
-import textwrap
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +12,9 @@ from ..utils.registry import (
     LOSS_REGISTRY,
     METRIC_REGISTRY,
     MODEL_REGISTRY,
+    load_host,
 )
+from .host_keys import MODELS, SETS
 from .keys import REQUIRED, Key
 
 HOST_SUFFIX = "_basicsr"  # the host registers some of its names with it
@@ -44,6 +42,7 @@ def known_types(what: str) -> dict[str, Callable[..., Any]]:
         from ..optim.schedulers import SCHEDULERS  # noqa: PLC0415 (imports the host)
 
         return dict(SCHEDULERS)
+    load_host()  # it registers its own, and the pack's
     return {
         name.removesuffix(HOST_SUFFIX): obj
         for name, obj in REGISTRIES[what]
@@ -85,6 +84,9 @@ def _network_class_parameters(target: Any) -> dict[str, inspect.Parameter]:
     return parameters("network", annotation)
 
 
+# Sections that a model class reads beside the options on top.
+FREE = ("path", "train", "val", "network_g", "network_d")
+
 # What the host's data sets expect of a value; of other keys their code alone knows.
 _HOST_KINDS = {
     "dataroot_gt": "str",
@@ -97,95 +99,49 @@ _HOST_KINDS = {
 
 
 def dataset_keys(target: type, training: bool) -> dict[str, Key]:
-    """Returns the keys of a data set's section: its `KEYS`, else what it reads.
+    """Returns the keys of a data set's section.
 
-    A class of ours says what it knows in `KEYS`. The host's classes take one dict of
-    options: what they read of it, and what they fail without, is found in their source.
+    A class of ours says what it knows in `KEYS`, the host's classes stand in a table.
+    Another class takes one dict of options and may read anything.
     """
     keys: dict[str, Key] = {}
     for base in reversed(target.__mro__):
         keys |= vars(base).get("KEYS", {})
-    if not keys:
-        names = {name for level, name in _read_keys(target) if level in ("opt", "")}
+    if keys:
+        return keys
+    known = SETS.get(target.__name__)
+    if known is None:
+        return {"*": Key("any", None, "")}
+    needed, cropped = known.needed.split(), known.cropped.split()
+    for name in sorted({*needed, *cropped, *known.optional.split()}):
         # The samples of training alone are cropped and turned.
-        demanded = _demanded(target if training else target.__init__)
-        for name in sorted(names):
-            needed = name in demanded and not name.startswith("meta_info")
-            keys[name] = Key(
-                _HOST_KINDS.get(name, "any"),
-                REQUIRED if needed else None,
-                "",
-                low=1 if name == "gt_size" else None,
-                example=f"{target.__name__} reads it",
-            )
+        required = name in needed or (training and name in cropped)
+        keys[name] = Key(
+            _HOST_KINDS.get(name, "any"),
+            REQUIRED if required and not name.startswith("meta_info") else None,
+            "",
+            low=1 if name == "gt_size" else None,
+            example=f"{target.__name__} reads it",
+        )
     return keys
 
 
-def _demanded(code: Any) -> set[str]:
-    """Keys that a data set reads as `opt['key']` and never asks for beforehand."""
-    read, asked = set(), set()
-    for node in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(code)))):
-        names = {name for level, name in _entries(node) if level == "opt"}
-        (read if isinstance(node, ast.Subscript) else asked).update(names)
-    return read - asked
-
-
 def model_keys(target: type) -> set[tuple[str, str]]:
-    """Returns what a host's model class reads: (section or `opt`, key)."""
-    return _read_keys(target)
+    """Returns what a host's model class reads: (section or `opt`, key).
 
-
-@functools.cache
-def _read_keys(target: type) -> set[tuple[str, str]]:
+    The key is `*` in every section for a class that is not the host's own.
+    """
     found: set[tuple[str, str]] = set()
     for base in target.__mro__:
-        try:
-            source = textwrap.dedent(inspect.getsource(base))
-        except (OSError, TypeError):
-            continue  # built in, as `object` is
-        found |= {
-            entry for node in ast.walk(ast.parse(source)) for entry in _entries(node)
-        }
-        # The host documents some keys that its code no longer reads.
-        documented = re.findall(
-            r"^\s*(\w+) \((?:str|int|float|bool|list|dict|tuple)",
-            base.__doc__ or "",
-            re.M,
-        )
-        found |= {("opt", name) for name in documented}
+        if base is object:
+            continue
+        if base.__name__ not in MODELS:
+            found |= {(section, "*") for section in ("opt", *FREE)}
+            continue
+        for entry in MODELS[base.__name__].split():
+            section, _, key = entry.rpartition(":")
+            found.add((section or "opt", key))
     return found
-
-
-def _entries(node: ast.AST) -> list[tuple[str, str]]:
-    """Keys that one expression reads: `opt['a']`, `opt.get('a')`, `'a' in opt`."""
-    if isinstance(node, ast.Subscript):
-        owner, key = node.value, node.slice
-    elif (
-        isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Attribute)
-        and node.func.attr in ("get", "pop")
-        and node.args
-    ):
-        owner, key = node.func.value, node.args[0]
-    elif isinstance(node, ast.Compare) and isinstance(node.ops[0], (ast.In, ast.NotIn)):
-        owner, key = node.comparators[0], node.left
-    else:
-        return []
-    level = _level(owner)
-    if level is None or not isinstance(key, ast.Constant):
-        return []
-    return [(level, key.value)] if isinstance(key.value, str) else []
-
-
-def _level(owner: ast.expr) -> str | None:
-    """`opt`, `self.opt` -> opt; `train_opt`, `self.opt['train']` -> train."""
-    if isinstance(owner, ast.Subscript) and isinstance(owner.slice, ast.Constant):
-        inner = _level(owner.value)
-        return str(owner.slice.value) if inner == "opt" else None
-    name = getattr(owner, "attr", None) or getattr(owner, "id", None)
-    if name is None or not name.endswith("opt"):
-        return None
-    return name.removesuffix("_opt") if name != "opt" else "opt"
 
 
 def literal_kind(parameter: inspect.Parameter) -> str | None:

@@ -126,6 +126,8 @@ class DegradedImageDataset(HRImageDataset):
         },
     }
 
+    least_key = "crop_size"
+
     def __init__(self, opt: dict[str, Any]) -> None:
         if opt["phase"] != "train":
             raise ValueError(

@@ -89,6 +89,7 @@ class StoredImages(Dataset[Sample]):
 
     KEYS: dict[str, Key] = STORE_KEYS
     least = 1  # smallest side of an image
+    least_key = "gt_size"
 
     def __init__(self, opt: dict[str, Any]) -> None:
         self.opt = opt
@@ -109,6 +110,7 @@ class StoredImages(Dataset[Sample]):
             cache_dir=self.options["cache_dir"],
             on_bad_image=opt.get("on_bad_image") or "error",
             least=self.least,
+            least_key=self.least_key,
         )
 
     def __len__(self) -> int:

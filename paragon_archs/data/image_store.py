@@ -62,6 +62,7 @@ class ImageStore:
         cache_dir: Folder of the memory-mapped file.
         on_bad_image: "error", or "skip": name it in the log and go on without it.
         least: Smallest height and width.
+        least_key: The option that asks for it, for messages.
 
     Raises:
         OptionError: for an unreadable or too small image, unless they are skipped,
@@ -78,6 +79,7 @@ class ImageStore:
         cache_dir: str | Path | None = None,
         on_bad_image: str = "error",
         least: int = 1,
+        least_key: str = "gt_size",
     ) -> None:
         for name, value, allowed in (
             ("channels", channels, (1, 3, 4)),
@@ -90,7 +92,7 @@ class ImageStore:
                     f"got {value!r}. Correct it in the option file."
                 )
         self.channels = channels
-        self.least = least
+        self.least, self.least_key = least, least_key
         self.skip = on_bad_image == "skip"
         self.limit = int(limit_gb * GB)
         self.files: list[Path] = []
@@ -142,9 +144,9 @@ class ImageStore:
             return True
         self._refuse(
             OptionError(
-                f"Expected the images to be at least gt_size ({self.least}) wide and "
-                f"high, but got {str(file)!r} with {width}x{height}. Lower gt_size or "
-                "remove it."
+                f"Expected the images to be at least {self.least_key} "
+                f"({self.least}) wide and high, but got {str(file)!r} with "
+                f"{width}x{height}. Lower {self.least_key} or remove it."
             )
         )
         return False

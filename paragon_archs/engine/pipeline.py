@@ -34,7 +34,7 @@ from .resuming import describe, differences
 from .setup import build, build_set, join, together
 from .stages import Stage, read_stages
 from .state import newest_state, prune, read_state, save_state, set_rng_state
-from .stopping import build_stopping, new_bests
+from .stopping import build_stopping, metric_value, new_bests
 
 logger = logging.getLogger("basicsr")
 
@@ -400,8 +400,9 @@ class Run:
             if val.get("save_best") and self.ours:
                 for label in new_bests(self.model, name, self.current_iter):
                     self.model.save_released(label)
-            for metric, value in getattr(self.model, "metric_results", {}).items():
-                if isinstance(value, float) and math.isnan(value):
+            values = {m: metric_value(self.model, m) for m in val.get("metrics") or ()}
+            for metric, value in values.items():
+                if math.isnan(value):
                     logger.warning(
                         "%s of %s is no number at iteration %d; it counts neither as "
                         "better nor as worse.",
@@ -411,7 +412,7 @@ class Run:
                     )
             if self.stopping and self.stopping[1] == name:
                 rule, _, metric = self.stopping
-                rule.update(self.model.metric_results[metric])
+                rule.update(values[metric])
                 if rule.done:
                     logger.info(
                         "%s of %s has not improved in %d validations (best %.4f): "

@@ -6,26 +6,17 @@ rates, schedules and everything else. Where the two differ, the log says so.
 
 from __future__ import annotations
 
-import copy
 import reprlib
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-# Sections that change nothing in what is trained. The seed stays the state's.
-UNCOMPARED = ("name", "path", "logger", "dist_params", "manual_seed")
-
 # Entries of a parameter group that a schedule moves; the option file has them anew.
 SCHEDULED = {"lr", "betas", "momentum"}
-
-
-def record(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the part of checked options that a state keeps, to compare with later."""
-    kept = {k: v for k, v in options.items() if k not in UNCOMPARED}
-    return copy.deepcopy(kept)
 
 
 def differences(
@@ -111,3 +102,88 @@ def replay(scheduler: LRScheduler, steps: int) -> None:
         warnings.filterwarnings("ignore", message="Detected call of")
         for _ in range(steps):
             scheduler.step()
+
+
+def networks_of(model: Any) -> dict[str, nn.Module]:
+    """Returns every network that a resumed run must find again, by its name."""
+    found = {
+        name: model.get_bare_model(value)
+        for name, value in vars(model).items()
+        if name.startswith("net_") and isinstance(value, nn.Module)
+    }
+    return dict(sorted(found.items()))
+
+
+def training_state(model: Any) -> dict[str, Any]:
+    """Returns all that a model of the host or the pack needs to go on exactly."""
+    extras = model.state_extras() if hasattr(model, "state_extras") else {}
+    return {
+        "networks": {n: net.state_dict() for n, net in networks_of(model).items()},
+        "optimizers": [o.state_dict() for o in model.optimizers],
+        "schedulers": [s.state_dict() for s in model.schedulers],
+        "best_metric_results": getattr(model, "best_metric_results", {}),
+        "extras": extras,
+    }
+
+
+def restore(model: Any, state: Mapping[str, Any]) -> None:
+    """Brings a model where a training state left it.
+
+    Raises:
+        ValueError: when the state belongs to another model; says how it differs.
+        KeyError: when it lacks a part.
+    """
+    _restore_networks(model, state)
+    _restore_rates(model, state)
+    if state.get("best_metric_results"):
+        model.best_metric_results = state["best_metric_results"]
+    if hasattr(model, "load_state_extras"):
+        model.load_state_extras(state.get("extras", {}))
+
+
+def _restore_networks(model: Any, state: Mapping[str, Any]) -> None:
+    ignored = model.opt["path"].get("ignore_resume_networks") or ()
+    names = (ignored,) if isinstance(ignored, str) else ignored
+    skip = {n.replace("network_", "net_") for n in names}
+    networks, saved = networks_of(model), state.get("networks", {})
+    if unknown := sorted(skip - set(networks)):
+        raise ValueError(
+            "path:ignore_resume_networks names no network of this run: "
+            f"{unknown[0].replace('net_', 'network_')!r}"
+        )
+    for name, net in networks.items():
+        # An average that the state lacks begins with the weights it follows, and goes
+        # with them where they are ignored.
+        followed = name.removesuffix("_ema")
+        weights = saved.get(name, saved.get(followed))
+        if weights is None or skip & {name, followed}:
+            continue
+        try:
+            net.load_state_dict(weights)
+        except RuntimeError as error:
+            own = net.state_dict()
+            odd = [k for k in own if k not in weights] or [
+                k for k in weights if k not in own or own[k].shape != weights[k].shape
+            ]
+            raise ValueError(
+                f"its {name} is another network, {odd[0]!r} does not fit"
+            ) from error
+
+
+def _restore_rates(model: Any, state: Mapping[str, Any]) -> None:
+    saved = state["optimizers"]
+    if len(saved) != len(model.optimizers):
+        raise ValueError(
+            f"it has {len(saved)} optimizers instead of {len(model.optimizers)}"
+        )
+    named = options_of_optimizers(model.opt)
+    named |= options_of_optimizers(state.get("options", {}))
+    for optimizer, own in zip(model.optimizers, saved, strict=True):
+        load_optimizer(optimizer, own, named)
+    if not model.schedulers:
+        return
+    # A stage's schedule begins with the stage, and is as long.
+    length = getattr(model, "schedule_length", None) or model.opt["train"]["total_iter"]
+    done = state["iter"] - getattr(model, "schedule_start", 0)
+    for scheduler in model.schedulers:
+        replay(scheduler, max(0, min(done, length) - 1))

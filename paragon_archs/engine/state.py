@@ -16,6 +16,7 @@ import torch.distributed as dist
 from ..checkpoint import write_pickle
 from ..config.errors import TrainingError
 from .guard import all_finite
+from .resuming import training_state
 
 logger = logging.getLogger("basicsr")
 
@@ -61,7 +62,7 @@ def save_state(
 
     Args:
         folder: `experiments/NAME/training_states`.
-        model: Has `training_state`.
+        model: Of the host or the pack.
         epoch: Epoch that the next step belongs to.
         current_iter: Steps done.
         position: What the pipeline keeps: seed, batch, processes, early stopping.
@@ -84,7 +85,7 @@ def save_state(
         "rng": generators,
         "position": dict(position),
         "options": dict(options),
-        **model.training_state(),
+        **training_state(model),
     }
     for name, tensors in state["networks"].items():
         if not all_finite(tensors.values()):

@@ -80,6 +80,20 @@ def build_stopping(
     return rule, chosen, section["metric"]
 
 
+def metric_value(model: Any, metric: str) -> float:
+    """Returns a metric's value at the last validation.
+
+    The host's video models keep one row a frame for each folder, and report the mean
+    over folders of the means over frames.
+    """
+    results = model.metric_results
+    if metric in results:
+        return float(results[metric])
+    column = list(model.opt["val"]["metrics"]).index(metric)
+    means = [float(frames[:, column].mean()) for frames in results.values()]
+    return sum(means) / len(means)
+
+
 def new_bests(model: Any, dataset: str, current_iter: int) -> list[str]:
     """Returns labels of the metrics of `dataset` that this validation made best."""
     results = getattr(model, "best_metric_results", {}).get(dataset, {})

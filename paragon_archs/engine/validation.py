@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,20 @@ def _gather(own: dict[int, dict[str, float]], world: int) -> list[dict[str, floa
     return [merged[index] for index in sorted(merged)]
 
 
+def _mean(what: str, values: list[float]) -> float:
+    """Returns the mean of what is a number: some images are too small for a metric."""
+    numbers = [value for value in values if not math.isnan(value)]
+    if numbers and len(numbers) < len(values):
+        logger.warning(
+            "%s is no number for %d of %d images, which are too small or too plain; "
+            "the mean is that of the others.",
+            what,
+            len(values) - len(numbers),
+            len(values),
+        )
+    return sum(numbers) / len(numbers) if numbers else math.nan
+
+
 def _finish(
     model: Any,
     name: str,
@@ -98,7 +113,8 @@ def _finish(
     tb_logger: Any,
 ) -> None:
     model.metric_results = {
-        metric: sum(v[metric] for v in values) / len(values) for metric in values[0]
+        metric: _mean(f"{metric} of {name}", [v[metric] for v in values])
+        for metric in values[0]
     }
     model._initialize_best_metric_results(name)
     for metric, value in model.metric_results.items():

@@ -1,87 +1,108 @@
-"""Puts our repairs in place of the host's broken pieces, under our command only."""
+"""Applies the table of patches: the one place that changes anything of BasicSR."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Callable
-from types import FunctionType
+import sys
+from collections.abc import Iterator
 from typing import Any
 
-import torch
-from basicsr.data import degradations
-from basicsr.models import realesrgan_model, realesrnet_model
-from basicsr.models.base_model import BaseModel
-from basicsr.models.sr_model import SRModel
-from basicsr.utils import DiffJPEG, USMSharp
-from torch import nn
+from .table import MODULES, PATCHES, Patch
 
-from ..engine.degradation import dequeue_and_enqueue
-from ..engine.validation import validate
-from . import reading
-from .repairs import Repaired
+_ABSENT: Any = object()
+_originals: dict[str, Any] = {}
+_stand_ins: set[str] = set()
 
 
 def install() -> None:
-    """Repairs the host's model classes in this process; calling it twice is fine."""
-    for name, method in vars(Repaired).items():
-        if isinstance(method, FunctionType):
-            setattr(BaseModel, name, method)
-    SRModel.nondist_validation = validate  # type: ignore[assignment]
-    SRModel.dist_validation = validate  # type: ignore[assignment]
-    reading.install()
-    _repair_degradations()
-    _repair_real_esrgan()
-    _repair_losses()
-    _repair_wandb()
+    """Repairs BasicSR in this process; calling it twice is fine."""
+    for patch in PATCHES:
+        if importlib.util.find_spec(patch.package) is not None:
+            for target in patch.targets:
+                apply(patch, target)
 
 
-def _repair_degradations() -> None:
-    """OpenCV 5 takes whole numbers for the JPEG quality only."""
-    own = degradations.add_jpg_compression
-    if not hasattr(own, "repaired"):
-
-        def add_jpg_compression(img: Any, quality: float = 90) -> Any:
-            return own(img, round(quality))
-
-        add_jpg_compression.repaired = True  # type: ignore[attr-defined]
-        degradations.add_jpg_compression = add_jpg_compression
+def install_modules() -> None:
+    """Gives BasicSR the modules that it imports and that are gone."""
+    for patch in MODULES:
+        if importlib.util.find_spec(patch.package) is not None:
+            for target in patch.targets:
+                if is_needed(patch, target):
+                    _add_module(target, _load(patch.replacement)())
+                    _stand_ins.add(target)
 
 
-def _where_it_is(kind: Callable[..., nn.Module]) -> type[nn.Module]:
-    """The host calls `.cuda()` on these modules even where there is no GPU."""
-
-    class OnItsDevice(kind):  # type: ignore[misc, valid-type]
-        def cuda(self, device: Any = None) -> nn.Module:
-            return super().cuda(device) if torch.cuda.is_available() else self
-
-        def forward(self, *arguments: Any, **options: Any) -> Any:
-            # JPEG's result is permuted; the host's blur wants it in a row.
-            return super().forward(*arguments, **options).contiguous()
-
-    return OnItsDevice
-
-
-def _repair_real_esrgan() -> None:
-    for module, model in (
-        (realesrnet_model, realesrnet_model.RealESRNetModel),
-        (realesrgan_model, realesrgan_model.RealESRGANModel),
-    ):
-        for kind in (DiffJPEG, USMSharp):
-            setattr(module, kind.__name__, _where_it_is(kind))
-        model._dequeue_and_enqueue = dequeue_and_enqueue
-
-
-def _repair_losses() -> None:
-    """`criterion: l2` of the perceptual loss names a class that torch never had."""
-    nn.L2loss = nn.MSELoss  # type: ignore[attr-defined]
-
-
-def _repair_wandb() -> None:
-    """wandb moved `generate_id`."""
-    if importlib.util.find_spec("wandb") is None:
+def apply(patch: Patch, target: str) -> None:
+    """Puts one replacement in its place, once."""
+    if target in _originals:
         return
-    util = importlib.import_module("wandb.util")
-    if not hasattr(util, "generate_id"):
-        runid = importlib.import_module("wandb.sdk.lib.runid")
-        util.generate_id = runid.generate_id  # type: ignore[attr-defined]
+    owner, name = _owner(target)
+    original = getattr(owner, name, _ABSENT)
+    _originals[target] = original
+    replacement = _load(patch.replacement)
+    setattr(owner, name, replacement(original) if patch.wraps else replacement)
+
+
+def is_needed(patch: Patch, target: str) -> bool:
+    """Returns whether what the host itself has at a target is still broken."""
+    if ":" not in target:
+        return target in _stand_ins or _is_gone(target)
+    probe = getattr(
+        importlib.import_module(f"{__package__}.repairs.probes"), patch.probe
+    )
+    if patch.probe == "is_absent":
+        return probe(original_of(target))
+    return original_of(target) is not _ABSENT and probe(original_of(target))
+
+
+def original_of(target: str) -> Any:
+    """Returns what stood at a target before its patch; `ABSENT` where nothing did."""
+    if target in _originals:
+        return _originals[target]
+    owner, name = _owner(target)
+    return getattr(owner, name, _ABSENT)
+
+
+def rows() -> Iterator[tuple[Patch, str, bool | None]]:
+    """Yields every patch and target, and whether it is needed here.
+
+    None stands for a package that is not installed.
+    """
+    for patch in (*MODULES, *PATCHES):
+        installed = importlib.util.find_spec(patch.package) is not None
+        for target in patch.targets:
+            yield patch, target, is_needed(patch, target) if installed else None
+
+
+def _owner(target: str) -> tuple[Any, str]:
+    module, _, path = target.partition(":")
+    *above, name = path.split(".")
+    owner = importlib.import_module(module)
+    for part in above:
+        owner = getattr(owner, part)
+    return owner, name
+
+
+def _load(replacement: str) -> Any:
+    module, _, path = replacement.partition(":")
+    found = importlib.import_module(f"{__package__}.{module}")
+    for part in path.split("."):
+        found = getattr(found, part)
+    return found
+
+
+def _is_gone(module: str) -> bool:
+    try:
+        return module not in sys.modules and importlib.util.find_spec(module) is None
+    except ModuleNotFoundError:  # the package around it is gone, too
+        return True
+
+
+def _add_module(name: str, module: Any) -> None:
+    package, _, leaf = name.rpartition(".")
+    if _is_gone(package):
+        sys.modules[package] = type(sys)(package, "Stand-in by paragon_archs.")
+        sys.modules[package].__path__ = []
+    sys.modules[name] = module
+    setattr(importlib.import_module(package), leaf, module)

@@ -33,7 +33,7 @@ from ..engine.heads import fit_head, merge_head, split_head
 from ..engine.precision import Precision
 from ..engine.validation import validate
 from ..engine.whole_image import check_limit, run_within
-from ..host.repairs import Repaired
+from ..host.repairs.model import Repaired
 from ..losses.feature_bound_loss import FeatureBoundLoss
 from ..utils.registry import MODEL_REGISTRY
 

@@ -1,35 +1,53 @@
-"""BasicSR's registries where it is installed, stand-ins of the same contract if not.
+"""The registries that everything of the pack enters, and BasicSR's once it is there.
 
 Every module of the pack, and every arch file copied into another host, registers
 through this one place: `from ..utils.registry import ARCH_REGISTRY` is right inside
-`paragon_archs`, `basicsr`, `traiNNer` and `neosr` alike.
+`paragon_archs`, `basicsr`, `traiNNer` and `neosr` alike. Nothing here imports BasicSR:
+when it is imported, by whomever, `host.hook` joins these registries to BasicSR's own.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import logging
-import sys
-import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
 logger = logging.getLogger(__name__)
 
-_ALIAS = "torchvision.transforms.functional_tensor"
-
 
 class Registry:
-    """Stand-in for BasicSR's registry: maps names to classes and functions.
+    """Maps names to classes and functions; BasicSR's of the same kind, once joined.
 
-    Used when BasicSR is not installed, so that architectures, loaders and inference
-    need nothing but torch.
+    Without BasicSR it holds what the pack registers, so that architectures, loaders
+    and inference need nothing but torch.
     """
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._obj_map: dict[str, Any] = {}
+        self._host: Any = None
+
+    def join(self, host: Any) -> None:
+        """Enters everything into a registry of BasicSR, and stands for it from now on.
+
+        Raises:
+            ValueError: when it holds something else under one of our names.
+        """
+        for name, obj in self._obj_map.items():
+            self._enter(host, name, obj)
+        self._host = host
+
+    def _enter(self, registry: Any, name: str, obj: Any) -> None:
+        if name not in registry:
+            registry.register(obj)
+        elif dict(registry)[name] is not obj:
+            raise ValueError(
+                f"Expected names in the {self._name} registry to be unique, but got "
+                f"{name!r} twice. Rename one of the two."
+            )
 
     def register(self, obj: Any = None) -> Any:
         """Registers `obj` under its `__name__`, as a decorator or as a call.
@@ -44,16 +62,20 @@ class Registry:
                 return decorated
 
             return decorator
-        if obj.__name__ in self._obj_map:
+        if obj.__name__ in self:
             raise ValueError(
                 f"Expected names in the {self._name} registry to be unique, but got "
                 f"{obj.__name__!r} twice. Rename one of the two."
             )
         self._obj_map[obj.__name__] = obj
+        if self._host is not None:
+            self._host.register(obj)
         return obj
 
     def get(self, name: str) -> Any:
         """Returns what is registered as `name`; raises KeyError when nothing is."""
+        if self._host is not None:
+            return self._host.get(name)
         if name not in self._obj_map:
             raise KeyError(
                 f"No object named {name!r} found in {self._name!r} registry!"
@@ -61,61 +83,42 @@ class Registry:
         return self._obj_map[name]
 
     def __contains__(self, name: str) -> bool:
-        return name in self._obj_map
+        return name in (self._obj_map if self._host is None else self._host)
 
     def __iter__(self) -> Iterator[tuple[str, Any]]:
-        return iter(self._obj_map.items())
+        return iter(self._obj_map.items() if self._host is None else self._host)
 
     def keys(self) -> Any:
         """Returns the registered names."""
-        return self._obj_map.keys()
+        return dict(self).keys()
 
 
-def _add_functional_tensor_alias() -> None:
-    """Gives BasicSR 1.4.2 the torchvision module that it imports, if it is gone.
+ARCH_REGISTRY: Any = Registry("arch")
+MODEL_REGISTRY: Any = Registry("model")
+DATASET_REGISTRY: Any = Registry("dataset")
+LOSS_REGISTRY: Any = Registry("loss")
+METRIC_REGISTRY: Any = Registry("metric")
 
-    torchvision 0.17 removed `transforms.functional_tensor`; BasicSR's degradations
-    want one function of it, which lives on in `transforms.functional`.
+
+def join_host() -> None:
+    """Joins every registry to that of the BasicSR which is imported."""
+    host = importlib.import_module("basicsr.utils.registry")
+    for name, own in globals().items():
+        if name.endswith("_REGISTRY"):
+            own.join(getattr(host, name))
+
+
+@functools.cache
+def load_host() -> bool:
+    """Imports BasicSR, which registers the pack in it; seconds, the first time.
+
+    Returns:
+        False when it is absent, or broken: one warning then says why.
     """
-    if importlib.util.find_spec("torchvision") is None:
-        return
-    if _ALIAS in sys.modules or importlib.util.find_spec(_ALIAS) is not None:
-        return
-    functional = importlib.import_module("torchvision.transforms.functional")
-    alias = types.ModuleType(_ALIAS, "Alias of torchvision.transforms.functional.")
-    alias.rgb_to_grayscale = functional.rgb_to_grayscale  # type: ignore[attr-defined]
-    sys.modules[_ALIAS] = alias
-
-
-def _add_distutils_stand_in() -> None:
-    """Gives BasicSR 1.4.2 `distutils.version.LooseVersion` where it is gone.
-
-    Python 3.12 removed distutils; setuptools brings it back, unless it is absent or
-    told not to. BasicSR compares two versions of torchvision with it.
-    """
-    try:
-        importlib.import_module("distutils.version")
-        return
-    except ModuleNotFoundError as error:
-        if not str(error.name).startswith("distutils"):
-            raise
-    vendored = importlib.import_module("torch._vendor.packaging.version")
-    stand_in = types.ModuleType("distutils.version", "Stand-in by paragon_archs.")
-    stand_in.LooseVersion = vendored.Version  # type: ignore[attr-defined]
-    package = types.ModuleType("distutils", "Stand-in by paragon_archs.")
-    package.version = stand_in  # type: ignore[attr-defined]
-    sys.modules.setdefault("distutils", package)
-    sys.modules["distutils.version"] = stand_in
-
-
-def _host_registries() -> types.ModuleType | None:
-    """Returns `basicsr.utils.registry`, or None when BasicSR is absent or broken."""
     if importlib.util.find_spec("basicsr") is None:
-        return None
+        return False
     try:
-        _add_functional_tensor_alias()
-        _add_distutils_stand_in()
-        return importlib.import_module("basicsr.utils.registry")
+        importlib.import_module("basicsr")
     except (ImportError, AttributeError, OSError) as error:
         logger.warning(
             "BasicSR is installed but cannot be imported (%s: %s). Architectures, "
@@ -123,16 +126,11 @@ def _host_registries() -> types.ModuleType | None:
             type(error).__name__,
             error,
         )
-        return None
+        return False
+    return True
 
 
-_host = _host_registries()
-
-HAS_BASICSR: bool = _host is not None
-"""True when BasicSR is installed and imports."""
-
-ARCH_REGISTRY: Any = _host.ARCH_REGISTRY if _host else Registry("arch")
-MODEL_REGISTRY: Any = _host.MODEL_REGISTRY if _host else Registry("model")
-DATASET_REGISTRY: Any = _host.DATASET_REGISTRY if _host else Registry("dataset")
-LOSS_REGISTRY: Any = _host.LOSS_REGISTRY if _host else Registry("loss")
-METRIC_REGISTRY: Any = _host.METRIC_REGISTRY if _host else Registry("metric")
+def __getattr__(name: str) -> Any:
+    if name == "HAS_BASICSR":
+        return load_host()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from paragon_archs.cli.common import EXIT_DONE, CommandError, guarded, parser
-from paragon_archs.utils.registry import HAS_BASICSR
+from paragon_archs.utils.registry import load_host
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _measure(options: argparse.Namespace) -> int:
-    if not HAS_BASICSR:
+    if not load_host():
         raise CommandError(
             "Expected BasicSR to be installed, to measure beside it, but it is not. "
             "Install it: pip install 'paragon-archs[train]'."

@@ -12,6 +12,7 @@ import engine_common as common
 import pytest
 import torch
 import yaml
+from option_scan import read_keys
 from PIL import Image
 
 from paragon_archs.archs import create, variants
@@ -22,7 +23,7 @@ from paragon_archs.config.check import check_options
 from paragon_archs.config.errors import MESSAGES
 from paragon_archs.config.keys import KEYS
 from paragon_archs.config.loading import force, load_options
-from paragon_archs.config.signatures import known_types, model_keys
+from paragon_archs.config.signatures import known_types
 from paragon_archs.config.table import config_page
 
 # Message id -> changes of the options, flags, and what the sentence must hold.
@@ -181,7 +182,41 @@ WRONG: dict[str, Wrong] = {
     "launcher": ({}, ["--launcher", "pytorch"], ["torchrun", "RANK"]),
 }
 # More mistakes of a kind that stands above.
+DEGRADED: dict[str, Any] = {
+    "model_type": "ParagonGANModel",
+    "network_d": {"type": "UNetDiscriminatorSN", "num_in_ch": 3},
+    "train:optim_d": {"type": "Adam", "lr": 1e-4},
+    "train:gan_opt": {"type": "GANLoss", "gan_type": "vanilla"},
+    "datasets:train": {
+        "name": "few",
+        "type": "DegradedImageDataset",
+        "dataroot_gt": "data/hr",
+        "batch_size_per_gpu": 1,
+        "gt_size": 16,
+        "crop_size": 64,
+    },
+}
 MORE: list[tuple[str, Wrong]] = [
+    (
+        "too_small_image",
+        (DEGRADED, [], ["crop_size (64)", "Lower crop_size", "o.yml, line"]),
+    ),
+    (
+        "crop_scale",
+        (
+            {**DEGRADED, "datasets:train:crop_size": 31},
+            [],
+            ["'datasets:train:crop_size'", "o.yml, line"],
+        ),
+    ),
+    (
+        "too_small",
+        (
+            {**DEGRADED, "datasets:train:crop_size": 8},
+            [],
+            ["'datasets:train:crop_size'", "at least 16", "o.yml, line"],
+        ),
+    ),
     ("wrong_kind", ({"name": ""}, [], ["'name'", "without slashes"])),
     ("wrong_kind", ({"name": ".."}, [], ["'..'"])),
     ("wrong_kind", ({"name": "a/b"}, [], ["'a/b'"])),
@@ -545,7 +580,7 @@ def test_every_key_that_our_models_read_is_in_the_table() -> None:
     set_by_the_trainer |= {"iterations_per_epoch", "models", "visualization", "opt"}
     set_by_the_trainer |= {"training_states"}
     for target in own:
-        read = {name for _, name in model_keys(target)}
+        read = {name for _, name in read_keys(target)}
         missing = {
             name
             for name in read - known - set_by_the_trainer

@@ -18,6 +18,7 @@ from torch import nn
 
 from paragon_archs.checkpoint import load_model
 from paragon_archs.engine.checkpointing import checkpoint_blocks
+from paragon_archs.engine.resuming import training_state
 from paragon_archs.models.paragon_model import ParagonModel
 
 
@@ -46,7 +47,7 @@ def test_it_trains_saves_and_resumes_the_network_inside(here: Path) -> None:
     for one in (alone, two):
         run(one, batch(4), 3)
     assert two.log_dict == alone.log_dict
-    one, other = alone.training_state(), two.training_state()
+    one, other = training_state(alone), training_state(two)
     assert list(other["networks"]) == ["net_g", "net_g_ema"]
     for name, tensors in one["networks"].items():
         assert list(other["networks"][name]) == list(tensors)

@@ -229,7 +229,7 @@ def test_what_cannot_train_is_said_before_the_first_iteration(here, capsys):
         "'train:gan_opt' to be given": {"train:gan_opt": ...},
         "out of d, d2, but got 'd3'": {"train:gan_weights": {"d3": 1.0}},
         "wants a multiple of 8": {"datasets:train:gt_size": 36},
-        "crop_size to be a multiple of scale (2), but got 81. Take 80": (
+        "crop_size' to be a multiple of scale (2), but got 81": (
             DEGRADED | {"datasets:train:crop_size": 81}
         ),
         "shrinks to 6": DEGRADED | {"datasets:train:crop_size": 40},

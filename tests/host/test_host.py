@@ -1,6 +1,6 @@
-"""What breaks in the host and must not under our command, fault by fault.
+"""What breaks in the host and must not under our command.
 
-The names of the tests say what the host does.
+The names of the tests say what must be; their first lines what the host does.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import pytest
 import torch
 from basicsr.losses import build_loss
 from basicsr.models.base_model import BaseModel
+from basicsr.utils import DiffJPEG
 from PIL import Image
 from torch import nn
 
@@ -26,7 +27,7 @@ from paragon_archs.cli import basicsr
 from paragon_archs.cli.session import arguments_of
 from paragon_archs.data.stream import SeededDataset
 from paragon_archs.host import patches as host
-from paragon_archs.utils import registry
+from paragon_archs.host.table import PATCHES
 
 SR: dict[str, Any] = {
     "model_type": "SRModel",
@@ -332,31 +333,12 @@ def test_a_spawned_worker_imports_this_pack_before_the_host() -> None:
     names = [
         argument
         for opcode, argument, _ in pickletools.genops(
-            pickle.dumps(SeededDataset(host.DiffJPEG))
+            pickle.dumps(SeededDataset(DiffJPEG))
         )
         if opcode.name in ("SHORT_BINUNICODE", "BINUNICODE")
     ]
     assert names[0] == "paragon_archs.data.stream"
     assert any(str(name).startswith("basicsr.") for name in names)
-
-
-def test_a_python_without_distutils_gets_a_stand_in(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Python 3.12 has none."""
-
-    class Gone:
-        @staticmethod
-        def find_spec(name: str, *_: Any) -> None:
-            if name.split(".", maxsplit=1)[0] == "distutils":
-                raise ModuleNotFoundError(name, name=name)
-
-    for name in [n for n in sys.modules if n.split(".")[0] == "distutils"]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setattr(sys, "meta_path", [Gone, *sys.meta_path])
-    registry._add_distutils_stand_in()
-    loose = sys.modules["distutils.version"].LooseVersion
-    assert loose("0.9.1") < loose("0.13.0") <= loose("0.29.2+cpu")
 
 
 def test_wandb_that_moved_its_ids(
@@ -367,18 +349,25 @@ def test_wandb_that_moved_its_ids(
         (tmp_path / "wandb" / name).mkdir(parents=True, exist_ok=True)
         (tmp_path / "wandb" / name / "__init__.py").touch()
     (tmp_path / "wandb/util.py").touch()
-    (tmp_path / "wandb/sdk/lib/runid.py").write_text("def generate_id(): return 'x'")
+    (tmp_path / "wandb/sdk/lib/runid.py").write_text(
+        "def generate_id(length): return 'x'"
+    )
     for name in [n for n in sys.modules if n.split(".")[0] == "wandb"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.syspath_prepend(str(tmp_path))
-    host._repair_wandb()
+    row = next(patch for patch in PATCHES if patch.package == "wandb")
+    target = row.targets[0]
+    assert host.is_needed(row, target)
+    host.apply(row, target)
+    host._originals.pop(target)
     assert sys.modules["wandb.util"].generate_id() == "x"
+    assert not host.is_needed(row, target)
     for name in [n for n in sys.modules if n.split(".")[0] == "wandb"]:
         del sys.modules[name]  # for good: the patch would bring it back
 
 
 def test_launchers_may_write_a_hyphen() -> None:
-    """torch's launcher does, and the host stumbles over it (D4)."""
+    """torch's launcher does, and the host stumbles over it."""
     for flag in ("--local_rank=1", "--local-rank=1"):
         assert arguments_of("train", ["-opt", "o.yml", flag]).local_rank == 1
 

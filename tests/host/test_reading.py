@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 import cv2
 import engine_common as common
 import numpy as np
@@ -18,15 +20,30 @@ from basicsr.data import paired_image_dataset
 from basicsr.utils.img_util import imfrombytes as host_imfrombytes
 
 from paragon_archs.cli import basicsr
-from paragon_archs.host import reading as host_reading
+from paragon_archs.host.repairs import reading as host_reading
+from paragon_archs.host.table import PATCHES
+
+ROW = next(p for p in PATCHES if p.replacement == "repairs.reading:imfrombytes")
+MODULES = [importlib.import_module(target.partition(":")[0]) for target in ROW.targets]
 
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for module in host_reading.MODULES:
+    for module in MODULES:
         monkeypatch.setattr(module, "imfrombytes", host_imfrombytes)
     return tmp_path
+
+
+@pytest.fixture
+def repair(monkeypatch):
+    """Puts our reader in the host's place, as the table of patches does."""
+
+    def run():
+        for module in MODULES:
+            monkeypatch.setattr(module, "imfrombytes", host_reading.imfrombytes)
+
+    return run
 
 
 def paired(here):
@@ -47,20 +64,20 @@ def write_pair(here, high):
         assert cv2.imwrite(str(here / name / "a.png"), pixels)
 
 
-def test_sixteen_bits_stay_sixteen(here, rng):
+def test_sixteen_bits_stay_sixteen(here, rng, repair):
     high = rng.integers(0, 65536, (12, 16, 3), dtype=np.uint16)
     write_pair(here, high)
     wanted = torch.from_numpy(high[..., ::-1].astype("f4") / 65535).permute(2, 0, 1)
     assert (paired(here)[0]["gt"] - wanted).abs().max() > 1e-3  # the host's 8 bits
-    host_reading.install()
+    repair()
     assert torch.equal(paired(here)[0]["gt"], wanted)
 
 
 @pytest.mark.parametrize("shape", [(12, 16), (12, 16, 3), (12, 16, 4)])
-def test_eight_bits_are_what_the_host_reads(here, rng, shape):
+def test_eight_bits_are_what_the_host_reads(here, rng, shape, repair):
     write_pair(here, rng.integers(0, 256, shape, dtype=np.uint8))
     theirs = paired(here)[0]
-    host_reading.install()
+    repair()
     ours = paired(here)[0]
     for name in ("lq", "gt"):
         torch.testing.assert_close(ours[name], theirs[name], rtol=0, atol=1e-7)

@@ -1,8 +1,8 @@
 """What every model class of the host needs to train on a current machine.
 
-`Repaired` holds the methods; this pack's models inherit them, and `install` puts them
-in place of the host's own, so that its model classes train under our `basicsr` command
-as well. Nothing of the host changes by importing this pack.
+`Repaired` holds the methods; this pack's models inherit them, and the table of patches
+puts them in place of the host's own, so that its model classes train under our
+`basicsr` command as well.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from basicsr.models.base_model import BaseModel
 from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
-from ..checkpoint import find_architecture, read_state_dict, write_pickle
-from ..config.errors import TrainingError, wrong
-from ..engine.ema import follow_buffers, follow_weights
-from ..engine.resuming import load_optimizer, options_of_optimizers, replay
-from ..optim.optimizers import build_optimizer
-from ..optim.schedulers import build_scheduler, step_learning_rates
-from ..weights import resolve
+from ...checkpoint import find_architecture, read_state_dict, write_pickle
+from ...config.errors import TrainingError, wrong
+from ...engine.ema import follow_buffers, follow_weights
+from ...engine.resuming import networks_of, restore
+from ...optim.optimizers import build_optimizer
+from ...optim.schedulers import build_scheduler, step_learning_rates
+from ...weights import resolve
 
 logger = logging.getLogger("basicsr")
 
@@ -170,22 +170,7 @@ class Repaired(BaseModel):
 
     def networks(self) -> dict[str, nn.Module]:
         """Returns every network that a resumed run must find again, by its name."""
-        found = {
-            name: self.get_bare_model(value)
-            for name, value in vars(self).items()
-            if name.startswith("net_") and isinstance(value, nn.Module)
-        }
-        return dict(sorted(found.items()))
-
-    def training_state(self) -> dict[str, Any]:
-        """Returns all that the model needs to go on exactly."""
-        return {
-            "networks": {n: net.state_dict() for n, net in self.networks().items()},
-            "optimizers": [o.state_dict() for o in self.optimizers],
-            "schedulers": [s.state_dict() for s in self.schedulers],
-            "best_metric_results": getattr(self, "best_metric_results", {}),
-            "extras": self.state_extras(),
-        }
+        return networks_of(self)
 
     def state_extras(self) -> dict[str, Any]:
         """Returns what a subclass keeps beyond networks, optimizers and schedules."""
@@ -204,58 +189,7 @@ class Repaired(BaseModel):
             ValueError: when the state belongs to another model; says how it differs.
             KeyError: when it lacks a part.
         """
-        ignored = self.opt["path"].get("ignore_resume_networks") or ()
-        names = (ignored,) if isinstance(ignored, str) else ignored
-        skip = {n.replace("network_", "net_") for n in names}
-        networks, saved_networks = self.networks(), resume_state.get("networks", {})
-        if unknown := sorted(skip - set(networks)):
-            raise ValueError(
-                "path:ignore_resume_networks names no network of this run: "
-                f"{unknown[0].replace('net_', 'network_')!r}"
-            )
-        for name, net in networks.items():
-            # An average that the state lacks begins with the weights it follows, and
-            # goes with them where they are ignored.
-            followed = name.removesuffix("_ema")
-            state = saved_networks.get(name, saved_networks.get(followed))
-            if state is not None and not skip & {name, followed}:
-                try:
-                    net.load_state_dict(state)
-                except RuntimeError as error:
-                    own = net.state_dict()
-                    odd = [k for k in own if k not in state] or [
-                        k
-                        for k in state
-                        if k not in own or own[k].shape != state[k].shape
-                    ]
-                    raise ValueError(
-                        f"its {name} is another network, {odd[0]!r} does not fit"
-                    ) from error
-        self.resume_rates(resume_state)
-        if resume_state.get("best_metric_results"):
-            self.best_metric_results = resume_state["best_metric_results"]
-        self.load_state_extras(resume_state.get("extras", {}))
-
-    def resume_rates(self, resume_state: Mapping[str, Any]) -> None:
-        """Takes the optimizers' moments back, and brings schedules to their step.
-
-        Raises:
-            ValueError: when the state is of other optimizers.
-        """
-        saved = resume_state["optimizers"]
-        if len(saved) != len(self.optimizers):
-            raise ValueError(
-                f"it has {len(saved)} optimizers instead of {len(self.optimizers)}"
-            )
-        named = options_of_optimizers(self.opt)
-        named |= options_of_optimizers(resume_state.get("options", {}))
-        for optimizer, state in zip(self.optimizers, saved, strict=True):
-            load_optimizer(optimizer, state, named)
-        # A stage's schedule begins with the stage, and is as long.
-        length = getattr(self, "schedule_length", self.opt["train"]["total_iter"])
-        done = resume_state["iter"] - getattr(self, "schedule_start", 0)
-        for scheduler in self.schedulers:
-            replay(scheduler, max(0, min(done, length) - 1))
+        restore(self, resume_state)
 
 
 def load_weights(
