@@ -192,6 +192,16 @@ class LayerScale(nn.Module):
         return torch.addcmul(x, self.gamma.view(1, -1, 1, 1), branch)
 
 
+def surrounded(kernel: Tensor) -> Tensor:
+    """Returns 1x1 kernels as 3x3 ones with zeros around their values."""
+    if not torch.jit.is_tracing():  # pyright: ignore[reportPrivateImportUsage]
+        return F.pad(kernel, (1, 1, 1, 1))
+    zero = torch.zeros_like(kernel)  # exporters lose the shape of a padded kernel
+    column = torch.cat((zero, kernel, zero), 2)
+    zeros = torch.zeros_like(column)
+    return torch.cat((zeros, column, zeros), 3)
+
+
 class ReparamConv(nn.Module):
     """Depthwise 3x3 of three parallel branches that are summed (`ReparamConvV3`).
 
@@ -199,17 +209,11 @@ class ReparamConv(nn.Module):
     plain sums, so it is off by default and absent from the state dict.
     """
 
-    center: Tensor  # (1, 1, 3, 3), a one among zeros
-
     def __init__(self, channels: int, branch_scales: bool = False) -> None:
         super().__init__()
         self.conv3x3 = nn.Conv2d(channels, channels, 3, 1, 1, groups=channels)
         self.conv1x1 = nn.Conv2d(channels, channels, 1, groups=channels)
         self.dw_conv3x3 = nn.Conv2d(channels, channels, 3, 1, 1, groups=channels)
-        # A 1x1 kernel times this is a 3x3 one with zeros around its value; exporters
-        # lose the shape of a padded kernel.
-        center = F.pad(torch.ones(1, 1, 1, 1), (1, 1, 1, 1))
-        self.register_buffer("center", center, persistent=False)
         if branch_scales:
             self.branch_scales = nn.Parameter(torch.ones(3))
         else:
@@ -219,7 +223,7 @@ class ReparamConv(nn.Module):
         """Returns weight (C, 1, 3, 3) and bias (C) of the one equal convolution."""
         branches = (self.conv3x3, self.conv1x1, self.dw_conv3x3)
         weights = [b.weight for b in branches]
-        weights[1] = weights[1] * self.center
+        weights[1] = surrounded(weights[1])
         biases = [b.bias for b in branches if b.bias is not None]
         if self.branch_scales is not None:
             scales = self.branch_scales.unbind()

@@ -17,6 +17,7 @@ from .base import DeployNetwork, Folded, exact
 from .leaf import Rule, leaf
 from .ops import (
     conv,
+    exporting,
     fast,
     image_of,
     linear,
@@ -27,6 +28,7 @@ from .ops import (
     shuffle,
     widen_norm,
 )
+from .places import Places, attend
 
 
 def _apply(layer: nn.Module, x: Tensor, activation: str = "none") -> Tensor:
@@ -95,16 +97,27 @@ class _Swin(Folded):
         bias = bias.view(n, n, -1).permute(2, 0, 1)  # (heads, N, N)
         at = torch.arange(block.window)
         cut = (at >= block.window - block.shift).long()
-        for down in (0, 1):
-            for across in (0, 1):
-                regions = (2 * down * cut[:, None] + across * cut).flatten()
-                mask = -100.0 * (regions[:, None] != regions)
-                name = f"bias{down}{across}"
-                self.keep(name, bias + mask, attention.qkv.weight)
+        kinds = []
+        for kind in range(4 if block.shift else 1):  # 2: last row, 1: last column
+            regions = ((kind & 2) * cut[:, None] + (kind & 1) * cut).flatten()
+            kinds.append(bias - 100.0 * (regions[:, None] != regions))
+        self.keep("bias", torch.stack(kinds), attention.qkv.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, D) to the same."""
         return self._feed(x + self._attend(widen_norm(self.block.norm1, x)))
+
+    def exported(self, x: Tensor, places: Places) -> Tensor:
+        """The same in the fewest steps of a graph, with tables that blocks share."""
+        shift, attention = self.block.shift, self.block.attn
+        bias = self.bias
+        if shift:
+            bias = bias.index_select(0, places.kinds())
+        y = widen_norm(self.block.norm1, x).permute(0, 3, 1, 2)
+        y = places.cut(y, shift)
+        qkv = attention.qkv
+        y = attention.proj(attend(y, qkv.weight, qkv.bias, attention.num_heads, bias))
+        return self._feed(x + places.join(y, shift).permute(0, 2, 3, 1))
 
     # Its hidden layer and its normed input.
     @leaf(
@@ -171,12 +184,11 @@ class _Swin(Folded):
         """Yields which windows (batch, rows, columns) share which bias (1, h, N, N)."""
         every, inner, last = slice(None), slice(None, -1), slice(-1, None)
         if not self.block.shift:
-            yield (every, every, every), self.get_buffer("bias00")[None]
+            yield (every, every, every), self.bias
             return
-        for down, rows in enumerate((inner, last)):
-            for across, columns in enumerate((inner, last)):
-                bias = self.get_buffer(f"bias{down}{across}")[None]
-                yield (every, rows, columns), bias
+        for kind, bias in enumerate(self.bias.split(1)):
+            rows, columns = (last if kind & bit else inner for bit in (2, 1))
+            yield (every, rows, columns), bias
 
 
 def _linear(rows: Tensor, layer: nn.Linear) -> Tensor:
@@ -203,7 +215,14 @@ class FusionDeploy(DeployNetwork):
 
     def run(self, x: Tensor) -> Tensor:
         shallow = self.shallow(x)
-        deep = self.body(shallow.permute(0, 2, 3, 1))
+        deep = shallow.permute(0, 2, 3, 1)
+        if exporting():
+            places = Places(x, self.hyperparameters["window_size"])
+            for block in self.body:
+                assert isinstance(block, _Swin)
+                deep = block.exported(deep, places)
+        else:
+            deep = self.body(deep)
         if fast(x):
             deep = image_of(deep.reshape(-1, deep.shape[-1]), x)
         else:

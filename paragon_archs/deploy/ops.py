@@ -68,6 +68,11 @@ def recorded() -> bool:
     return torch.compiler.is_compiling() or tracing
 
 
+def exporting() -> bool:
+    """Whether a graph for other runtimes is made, which few steps make fast."""
+    return torch.compiler.is_exporting()
+
+
 def fast(x: Tensor) -> bool:
     """Whether `x` takes the fused way: float32, on a CPU, not traced, not trained.
 

@@ -36,6 +36,7 @@ from .leaf import Rule, leaf
 from .ops import (
     channels_last,
     conv,
+    exporting,
     fast,
     image_of,
     in_bands,
@@ -46,6 +47,7 @@ from .ops import (
     roll,
     rows_of,
 )
+from .places import Places, attend
 
 
 class _Norm(Folded):
@@ -175,6 +177,14 @@ class _Windows(Folded):
         y = linear_add(y, rows_of(x), self.proj, self.proj_bias)
         return image_of(y, x)
 
+    def exported(self, x: Tensor, places: Places) -> Tensor:
+        """The same in the fewest steps of a graph, with tables that blocks share."""
+        y = places.cut(self.norm(x), self.shift)
+        y = F.linear(
+            attend(y, self.qkv, self.qkv_bias, NUM_HEADS), self.proj, self.proj_bias
+        )
+        return x + places.join(y, self.shift)
+
     @leaf(lambda self, x: Rule("window", window=self.window, shift=self.shift))
     def windows(self, x: Tensor) -> Tensor:
         """Attention inside windows of the normalised features, (B, C, H, W)."""
@@ -289,18 +299,19 @@ class _Tokens(Folded):
         return pointwise(weights, self.value, self.value_bias, add=x)
 
 
-def _deploy_block(block: nn.Module) -> nn.Module:
+def _steps_of(block: nn.Module) -> list[nn.Module]:
+    """Returns the residual steps of a block, in deploy form."""
     if isinstance(block, NanoBlock):
-        return _Mixer(block.conv1, block.dw, block.conv2, block.scale.gamma)
+        return [_Mixer(block.conv1, block.dw, block.conv2, block.scale.gamma)]
     if isinstance(block, StreamBlock):
-        return _Gated(block)
+        return [_Gated(block)]
     steps: list[nn.Module] = []
     if isinstance(block, PhotoBlock):
         gamma = block.scale.gamma
         steps.append(_Mixer(block.conv1, block.dw, block.conv2, gamma, block.norm))
         if block.has_attention:
             steps.append(_Windows(block.attn_norm, block.attn, gamma))
-        return nn.Sequential(*steps)
+        return steps
     assert isinstance(block, ProBlock)
     gamma = block.scale1.gamma
     steps.append(_Mixer(block.conv1, block.dw, block.conv2, gamma, block.norm1))
@@ -309,7 +320,7 @@ def _deploy_block(block: nn.Module) -> nn.Module:
         gamma = block.scale3.gamma
         steps.append(_Windows(block.norm3, block.window_attn, gamma))
     steps.append(_Tokens(block.norm4, block.token_ca, block.scale4.gamma))
-    return nn.Sequential(*steps)
+    return steps
 
 
 class ParagonDeploy2(DeployNetwork):
@@ -323,7 +334,7 @@ class ParagonDeploy2(DeployNetwork):
         super().__init__(model)
         self.conv_in = model.conv_in
         self.blocks = nn.Sequential(
-            *(_deploy_block(b) for group in model.body for b in group.blocks)
+            *(s for group in model.body for b in group.blocks for s in _steps_of(b))
         )
         self.conv_mid = model.conv_mid
         up = model.up[0]
@@ -343,12 +354,19 @@ class ParagonDeploy2(DeployNetwork):
 
     def finish(self, x: Tensor, features: Tensor) -> Tensor:
         """Upscales `x` from its (blended) features."""
-        y = self.blocks(features)
+        y = self._exported(features) if exporting() else self.blocks(features)
         y = conv(y, self.conv_mid.weight, self.conv_mid.bias, 1)
         return self.end(x, y)
 
     # The head's 3, or the base path's 3 of `sharp` and 2 of the blur (4 of MKS 2021).
     @leaf(lambda self, x, y: Rule(halo=5))
+    def _exported(self, y: Tensor) -> Tensor:
+        """Returns what `blocks` return; all windows share their tables of places."""
+        places = Places(y, self.hyperparameters["window_size"])
+        for step in self.blocks:
+            y = step.exported(y, places) if isinstance(step, _Windows) else step(y)
+        return y
+
     def end(self, x: Tensor, y: Tensor) -> Tensor:
         """Returns base path and head in one, from the input and the last features."""
         return self.head(y, self.cells(x))
