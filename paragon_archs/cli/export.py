@@ -21,12 +21,16 @@ from .common import (
     parser,
     stem,
 )
+from .steps import reported
 
 if TYPE_CHECKING:
     from spandrel import ImageModelDescriptor
 
     from ..export import Comparison
     from ..export.tensorrt import Shapes
+
+
+NCNN = (".ncnn", ".param")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,11 +47,16 @@ def flags() -> Parser:
         "paragon export 4xParagonSR_S.safetensors -o 4xParagonSR_S.onnx --dtype fp16",
         "paragon export paragonsr2_stream_x2 -o video.onnx --video",
         "paragon export 4xParagonSR_S.safetensors -o 4xParagonSR_S.trt --dtype fp16",
+        "paragon export paragonsr2_realtime_x2 -o realtime-x2.ncnn --dtype fp16",
     )
     arguments.add_argument(
         "input", nargs="?", help="checkpoint, any form; or a shipped model"
     )
-    arguments.add_argument("-o", "--output", help="file to write, .onnx or .trt")
+    arguments.add_argument(
+        "-o",
+        "--output",
+        help="file to write: .onnx, .trt, or .ncnn (OUT.ncnn.param and OUT.ncnn.bin)",
+    )
     arguments.add_argument(
         "--dtype",
         choices=("fp32", "fp16", "bf16"),
@@ -95,6 +104,9 @@ def run(options: argparse.Namespace) -> int:
     outputs = _outputs(source, options)
     for output in outputs:
         new_output(output, options.overwrite)
+    for output in outputs:
+        if output.suffix.lower() in NCNN:
+            return _ncnn(descriptor, output, options)
     shapes = _shapes(descriptor, options)
     if options.out_dir:
         Path(options.out_dir).mkdir(parents=True, exist_ok=True)
@@ -174,6 +186,37 @@ def _engine(
     print(f"wrote {output} ({key})")
 
 
+def _ncnn(
+    descriptor: ImageModelDescriptor[Any], output: Path, options: argparse.Namespace
+) -> int:
+    """Writes OUT.ncnn.param and OUT.ncnn.bin, or OUT.param and OUT.bin."""
+    from ..export import GraphMismatchError
+    from ..export.ncnn import export_ncnn
+
+    if options.video or options.static:
+        raise ValueError(
+            f"Expected no --video and no --static for {str(output)!r}, but got one. An "
+            "ncnn model takes every size and has no memory; leave it out."
+        )
+    base = output.with_suffix("") if output.suffix.lower() == ".param" else output
+    written = [base.with_name(base.name + suffix) for suffix in (".param", ".bin")]
+    for file in written:
+        new_output(file, options.overwrite)
+    try:
+        with reported("export", "exporting"):
+            found = export_ncnn(
+                descriptor.model,
+                base,
+                dtype=options.dtype,
+                in_chans=descriptor.input_channels,
+            )
+    except GraphMismatchError as error:
+        raise CommandError(str(error)) from error
+    print(f"checked against torch: {found}")
+    print(f"wrote {written[0]} and {written[1]}")
+    return EXIT_DONE
+
+
 def write_graph(
     descriptor: ImageModelDescriptor[Any], output: Path, **choices: Any
 ) -> Comparison:
@@ -186,13 +229,14 @@ def write_graph(
     from ..export import GraphMismatchError, export_onnx
 
     try:
-        return export_onnx(
-            descriptor.model,
-            output,
-            in_chans=descriptor.input_channels,
-            metadata={"scale": str(descriptor.scale)},
-            **choices,
-        )
+        with reported("export", "exporting"):
+            return export_onnx(
+                descriptor.model,
+                output,
+                in_chans=descriptor.input_channels,
+                metadata={"scale": str(descriptor.scale)},
+                **choices,
+            )
     except GraphMismatchError as error:
         raise CommandError(str(error)) from error
     except RuntimeError as error:
@@ -217,9 +261,9 @@ def _outputs(source: str, options: argparse.Namespace) -> dict[Path, str]:
     if not options.output:
         raise ValueError("Expected an output, but got none. Give -o OUT.onnx.")
     output = Path(options.output)
-    if output.suffix.lower() not in (".onnx", ".trt"):
+    if output.suffix.lower() not in (".onnx", ".trt", *NCNN):
         raise ValueError(
-            "Expected the output's extension to be .onnx or .trt, but got "
+            "Expected the output's extension to be .onnx, .trt or .ncnn, but got "
             f"{str(output)!r}. Name the file so."
         )
     return {output: options.dtype}

@@ -7,8 +7,6 @@ cells before they are shuffled.
 
 from __future__ import annotations
 
-import functools
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -47,7 +45,7 @@ from .ops import (
     roll,
     rows_of,
 )
-from .places import Places, attend
+from .places import Places, attend, places_of
 
 
 class _Norm(Folded):
@@ -213,7 +211,7 @@ class _Windows(Folded):
         Padding, shift and cut into windows are one move of whole pixels each way.
         """
         h, w = x.shape[2:]
-        there, back = _places(h, w, self.window, self.shift)
+        there, back = places_of(h, w, self.window, self.shift)
         rows = rows_of(x)
         if len(there) > len(rows):
             rows = F.pad(rows, (0, 0, 0, 1))
@@ -231,24 +229,6 @@ class _Windows(Folded):
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind()
         y = F.scaled_dot_product_attention(q, k, v)
         return y.transpose(1, 2).reshape(-1, n, c)
-
-
-@functools.lru_cache(maxsize=4)
-def _places(h: int, w: int, side: int, shift: int) -> tuple[Tensor, Tensor]:
-    """Returns where the pixels of an image and of its (shifted) windows come from.
-
-    The first: of each place in the windows its pixel, h * w for padding; the second: of
-    each pixel its place.
-    """
-    high, wide = -(-h // side) * side, -(-w // side) * side
-    pixels = torch.full((high, wide), h * w, dtype=torch.int32)
-    pixels[:h, :w] = torch.arange(h * w, dtype=torch.int32).view(h, w)
-    pixels = pixels.roll((-shift, -shift), (0, 1))
-    there = pixels.view(high // side, side, wide // side, side).transpose(1, 2)
-    there = there.reshape(-1)
-    back = torch.empty(h * w + 1, dtype=torch.int32)
-    back[there.long()] = torch.arange(len(there), dtype=torch.int32)
-    return there, back[:-1]
 
 
 class _Channels(Folded):

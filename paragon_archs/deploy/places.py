@@ -1,17 +1,37 @@
-"""Windows as tables of places, which all blocks of an exported graph share."""
+"""Windows as tables of places: padding, shift and cut are one move of whole pixels."""
 
 from __future__ import annotations
+
+import functools
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 
-class Places:
-    """Where the pixels of an image lie in its (shifted) windows.
+@functools.lru_cache(maxsize=4)
+def places_of(h: int, w: int, side: int, shift: int) -> tuple[Tensor, Tensor]:
+    """Returns where the pixels of an image and of its (shifted) windows come from.
 
-    Padding, shift and cut into windows are then one `Gather` each way, and what depends
-    on the image's size alone is in the graph once.
+    The first: of each place in the windows its pixel, h * w for padding; the second: of
+    each pixel its place.
+    """
+    high, wide = -(-h // side) * side, -(-w // side) * side
+    pixels = torch.full((high, wide), h * w, dtype=torch.int32)
+    pixels[:h, :w] = torch.arange(h * w, dtype=torch.int32).view(h, w)
+    pixels = pixels.roll((-shift, -shift), (0, 1))
+    there = pixels.view(high // side, side, wide // side, side).transpose(1, 2)
+    there = there.reshape(-1)
+    back = torch.empty(h * w + 1, dtype=torch.int32)
+    back[there.long()] = torch.arange(len(there), dtype=torch.int32)
+    return there, back[:-1]
+
+
+class Places:
+    """The same for exported graphs: tables that follow the input's size.
+
+    Cut and join are one `Gather` each, and what depends on the image's size alone is in
+    the graph once, whatever the number of blocks.
 
     Args:
         x: (B, C, H, W); its size counts.

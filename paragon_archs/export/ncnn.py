@@ -7,6 +7,7 @@ ncnn against torch before the files get their names.
 from __future__ import annotations
 
 import copy
+import logging
 import subprocess
 import tempfile
 import warnings
@@ -26,6 +27,8 @@ from .check import Comparison, GraphMismatchError, Shape, compare
 # One picture at a time, as ncnn takes them; none is a size that the converter saw.
 SIZES: tuple[Shape, ...] = ((1, 5, 9), (1, 17, 23), (1, 40, 31))
 _SEEN: tuple[Shape, ...] = ((1, 64, 64), (1, 96, 80))
+
+logger = logging.getLogger(__name__)
 
 _BLOBS = {"in0": "data", "out0": "output"}
 _PACKAGE = "paragon-archs[ncnn]"
@@ -87,10 +90,12 @@ def export_ncnn(
     target = Path(path)
     param, binary = (target.with_name(target.name + s) for s in (".param", ".bin"))
     with tempfile.TemporaryDirectory() as folder:
+        logger.info("converting %s with pnnx", type(model).__name__)
         made = _convert(
             pnnx, network, [make_inputs(s)[0] for s in _SEEN], dtype, folder
         )
         _check_layers(made, type(model).__name__)
+        logger.info("comparing with torch")
         found = compare(_runner(ncnn, made), reference, make_inputs, dtype, SIZES)
         if not found.passed:
             raise GraphMismatchError(

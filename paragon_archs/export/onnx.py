@@ -32,6 +32,8 @@ _MAX_IR = {18: 8, 19: 9, 20: 9}
 
 _DTYPES = ("fp32", "fp16")  # those that the format's convolutions take
 
+logger = logging.getLogger(__name__)
+
 _AXES = ("batch", None, "height", "width")
 
 
@@ -148,6 +150,7 @@ def export_onnx(
     sizes = SIZES if static is None else ((1, *static),)
     # The example is no multiple of a window, nor 1, which exporters take as a constant.
     example = make_inputs((2, 19, 21) if static is None else (1, *static))
+    logger.info("tracing %s", type(model).__name__)
     program = _trace(Graph(network, dtype_of(dtype)), example, opset, static is None)
     described = {
         "scale": "",
@@ -157,6 +160,7 @@ def export_onnx(
         **(metadata or {}),
     }
     proto = _tidy(program, opset, static is None, described)
+    logger.info("comparing %d nodes with torch", len(proto.graph.node))
     onnx.checker.check_model(proto, full_check=True)
     with atomic_write(path) as temporary:
         onnx.save_model(proto, temporary)
