@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from .common import EXIT_DONE, Parser, add_json, execute, parser, print_json
@@ -30,7 +32,8 @@ def flags() -> Parser:
         "paragon info paragonsr2_stream_x2 --json",
     )
     arguments.add_argument(
-        "file", help="weight file (.safetensors, .pth, .pth.tar) or a shipped model"
+        "file",
+        help="weight file (.safetensors, .pth, .pth.tar), .onnx graph or shipped model",
     )
     add_json(arguments)
     return arguments
@@ -52,7 +55,9 @@ def run(options: argparse.Namespace) -> int:
 
 
 def describe(file: str) -> dict[str, Any]:
-    """Returns what a weight file holds, as `--json` prints it."""
+    """Returns what a weight file or a graph holds, as `--json` prints it."""
+    if Path(file).suffix.lower() == ".onnx":
+        return _graph(Path(file))
     from ..checkpoint import (
         find_architecture,
         load_model,
@@ -85,24 +90,55 @@ def describe(file: str) -> dict[str, Any]:
     }
 
 
+def _graph(file: Path) -> dict[str, Any]:
+    """Returns what an ONNX graph tells; the network's own where this pack wrote it."""
+    import torch
+
+    from ..inference.backends import load_graph
+    from ..utils.optional import need
+
+    graph = load_graph(file, torch.device("cpu"), ("cpu",))
+    runtime = need("onnxruntime", "ONNX graphs", "paragon-archs[onnx]")
+    session = runtime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    told = dict(session.get_modelmeta().custom_metadata_map)
+    try:
+        hyperparameters = json.loads(told.pop("arguments", "{}"))
+    except ValueError:  # another program's entry of that name
+        hyperparameters = {}
+    return {
+        "architecture": told.pop("architecture", "unknown"),
+        "form": "ONNX graph" if graph.feature_channels is None else "ONNX video graph",
+        "scale": graph.scale,
+        "input_channels": graph.input_channels,
+        "hyperparameters": hyperparameters,
+        "metadata": told,
+    }
+
+
 def _rows(found: dict[str, Any]) -> list[tuple[str, str]]:
     """Returns names and texts for people."""
     rows = [("architecture", found["architecture"])]
+    if "variant" in found:
+        rows.append(("variant", found["variant"] or "none (free hyperparameters)"))
     if "form" in found:
-        variant = found["variant"] or "none (free hyperparameters)"
-        rows += [("variant", variant), ("form", found["form"])]
-    elif "tags" in found:
+        rows.append(("form", found["form"]))
+    if "tags" in found:
         rows.append(("tags", ", ".join(found["tags"])))
-    rows += [
-        ("scale", str(found["scale"])),
-        ("channels", f"{found['input_channels']} -> {found['output_channels']}"),
-        ("parameters", f"{found['parameters']:,}"),
-        ("float16", "yes" if found["float16"] else "no"),
-        ("bfloat16", "yes" if found["bfloat16"] else "no"),
-        ("tiles", _TILES[found["tiles"].upper()]),
-    ]
+    rows.append(("scale", str(found["scale"])))
+    channels = str(found["input_channels"])
+    if "parameters" in found:
+        rows += [
+            ("channels", f"{channels} -> {found['output_channels']}"),
+            ("parameters", f"{found['parameters']:,}"),
+            ("float16", "yes" if found["float16"] else "no"),
+            ("bfloat16", "yes" if found["bfloat16"] else "no"),
+            ("tiles", _TILES[found["tiles"].upper()]),
+        ]
+    else:
+        rows.append(("channels", channels))
+    assumed = found.get("assumed", {})
     for name, value in found["hyperparameters"].items():
-        why = found["assumed"].get(name)
+        why = assumed.get(name)
         rows.append((f"  {name}", f"{value}  (assumed: {why})" if why else str(value)))
     metadata = sorted(found["metadata"].items())
     return [*rows, *((f"metadata {k}", str(v)) for k, v in metadata)]

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import importlib
+import json
 
 import numpy as np
 import pytest
 import torch
-from common import image, randomise
+from common import image, randomise, small_model
 from torch import nn
 
 import paragon_archs
 from paragon_archs.checkpoint import save_model
 from paragon_archs.cli.export import main
+from paragon_archs.cli.info import main as info
 from paragon_archs.export import GraphMismatchError, export_onnx
 
 onnx = pytest.importorskip("onnx")
@@ -82,6 +84,26 @@ def test_graph_answers_at_other_sizes(tmp_path_factory, checkpoint, size):
     x = image(2, 3, *size)
     want = small()(x).detach().numpy()
     np.testing.assert_allclose(run(graph, x)[0], want, atol=1e-4 * want.std(), rtol=0)
+
+
+@pytest.mark.parametrize("video", [False, True], ids=["", "video"])
+def test_info_opens_a_graph(tmp_path, capsys, video):
+    """The network's hyperparameters are in our graphs; graphs of others say less."""
+    model = small_model("realtime", 3)
+    graph = tmp_path / "g.onnx"
+    export_onnx(model, graph, video=video)
+    assert info([str(graph)]) == 0
+    said = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
+    assert ["architecture", "ParagonSR2"] in said
+    assert ["form", "ONNX video graph" if video else "ONNX graph"] in said
+    assert ["scale", "3"] in said
+    assert ["num_blocks", "1"] in said
+    proto = onnx.load(graph)
+    del proto.metadata_props[:]
+    onnx.save(proto, graph)
+    assert info([str(graph), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["architecture"], found["scale"]) == ("unknown", 3)
 
 
 def test_static_size(tmp_path):
