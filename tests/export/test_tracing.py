@@ -16,6 +16,7 @@ from torch import nn
 
 from paragon_archs.checkpoint import load_model
 from paragon_archs.deploy import deploy_model
+from paragon_archs.fuse import fuse_model
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -48,9 +49,9 @@ class Host(nn.Module):
 
 
 @functools.lru_cache(maxsize=1)
-def loaded(name):
+def loaded(name, scale=2, fused=False):
     """A small network with its pictures inside [0, 1]: clamping hides no error."""
-    model = small_model(name)
+    model = small_model(name, scale)
     last = [m for m in model.modules() if isinstance(m, nn.Conv2d)][-1]
     with torch.no_grad():
         x = image(1, 3, *EXAMPLE)
@@ -58,11 +59,11 @@ def loaded(name):
         last.weight *= factor
         last.bias *= factor
         last.bias += 0.5 - float(model(x).mean())
-    return load_model(model.state_dict())
+    return load_model((fuse_model(model) if fused else model).state_dict())
 
 
-def target(name, what):
-    descriptor = loaded(name)
+def target(name, what, scale=2, fused=False):
+    descriptor = loaded(name, scale, fused)
     return {
         "descriptor": descriptor,
         "model": descriptor.model,
@@ -148,12 +149,20 @@ def test_onnx_graph_of_others(name, what, dynamo, tmp_path, old_runtime):
     check(run, asked)
 
 
-# chaiNNer traces at three pixels.
-@pytest.mark.parametrize("example", [EXAMPLE, (3, 3)], ids=["40x56", "3x3"])
+@pytest.mark.parametrize(
+    ("example", "scale", "fused"),
+    [
+        (EXAMPLE, 2, False),
+        ((3, 3), 3, True),  # chaiNNer traces at three pixels
+        ((8, 17), 4, False),
+        ((9, 8), 1, False),
+    ],
+    ids=["40x56-x2", "3x3-x3-fused", "8x17-x4", "9x8-x1"],
+)
 @pytest.mark.parametrize("what", ["descriptor", "model", "deploy"])
 @pytest.mark.parametrize("name", SMALL)
-def test_trace(name, what, example):
-    asked = target(name, what)
+def test_trace(name, what, example, scale, fused):
+    asked = target(name, what, scale, fused)
     graph = torch.jit.trace(asked, image(1, 3, *example), check_trace=False)
     check(lambda x: graph(x).detach().numpy(), asked)
     if what == "model":  # spandrel opens such a file by its names
