@@ -338,8 +338,6 @@ class ParagonDeploy2(DeployNetwork):
         y = conv(y, self.conv_mid.weight, self.conv_mid.bias, 1)
         return self.end(x, y)
 
-    # The head's 3, or the base path's 3 of `sharp` and 2 of the blur (4 of MKS 2021).
-    @leaf(lambda self, x, y: Rule(halo=5))
     def _exported(self, y: Tensor) -> Tensor:
         """Returns what `blocks` return; all windows share their tables of places."""
         places = Places(y, self.hyperparameters["window_size"])
@@ -347,6 +345,8 @@ class ParagonDeploy2(DeployNetwork):
             y = step.exported(y, places) if isinstance(step, _Windows) else step(y)
         return y
 
+    # The head's 3, or the base path's 3 of `sharp` and 2 of the blur (4 of MKS 2021).
+    @leaf(lambda self, x, y: Rule(halo=5))
     def end(self, x: Tensor, y: Tensor) -> Tensor:
         """Returns base path and head in one, from the input and the last features."""
         return self.head(y, self.cells(x))
