@@ -75,8 +75,10 @@ def flags() -> Parser:
     images.add_argument("--lossless", action="store_true", help="WebP and AVIF")
     images.add_argument("--depth", type=int, choices=(8, 16), help="bits a value")
     images.add_argument("--compression", type=int, help="of PNG, 0 to 9 (the quickest)")
-    images.add_argument("--scale-to", help="WxH that results are brought to")
-    images.add_argument("--downscale", type=float, help="make results smaller by this")
+    arguments.add_argument("--scale-to", help="WxH that results are brought to")
+    arguments.add_argument(
+        "--downscale", type=float, help="make results smaller by this"
+    )
     video = arguments.add_argument_group("video")
     video.add_argument("--codec", help="libx264, libx265, libsvtav1, libvpx-vp9, ffv1")
     video.add_argument("--crf", type=int, help="the encoder's quality, lower is better")
@@ -90,6 +92,9 @@ def flags() -> Parser:
     )
     video.add_argument("--no_temporal", "--no-temporal", action="store_true")
     video.add_argument("--batch", type=int, default=1, help="frames at once (1)")
+    video.add_argument(
+        "--deinterlace", action="store_true", help="make full frames of fields first"
+    )
     arguments.set_defaults(loaded=None)
     return arguments
 
@@ -144,6 +149,7 @@ def upscale(options: argparse.Namespace) -> int:
         preset=options.preset,
         temporal=0.0 if options.no_temporal else options.temporal,
         batch=options.batch,
+        deinterlace=options.deinterlace,
     )
     # The model first: a wrong one leaves no folder behind.
     if options.scale is not None and options.model is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import glob
 import logging
 import re
@@ -24,7 +25,7 @@ from ..media.resizing import resized
 from ..utils.optional import need
 from .overlap import ahead
 from .upscaler import Upscaler
-from .video import VideoOptions, upscale_video
+from .video import VideoOptions, run_video
 
 logger = logging.getLogger(__name__)
 
@@ -372,14 +373,20 @@ def run(
         pool.shutdown()
         bar.close()
         torch.set_num_threads(threads)  # the lanes' number is every new thread's
+    video = dataclasses.replace(
+        video or VideoOptions(), scale_to=sizing.to, downscale=sizing.down
+    )
     for job in jobs:
         if not job.is_video:
             continue
         try:
             logger.info("%s", job.source)
-            upscale_video(upscaler, job.source, job.output, video, resume)
+            report = run_video(upscaler, job.source, job.output, video, resume)
         except _FAILURES as error:
             _note(failed, job, error)
+        else:
+            if report.damage:
+                failed.append((job, f"{report.damage}; {job.output} has the rest"))
     return failed
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -122,6 +122,17 @@ class FrameUpscaler:
         """Takes note of a frame that is already done."""
         if self.alpha is not None:
             self._cuts.starts(frame)
+
+    def memory(self) -> dict[str, Tensor]:
+        """Returns what the next frame needs of those before, to `restore` it later."""
+        known = {"features": self.state, "before": self.before}
+        return {name: x for name, x in known.items() if x is not None}
+
+    def restore(self, memory: Mapping[str, Tensor]) -> None:
+        """Goes on after a frame whose `memory` was kept."""
+        features = memory.get("features")
+        self.state = None if features is None else features.to(self.upscaler.device)
+        self.before = memory.get("before")
 
     def _fits(self, frames: Sequence[np.ndarray]) -> bool:
         up = self.upscaler

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
 import logging
-from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -14,9 +15,12 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from ..media.containers import Encoded, choose, mux
+from ..media.encoders import CODECS, Encoding, encoding
 from ..media.paths import VIDEO_OUTPUTS
-from ..media.video_color import Look, from_rgb, has_alpha, look_of, to_rgb
-from ..media.video_timing import Timing, nominal_rate, settle
+from ..media.resizing import resized
+from ..media.video import SourceFrame, VideoSource, local
+from ..media.video_timing import settle
 from ..utils.files import atomic_write
 from ..utils.optional import need
 from .overlap import ahead
@@ -26,28 +30,8 @@ from .upscaler import Upscaler
 
 logger = logging.getLogger(__name__)
 
-# Codec -> quality by default, in its own terms, and its other options.
-_CODECS: dict[str, tuple[int | None, dict[str, str]]] = {
-    "libx264": (16, {"preset": "medium"}),
-    "libx265": (18, {"preset": "medium", "x265-params": "log-level=error"}),
-    "libsvtav1": (22, {"preset": "6"}),
-    "libvpx-vp9": (20, {"b:v": "0", "row-mt": "1"}),
-    "ffv1": (None, {}),
-    "prores_ks": (None, {"profile": "3"}),
-}
-# Tags of containers that the writer makes anew.
-_OWN_TAGS = (
-    "encoder",
-    "major_brand",
-    "minor_version",
-    "compatible_brands",
-    "duration",
-    "creation_time",
-)
-# Muxers whose packets last from one decoding time to the next.
-_BY_DECODING = ("mp4", "mov", "ipod")
-# Side data of frames that encoders are not given; colour tags are.
-_HDR = ("MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL")
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_CLOSE = 0.005  # relative change of the aspect that rounding to pixels makes
 
 
 @dataclass(frozen=True)
@@ -63,6 +47,9 @@ class VideoOptions:
             (0.2 for networks with a feature tap, none for others), 0 for none.
         batch: Frames that are computed side by side where memory allows.
         segment: Frames of a part; a killed run loses at most one part.
+        deinterlace: Whether the two fields of a frame become one full frame first.
+        scale_to: Width and height that results are brought to.
+        downscale: Factor that results are made smaller by.
     """
 
     codec: str | None = None
@@ -72,11 +59,14 @@ class VideoOptions:
     temporal: float | None = None
     batch: int = 1
     segment: int = 240
+    deinterlace: bool = False
+    scale_to: tuple[int, int] | None = None
+    downscale: float | None = None
 
     def __post_init__(self) -> None:
-        if self.codec is not None and self.codec not in _CODECS:
+        if self.codec is not None and self.codec not in CODECS:
             raise ValueError(
-                f"Expected codec to be one of {', '.join(_CODECS)}, but got "
+                f"Expected codec to be one of {', '.join(CODECS)}, but got "
                 f"{self.codec!r}. Choose one of these."
             )
         for name in ("batch", "segment"):
@@ -86,14 +76,37 @@ class VideoOptions:
                     f"{getattr(self, name)!r}. Choose a larger value."
                 )
 
+    def size(self, width: int, height: int) -> tuple[int, int]:
+        """Returns the size that results of a width and height are brought to."""
+        if self.scale_to is not None:
+            return self.scale_to
+        if self.downscale is not None:
+            return (
+                max(1, round(width / self.downscale)),
+                max(1, round(height / self.downscale)),
+            )
+        return width, height
+
+
+@dataclass(frozen=True)
+class VideoReport:
+    """What came of a video.
+
+    Attributes:
+        frames: How many were written.
+        damage: What of the source could not be read, in words; None if all was.
+    """
+
+    frames: int
+    damage: str | None
+
 
 @dataclass
 class _Frame:
     pixels: np.ndarray
-    pts: int
+    time: int
     duration: int  # 0 where nothing says so
-    done: bool = False  # in a part of an earlier run
-    state: Tensor | None = None  # features after this frame
+    state: dict[str, Tensor]  # what the worker remembers after this frame
 
 
 def upscale_video(
@@ -104,12 +117,29 @@ def upscale_video(
     resume: bool = False,
     progress: bool = True,
 ) -> int:
+    """Upscales a video file; see `run_video`.
+
+    Returns:
+        The number of frames.
+    """
+    return run_video(upscaler, source, output, options, resume, progress).frames
+
+
+def run_video(
+    upscaler: Upscaler,
+    source: str | Path,
+    output: str | Path,
+    options: VideoOptions | None = None,
+    resume: bool = False,
+    progress: bool = True,
+) -> VideoReport:
     """Upscales a video file.
 
-    Audio, subtitles, attachments, chapters and tags are copied, timestamps are kept,
-    rotation is applied; depth and colour tags carry through, transparency does not
-    (the log says so). The output appears when it is whole; until then finished parts
-    lie in a hidden folder beside it.
+    Audio, subtitles, attachments, chapters and tags are copied (text subtitles in the
+    output's own codec), times and rate are kept, rotation and mirrors are applied;
+    depth and color carry through. What does not is logged, once each. Packets that
+    cannot be decoded are skipped and counted. The output appears when it is whole;
+    until then finished parts lie in a hidden folder beside it.
 
     Args:
         upscaler: With a network of any kind.
@@ -119,19 +149,17 @@ def upscale_video(
         resume: Whether to go on with the parts of an earlier run.
         progress: Whether to show a bar with frames per second and what is left.
 
-    Returns:
-        The number of frames.
-
     Raises:
         FileNotFoundError: when the source or the output's folder does not exist.
-        ValueError: when the source holds no video, or the output's container cannot
-            hold one of its streams.
+        ValueError: when the source holds no video, when the output's container cannot
+            hold one of its streams, when another run writes this output.
+        OSError: when the output cannot be written.
         ImportError: when PyAV is missing.
     """
-    av = need("av", "video", "av")
     options = options or VideoOptions()
-    source, output = Path(source), Path(output)
-    if output.suffix.lower() not in VIDEO_OUTPUTS:
+    output = Path(output)
+    suffix = output.suffix.lower()
+    if suffix not in VIDEO_OUTPUTS:
         raise ValueError(
             f"Expected the video's extension to be one of "
             f"{', '.join(sorted(VIDEO_OUTPUTS))}, but got {output.suffix!r}. Choose "
@@ -141,140 +169,124 @@ def upscale_video(
     if alpha is None and has_feature_tap(upscaler):
         alpha = getattr(upscaler.descriptor, "alpha", None) or ALPHA
     worker = FrameUpscaler(upscaler, alpha or None)
-    try:
-        with av.open(str(source)) as container:
-            stream = _video_stream(container, source)
-            look = look_of(stream)
-            if has_alpha(stream):
-                logger.warning("%s: its transparency is left out", source)
-            _check_container(av, container, stream, output)
-            settings = {**asdict(options), **upscaler.identity()}
-            parts = Segments(output, fingerprint(source, settings), resume)
+    with VideoSource(source, options.deinterlace) as opened, _writing(output):
+        frames = opened.frames()
+        first = next(frames)
+        wanted = _encoding(opened, first, upscaler.scale, suffix, options)
+        streams = choose(opened, suffix, _trial(wanted, opened))
+        settings = {**asdict(options), **upscaler.identity()}
+        with Segments(output, fingerprint(opened.path, settings), resume) as parts:
             if parts.done:
                 logger.warning("%s: going on after %d frames", output, parts.done)
-                worker.state = parts.state()
-                if worker.state is not None:
-                    worker.state = worker.state.to(upscaler.device)
-            frames = ahead(_decode(container, stream, look, parts.done), 4)
-            results = ahead(_compute(worker, frames, options.batch), 4)
-            # Their threads end before the container that they read is closed.
-            with contextlib.closing(frames), contextlib.closing(results):
-                shown = _bar(results, stream, parts.done, progress)
-                count = _encode(av, shown, stream, look, output, options, parts)
-        if not count:
-            raise ValueError(
-                f"Expected {str(source)!r} to hold frames, but none can be decoded. "
-                "Check the file."
-            )
-        with atomic_write(output) as temporary:
-            _mux(av, source, parts, temporary)
-    except FileNotFoundError as error:
-        if error.errno is None or Path(source).exists():
-            raise
-        raise FileNotFoundError(
-            f"Expected a video, but there is no file {str(source)!r}. Check the path."
-        ) from error
+                worker.restore(parts.state())
+            decoded = ahead(_chained(first, frames), 4)
+            results = ahead(_compute(worker, decoded, options, parts.done), 4)
+            # Their threads end before the file that they read is closed.
+            with contextlib.closing(decoded), contextlib.closing(results):
+                shown = _bar(results, opened, parts.done, progress)
+                count = _encode(shown, wanted, parts, options.segment)
+            times = [time for part in parts.times for time in part]
+            encoded = Encoded(list(parts.paths()), wanted.aspect)
+            with atomic_write(output) as temporary:
+                timing = settle(opened.video, times, parts.last)
+                mux(opened, streams, encoded, timing, temporary)
+            parts.remove()
+        if opened.damage:
+            logger.warning("%s: %s", opened.path, opened.damage)
+        return VideoReport(count, opened.damage)
+
+
+@contextlib.contextmanager
+def _writing(output: Path) -> Iterator[None]:
+    """Words errors of writing; those of reading have been met where they arise."""
+    av = need("av", "video", "av")
+    try:
+        yield
     except av.error.FFmpegError as error:
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            raise OSError(error.errno, _no_room(output, error)) from error
         raise ValueError(
-            f"Expected {str(source)!r} to be a whole video, and its encoder to take "
-            f"the settings, but got: {error}. Check the file and the flags."
+            f"Expected the encoder to take the settings and to write {str(output)!r}, "
+            f"but got: {error.strerror}. Check the settings."
         ) from error
-    parts.remove()
-    return count
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        raise OSError(error.errno, _no_room(output, error)) from error
 
 
-def _video_stream(container: Any, source: Path) -> Any:
-    for stream in container.streams.video:
-        if not stream.disposition & type(stream.disposition).attached_pic:
-            stream.thread_type = "AUTO"
-            return stream
-    raise ValueError(
-        f"Expected {str(source)!r} to hold a video stream, but it has none. Leave it "
-        "out."
+def _no_room(output: Path, error: OSError) -> str:
+    return (
+        f"Expected room for {str(output)!r} and its parts, but got: {error.strerror}. "
+        "Free some and pass --resume, or choose another folder."
     )
 
 
-def _check_container(av: Any, container: Any, video: Any, output: Path) -> None:
-    """Finds out before any work whether the output can hold the other streams."""
-    name = {".mkv": "matroska", ".m4v": "mp4"}.get(
-        output.suffix.lower(), output.suffix.lower()[1:]
-    )
-    held = av.open("/dev/null" if name == "null" else _Nowhere(), "w", format=name)
-    for stream in container.streams:
-        if stream is video or stream.type in ("attachment", "data"):
-            if stream.type == "attachment" and name != "matroska":
-                raise _unfit(output, "an attachment")
-            continue
-        codec = stream.codec_context.codec.name if stream.codec_context else None
-        if codec is None:
-            continue
-        canonical = stream.codec_context.codec.canonical_name
-        if not {codec, canonical} & held.supported_codecs:
-            raise _unfit(output, f"a stream of {canonical}")
-    held.close()
-
-
-class _Nowhere:
-    """A file that takes everything and keeps nothing."""
-
-    def write(self, data: bytes) -> int:
-        return len(data)
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        return 0
-
-    def tell(self) -> int:
-        return 0
-
-
-def _unfit(output: Path, what: str) -> ValueError:
-    return ValueError(
-        f"Expected a container that holds {what}, as the source does, but got "
-        f"{output.suffix!r}. Write to .mkv."
+def _encoding(
+    source: VideoSource,
+    first: SourceFrame,
+    scale: int,
+    suffix: str,
+    options: VideoOptions,
+) -> Encoding:
+    height, width = (side * scale for side in first.pixels.shape[:2])
+    size = options.size(width, height)
+    aspect = source.aspect
+    if aspect and source.turned:
+        aspect = 1 / aspect
+    stretch = Fraction(width * size[1], height * size[0])
+    if abs(stretch - 1) > _CLOSE:  # the picture is shown as before
+        aspect = (aspect or 1) * stretch
+    return encoding(
+        source,
+        size,
+        aspect and aspect.limit_denominator(255),
+        suffix,
+        options.codec,
+        options.quality,
+        options.pixel_format,
+        options.preset,
     )
 
 
-def _decode(container: Any, stream: Any, look: Look, done: int) -> Iterator[_Frame]:
-    """Yields frames in order, timestamps strictly rising in the stream's time base."""
-    last: int | None = None
-    step = max(1, round(1 / (nominal_rate(stream) * stream.time_base)))
-    for index, (frame, stamp) in enumerate(_stamped(container, stream)):
-        if not index and any(side.type.name in _HDR for side in frame.side_data):
-            logger.warning("HDR mastering display and light levels are left out")
-        if last is None:
-            last = stamp or 0
-        else:  # raw streams carry no timestamps
-            last = last + step if stamp is None else max(stamp, last + 1)
-        yield _Frame(to_rgb(frame, look), last, frame.duration or 0, index < done)
+def _trial(wanted: Encoding, source: VideoSource) -> Encoded:
+    """Returns a video of one black frame, encoded as the real ones will be."""
+    kind = np.uint8 if source.look.bits == 8 else np.uint16
+    black = np.zeros((wanted.size[1], wanted.size[0], 3), kind)
+    file = io.BytesIO()
+    av = need("av", "video", "av")
+    with av.open(file, "w", format="nut") as container:
+        stream = wanted.open(container)
+        frame = wanted.converter()(black)
+        frame.pts, frame.time_base = 0, 1 / wanted.rate
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return Encoded([io.BytesIO(file.getvalue())], wanted.aspect)
 
 
-def _stamped(container: Any, stream: Any) -> Iterator[tuple[Any, int | None]]:
-    """Yields frames in the order shown, each with its timestamp if there is one."""
-    # AVI stores times of decoding alone: the frames shown take them in turn.
-    by_decoding = container.format.name == "avi"
-    stamps: deque[int] = deque()
-    for packet in container.demux(stream):
-        if by_decoding and packet.size and packet.dts is not None:
-            stamps.append(packet.dts)
-        for frame in packet.decode():
-            yield frame, stamps.popleft() if stamps else frame.pts
+def _chained(first: SourceFrame, rest: Iterator[SourceFrame]) -> Iterator[SourceFrame]:
+    yield first
+    yield from rest
 
 
 def _compute(
-    worker: FrameUpscaler, frames: Iterable[_Frame], batch: int
+    worker: FrameUpscaler,
+    frames: Iterable[SourceFrame],
+    options: VideoOptions,
+    done: int,
 ) -> Iterator[_Frame]:
-    waiting: list[_Frame] = []
-    if worker.alpha is not None:
-        batch = 1  # each frame needs the one before
+    waiting: list[SourceFrame] = []
+    batch = 1 if worker.alpha is not None else options.batch  # each needs the last one
 
     def flush() -> Iterator[_Frame]:
         results = worker.frames([frame.pixels for frame in waiting])
-        for frame, pixels in zip(waiting, results, strict=True):
-            yield _Frame(pixels, frame.pts, frame.duration, state=worker.state)
+        for frame, result in zip(waiting, results, strict=True):
+            pixels = _brought(result, options)
+            yield _Frame(pixels, frame.time, frame.duration, worker.memory())
         waiting.clear()
 
-    for frame in frames:
-        if frame.done:
+    for index, frame in enumerate(frames):
+        if index < done:  # in a part of an earlier run
             worker.skip(frame.pixels)
             continue
         waiting.append(frame)
@@ -284,238 +296,44 @@ def _compute(
         yield from flush()
 
 
+def _brought(pixels: np.ndarray, options: VideoOptions) -> np.ndarray:
+    """Returns a result in the size that was asked for."""
+    size = options.size(pixels.shape[1], pixels.shape[0])
+    if size == (pixels.shape[1], pixels.shape[0]):
+        return pixels
+    return resized(pixels, None, size)[0]
+
+
 def _bar(
-    frames: Iterable[_Frame], stream: Any, done: int, progress: bool
+    frames: Iterable[_Frame], source: VideoSource, done: int, progress: bool
 ) -> Iterable[_Frame]:
     if not progress:
         return frames
     tqdm = need("tqdm", "the progress bar", "tqdm").tqdm
-    total = stream.frames or None  # a hint only: many containers do not tell
-    if not total and stream.duration and stream.average_rate:
-        total = round(stream.duration * stream.time_base * stream.average_rate)
-    return tqdm(frames, total=total, initial=done, unit="frame", disable=None)
+    return tqdm(frames, total=source.total, initial=done, unit="frame", disable=None)
 
 
 def _encode(
-    av: Any,
-    frames: Iterable[_Frame],
-    source: Any,
-    look: Look,
-    output: Path,
-    options: VideoOptions,
-    parts: Segments,
+    frames: Iterable[_Frame], wanted: Encoding, parts: Segments, most: int
 ) -> int:
-    """Writes frames as parts; returns how many frames there are in all."""
-    # Encoders count frames; the muxer gives each one its time. So a stream's own header
-    # names the rate, and no source's timestamps can upset an encoder.
-    rate = nominal_rate(source)
+    """Writes frames as parts; returns how many there are in all."""
+    av: Any = need("av", "video", "av")
+    convert = wanted.converter()
     iterator = iter(frames)
     frame = next(iterator, None)
     while frame is not None:
         times: list[int] = []
-        state: Tensor | None = None
-        last = 0
+        last = frame
         with atomic_write(parts.next_path()) as temporary:
-            with av.open(str(temporary), "w", format="nut") as container:
-                stream = _open(container, frame, source, look, output, options)
-                while frame is not None and len(times) < options.segment:
-                    picture = from_rgb(frame.pixels, look, stream.pix_fmt)
-                    picture.pts, picture.time_base = len(times), 1 / rate
+            with av.open(local(temporary), "w", format="nut") as container:
+                stream = wanted.open(container)
+                while frame is not None and len(times) < most:
+                    picture = convert(frame.pixels)
+                    picture.pts, picture.time_base = len(times), 1 / wanted.rate
                     container.mux(stream.encode(picture))
-                    times.append(frame.pts)
-                    state, last = frame.state, frame.duration
+                    times.append(frame.time)
+                    last = frame
                     frame = next(iterator, None)
                 container.mux(stream.encode(None))
-        parts.finish(times, last, state)
+        parts.finish(times, last.duration, last.state)
     return parts.done
-
-
-def _open(
-    container: Any,
-    frame: _Frame,
-    source: Any,
-    look: Look,
-    output: Path,
-    options: VideoOptions,
-) -> Any:
-    """Adds the encoder's stream to a part."""
-    codec = options.codec
-    if codec is None:
-        codec = "libx264" if look.bits == 8 else "libx265"
-        codec = "libvpx-vp9" if output.suffix.lower() == ".webm" else codec
-    height, width = frame.pixels.shape[:2]
-    rate = nominal_rate(source)
-    stream = container.add_stream(codec, rate=rate)
-    stream.width, stream.height = width, height
-    stream.pix_fmt = options.pixel_format or _pixel_format(codec, look, width, height)
-    context = stream.codec_context
-    context.time_base = 1 / rate
-    aspect = source.codec_context.sample_aspect_ratio
-    if aspect:
-        turned = source.codec_context.width < source.codec_context.height
-        turned = turned != (width < height) and width != height
-        context.sample_aspect_ratio = 1 / aspect if turned else aspect
-    for name, value in look.tags.items():
-        if value:
-            setattr(context, name, value)
-    usual, extra = _CODECS[codec]
-    quality = usual if options.quality is None else options.quality
-    settings = dict(extra)
-    if usual is not None:
-        settings["crf"] = str(quality)
-    if options.preset is not None and "preset" in settings:
-        settings["preset"] = options.preset
-    context.options = settings
-    return stream
-
-
-def _pixel_format(codec: str, look: Look, width: int, height: int) -> str:
-    chroma = look.chroma
-    if codec == "prores_ks":
-        return "yuv422p10le"
-    if width % 2 or (height % 2 and chroma == "420"):
-        chroma = "444"  # halved chroma needs even sides
-    if codec == "libsvtav1":
-        chroma = "420"
-    return f"yuv{chroma}p{'' if look.bits == 8 else '10le'}"
-
-
-def _mux(av: Any, source: Path, parts: Segments, target: Path) -> None:
-    """Puts the finished parts and everything else of the source into one file."""
-    with (
-        av.open(str(source)) as container,
-        av.open(str(next(parts.paths()))) as first,
-        av.open(str(target), "w") as out,
-    ):
-        video = _video_stream(container, source)
-        start = Fraction(container.start_time or 0, av.time_base)
-        shown = [time for part in parts.times for time in part]
-        timing = settle(video, shown, parts.last, start)
-        streams: dict[int, Any] = {}
-        for stream in container.streams:
-            if stream is video:
-                made = out.add_stream_from_template(first.streams.video[0])
-                made.time_base = timing.time_base
-                made.codec_context.framerate = timing.rate
-                streams[stream.index] = made
-            elif stream.type == "attachment":
-                out.add_attachment(stream.name, stream.mimetype, stream.data)
-                continue
-            elif stream.type == "data":
-                logger.warning(
-                    "%s: its data stream %d is left out", source, stream.index
-                )
-                continue
-            else:
-                made = out.add_stream_from_template(stream)
-                streams[stream.index] = made
-            made.metadata.update(_kept(stream.metadata))
-            made.disposition = stream.disposition
-        out.metadata.update(_kept(container.metadata))
-        out.set_chapters(_moved(container.chapters(), start))
-        others = [s for s in container.streams if s.index in streams and s is not video]
-        copied = _copied(container, others, start) if others else iter(())
-        by_decoding = out.format.name in _BY_DECODING
-        for packet, index in _interleaved(
-            _packets(av, parts, timing, video.index, by_decoding), copied
-        ):
-            packet.stream = streams[index]
-            out.mux(packet)
-
-
-def _moved(chapters: list[Any], start: Fraction) -> list[Any]:
-    """Returns chapters of a clock on which `start` seconds become 0."""
-    return [
-        {
-            **chapter,
-            **{
-                key: chapter[key] - round(start / chapter["time_base"])
-                for key in ("start", "end")
-            },
-        }
-        for chapter in chapters
-    ]
-
-
-def _kept(metadata: dict[str, str]) -> dict[str, str]:
-    return {
-        k: v
-        for k, v in metadata.items()
-        if k.lower() not in _OWN_TAGS and not k.startswith("_STATISTICS")
-    }
-
-
-def _packets(
-    av: Any, parts: Segments, timing: Timing, index: int, by_decoding: bool
-) -> Iterator[tuple[Any, int]]:
-    """Yields the parts' packets at a video's times, as many places early as the
-    encoder moved a frame at the most.
-
-    Args:
-        av: PyAV.
-        parts: The finished parts.
-        timing: The video's.
-        index: Of the source's stream, which goes with each packet.
-        by_decoding: Whether the container keeps the time from one packet's decoding
-            to the next's as its duration, as MP4 does: then the last one ends the
-            whole.
-    """
-    order: list[int] = []  # of each packet: its frame's place in the video
-    for path in parts.paths():
-        with av.open(str(path)) as container:
-            stamps = [p.pts for p in container.demux(video=0) if p.size]
-        place = {pts: len(order) + i for i, pts in enumerate(sorted(stamps))}
-        order += [place[pts] for pts in stamps]
-    decoded = timing.decoding(max(at - place for at, place in enumerate(order)))
-    at = 0
-    for path in parts.paths():
-        with av.open(str(path)) as container:
-            for packet in container.demux(video=0):
-                if not packet.size:
-                    continue
-                place = order[at]
-                packet.time_base = timing.time_base
-                packet.pts, packet.dts = timing.times[place], decoded[at]
-                packet.duration = timing.durations[place]
-                at += 1
-                if at == len(order) and by_decoding:
-                    packet.duration = timing.durations[-1]
-                yield packet, index
-
-
-def _copied(
-    container: Any, streams: list[Any], start: Fraction
-) -> Iterator[tuple[Any, int]]:
-    """Yields packets as they are, on a clock on which `start` seconds become 0."""
-    last: dict[int, Any] = {}
-    for packet in container.demux(streams):
-        if not packet.size:  # the demuxer's end
-            continue
-        index = packet.stream.index
-        if packet.dts is None:  # some containers keep none
-            packet.dts = last.get(index, packet.pts or 0)
-        last[index] = packet.dts
-        if not packet.stream.disposition & type(packet.stream.disposition).attached_pic:
-            shift = round(start / packet.time_base)
-            packet.dts -= shift
-            packet.pts = None if packet.pts is None else packet.pts - shift
-        yield packet, index
-
-
-def _interleaved(
-    first: Iterator[tuple[Any, int]], second: Iterator[tuple[Any, int]]
-) -> Iterator[tuple[Any, int]]:
-    """Merges packets by decoding time."""
-    a, b = next(first, None), next(second, None)
-    while a is not None or b is not None:
-        if b is None or (a is not None and _seconds(a[0]) <= _seconds(b[0])):
-            assert a is not None
-            yield a
-            a = next(first, None)
-        else:
-            yield b
-            b = next(second, None)
-
-
-def _seconds(packet: Any) -> Fraction:
-    return packet.dts * packet.time_base

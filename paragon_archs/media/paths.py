@@ -58,11 +58,18 @@ UNSUPPORTED = frozenset(
 
 VIDEO_SUFFIXES = frozenset(
     """
-    .mp4 .mkv .mov .webm .avi .m4v .ts .m2ts .mpg .mpeg .wmv .flv .3gp .ogv .y4m
+    .mp4 .mkv .mov .webm .avi .m4v .ts .m2ts .mts .mpg .mpeg .m2v .vob .wmv .asf .flv
+    .f4v .3gp .3g2 .ogv .mxf .dv .y4m
     """.split()
 )
-# What videos are written under; other sources' results become .mkv.
-VIDEO_OUTPUTS = frozenset([".mp4", ".mkv", ".mov", ".webm", ".m4v"])
+# What videos are written under -> FFmpeg's muxer; other sources' results become .mkv.
+VIDEO_OUTPUTS = {
+    ".mp4": "mp4",
+    ".m4v": "mp4",
+    ".mov": "mov",
+    ".mkv": "matroska",
+    ".webm": "webm",
+}
 
 
 def check_format(suffix: str) -> Format:

@@ -1,8 +1,11 @@
-"""Between a video's frames and RGB arrays: depth, colour matrix, range, rotation."""
+"""Between a video's frames and RGB arrays: depth, color matrix, range, orientation."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -12,15 +15,23 @@ from ..utils.optional import need
 _DEEP = 8  # more bits than this are computed and written as 10
 # Rows from which untagged video counts as BT.709, as players do.
 _HD = 720
-_UNSPECIFIED = (0, 2)  # values of untagged colour: reserved and unspecified
-# swscale's flags: bicubic chroma at full resolution, rounded to nearest. Its quicker
-# ways darken by more than 1 of 255 on each pass through halved chroma.
-_SCALING = 0x4 | 0x2000 | 0x4000 | 0x40000
-_RGB = 0  # the matrix "RGB"; the converters know no such one
-
-
-def _av() -> Any:
-    return need("av", "video", "av")
+_PAL = (288, 576)  # rows of BT.601 with 50 fields a second
+_UNSPECIFIED = (0, 2)  # values of untagged color: reserved and unspecified
+# Bicubic chroma at full resolution, rounded to nearest: swscale's quicker ways darken
+# by more than 1 of 255 on each pass through halved chroma.
+_SCALING = "bicubic+full_chroma_int+full_chroma_inp+accurate_rnd"
+# Matrix of AVColorSpace -> the scale filter's name.
+_MATRICES = {
+    1: "bt709",
+    4: "fcc",
+    5: "bt601",
+    6: "bt601",
+    7: "smpte240m",
+    9: "bt2020",
+    10: "bt2020",
+}
+# Matrix -> primaries and transfer where nothing names them.
+_COMPANIONS = {1: (1, 1), 5: (5, 6), 6: (6, 6)}
 
 
 @dataclass(frozen=True)
@@ -32,7 +43,8 @@ class Look:
         full: Whether values use the full range.
         bits: Of a value: 8, or 10 for all that is deeper.
         chroma: `420`, `422` or `444`.
-        tags: Colour tags of the source for the encoder, by attribute name.
+        tags: Color tags for the encoder by attribute name, those that were assumed
+            with them: another size would make players assume others.
     """
 
     matrix: int
@@ -46,63 +58,186 @@ class Look:
         """Format of the arrays: 8 or 16 bits a value."""
         return "rgb24" if self.bits == _DEEP else "rgb48le"
 
+    @property
+    def siting(self) -> str:
+        """Where halved chroma lies, as players assume it: JPEG's way for full range."""
+        return "center" if self.full else "left"
+
 
 def look_of(stream: Any) -> Look:
-    """Reads what a video stream's pixels mean off its codec's tags."""
+    """Reads what a video stream's pixels mean off its codec's tags and its size."""
     context = stream.codec_context
-    tags = {
-        name: int(getattr(context, name) or 0)
-        for name in ("colorspace", "color_primaries", "color_trc", "color_range")
-    }
-    matrix = tags["colorspace"]
-    if matrix in (*_UNSPECIFIED, _RGB):
-        matrix = 1 if context.height >= _HD else 5
-    matrix = {6: 5, 10: 9}.get(matrix, matrix)  # same coefficients under other names
     pixel_format = context.format
-    bits = max(c.bits for c in pixel_format.components)
     name = pixel_format.name
+    told = {
+        tag: int(getattr(context, tag) or 0)
+        for tag in ("colorspace", "color_primaries", "color_trc", "color_range")
+    }
+    rgb = name.startswith(("rgb", "gbr", "bgr", "pal8")) or pixel_format.is_rgb
+    full = told["color_range"] == 2 or name.startswith("yuvj")
     chroma = next((c for c in ("444", "422") if c in name), "420")
-    if name.startswith(("rgb", "gbr", "bgr")):
-        chroma = "444"
+    bits = max(c.bits for c in pixel_format.components)
+    tags = _assumed(told, context.height, full)
+    matrix = tags["colorspace"]
     return Look(
-        matrix=matrix if matrix in (1, 4, 5, 7, 9) else 5,
-        full=tags["color_range"] == 2 or name.startswith("yuvj"),
+        matrix={6: 5, 10: 9}.get(matrix, matrix) if matrix in _MATRICES else 5,
+        full=full,
         bits=_DEEP if bits <= _DEEP else 10,
-        chroma=chroma,
+        chroma="444" if rgb else chroma,
         tags=tags,
     )
 
 
+def _assumed(told: dict[str, int], height: int, full: bool) -> dict[str, int]:
+    """Returns tags with those filled in that players assume for a height."""
+    tags = dict(told)
+    if tags["colorspace"] in _UNSPECIFIED:  # 0 is RGB, which results are not
+        tags["colorspace"] = 1 if height >= _HD else 5 if height in _PAL else 6
+    primaries, transfer = _COMPANIONS.get(tags["colorspace"], (2, 2))
+    for tag, assumed in (("color_primaries", primaries), ("color_trc", transfer)):
+        if tags[tag] in _UNSPECIFIED:
+            tags[tag] = assumed
+    tags["color_range"] = 2 if full else 1
+    return tags
+
+
 def has_alpha(stream: Any) -> bool:
-    """Whether a video stream holds transparency, which `to_rgb` leaves out."""
+    """Whether a video stream holds transparency, which arrays leave out."""
     beside = stream.metadata.get("alpha_mode") == "1"  # VP8's and VP9's way
     return beside or any(c.is_alpha for c in stream.codec_context.format.components)
 
 
+@dataclass
+class ToRGB:
+    """Turns frames into (H, W, 3), uint8 or uint16, upright, all of one size.
+
+    Attributes:
+        look: What the frames' pixels mean.
+        size: Width and height of the first frame as it is stored.
+        resized: How many frames of another size were brought to it.
+    """
+
+    look: Look
+    size: tuple[int, int] | None = None
+    resized: int = 0
+    _graph: Any = None
+    _given: tuple[str, int, int] | None = None
+
+    def __call__(self, frame: Any) -> np.ndarray:
+        given = (frame.format.name, frame.width, frame.height)
+        self.size = self.size or given[1:]
+        self.resized += given[1:] != self.size
+        if given != self._given:
+            look, self._given = self.look, given
+            self._graph = _scaler(
+                given,
+                look.rgb,
+                size=self.size,
+                in_color_matrix=_MATRICES[look.matrix],
+                in_range="pc" if look.full or frame.format.is_rgb else "tv",
+                out_range="pc",
+                in_chroma_loc=look.siting,
+            )
+        return upright(_through(self._graph, frame).to_ndarray(), orientation(frame))
+
+
+@dataclass
+class FromRGB:
+    """Turns (H, W, 3) into frames of a pixel format."""
+
+    look: Look
+    pixel_format: str
+    _graphs: dict[tuple[int, int], Any] = field(default_factory=dict)
+
+    def __call__(self, array: np.ndarray) -> Any:
+        look = self.look
+        size = (array.shape[1], array.shape[0])
+        if size not in self._graphs:
+            rgb = _av().VideoFormat(self.pixel_format).is_rgb
+            self._graphs[size] = _scaler(
+                (look.rgb, *size),
+                self.pixel_format,
+                in_range="pc",
+                out_range="pc" if look.full or rgb else "tv",
+                out_color_matrix=_MATRICES[look.matrix],
+                out_chroma_loc=look.siting,
+            )
+        frame = _av().VideoFrame.from_ndarray(
+            np.ascontiguousarray(array), format=look.rgb
+        )
+        return _through(self._graphs[size], frame)
+
+
 def to_rgb(frame: Any, look: Look) -> np.ndarray:
-    """Turns a frame into (H, W, 3), uint8 or uint16, upright."""
-    rgb = frame.reformat(
-        format=look.rgb,
-        src_colorspace=look.matrix,
-        dst_colorspace=look.matrix,
-        src_color_range=2 if look.full else 1,
-        dst_color_range=2,
-        interpolation=_SCALING,
-    )
-    array = rgb.to_ndarray()
-    turns = round(frame.rotation / 90) % 4  # counter-clockwise, as shown
-    return np.ascontiguousarray(np.rot90(array, turns)) if turns else array
+    """Turns one frame into (H, W, 3), uint8 or uint16, upright."""
+    return ToRGB(look)(frame)
 
 
 def from_rgb(array: np.ndarray, look: Look, pixel_format: str) -> Any:
-    """Turns (H, W, 3) into a frame of a pixel format."""
-    av = _av()
-    frame = av.VideoFrame.from_ndarray(array, format=look.rgb)
-    return frame.reformat(
-        format=pixel_format,
-        src_colorspace=look.matrix,
-        dst_colorspace=look.matrix,
-        src_color_range=2,
-        dst_color_range=2 if look.full else 1,
-        interpolation=_SCALING,
+    """Turns (H, W, 3) into one frame of a pixel format."""
+    return FromRGB(look, pixel_format)(array)
+
+
+def _scaler(
+    given: tuple[str, int, int],
+    wanted: str,
+    size: tuple[int, int] | None = None,
+    **settings: str,
+) -> Any:
+    """Returns a filter graph from a pixel format and size to others."""
+    name, width, height = given
+    graph = _av().filter.Graph()
+    size = size or (width, height)
+    source = graph.add_buffer(
+        width=width, height=height, format=name, time_base=Fraction(1, 25)
     )
+    scale = graph.add(
+        "scale", w=str(size[0]), h=str(size[1]), flags=_SCALING, **settings
+    )
+    graph.link_nodes(
+        source, scale, graph.add("format", wanted), graph.add("buffersink")
+    ).configure()
+    return graph
+
+
+def _through(graph: Any, frame: Any) -> Any:
+    frame.pts = 0 if frame.pts is None else frame.pts
+    graph.vpush(frame)
+    return graph.vpull()
+
+
+def orientation(frame: Any) -> tuple[int, int, int, int] | None:
+    """Returns the signs of a frame's display matrix: x' = a x + c y, y' = b x + d y.
+
+    Returns:
+        (a, b, c, d) of -1, 0 and 1; None where there is no matrix, or one that is no
+        combination of quarter turns and mirrors.
+    """
+    for side in frame.side_data:
+        if side.type.name == "DISPLAYMATRIX":
+            entries = struct.unpack("=9i", bytes(side))
+            found = [entries[i] for i in (0, 1, 3, 4)]
+            largest = max(map(abs, found)) or 1
+            a, b, c, d = (round(value / largest) for value in found)
+            exact = all(abs(v / largest - round(v / largest)) < 0.01 for v in found)
+            if exact and abs(a * d - b * c) == 1 and a * b == c * d == 0:
+                return a, b, c, d
+    return None
+
+
+def upright(array: np.ndarray, signs: Sequence[int] | None) -> np.ndarray:
+    """Turns and mirrors (H, W, 3) as a display matrix says."""
+    if signs is None or tuple(signs) == (1, 0, 0, 1):
+        return array
+    a, b, c, d = signs
+    if not a:  # rows become columns
+        array = array.swapaxes(0, 1)
+    if a + c < 0:
+        array = array[:, ::-1]
+    if b + d < 0:
+        array = array[::-1]
+    return np.ascontiguousarray(array)
+
+
+def _av() -> Any:
+    return need("av", "video", "av")

@@ -10,6 +10,8 @@ from typing import Any
 
 _FINE = 10_000  # ticks a second that a clock has at least, as in MP4
 _DEFAULT = Fraction(25)  # frames a second where a source names no rate
+_PAUSE = 10  # seconds; a longer one is a new clock, to FFmpeg as well
+_DISCONTINUOUS = 0x0200  # AVFMT_TS_DISCONT: broadcast formats, joined from pieces
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,50 @@ class Timing:
         return [*lead, *times[: len(times) - moved]]
 
 
+class Clock:
+    """Moves a container's packets, in the order they are read, to a clock that starts
+    at 0 and does not jump, as FFmpeg's own commands do.
+
+    Args:
+        container: Its start becomes 0; jumps are closed in formats that may have some.
+    """
+
+    def __init__(self, container: Any) -> None:
+        self.start = Fraction(container.start_time or 0, 1_000_000)
+        self._jumps = bool(int(container.format.flags) & _DISCONTINUOUS)
+        self._offset = -self.start
+        self._before: dict[int, tuple[Fraction, Fraction]] = {}  # start, end in seconds
+        self._last: Fraction | None = None
+
+    def __call__(self, packet: Any) -> None:
+        """Changes a packet's timestamps."""
+        stream = packet.stream
+        if int(stream.disposition) & type(stream.disposition).attached_pic:
+            return
+        if self._jumps and packet.dts is not None:
+            self._close(packet)
+        shift = round(self._offset / packet.time_base)
+        if packet.dts is not None:
+            packet.dts += shift
+        if packet.pts is not None:
+            packet.pts += shift
+
+    def _close(self, packet: Any) -> None:
+        if packet.stream.type not in ("video", "audio"):
+            return
+        index = packet.stream.index
+        now = packet.dts * packet.time_base + self._offset
+        start, end = self._before.get(index, (self._last, self._last))
+        if start is not None and end is not None:
+            jump = now - end
+            if abs(jump) > _PAUSE or (index in self._before and now < start):
+                self._offset -= jump
+                now = end
+        self._last = now
+        length = (packet.duration or 0) * packet.time_base
+        self._before[index] = now, now + length
+
+
 def nominal_rate(stream: Any) -> Fraction:
     """Returns frames a second as a source states them: its real rate where all frames
     keep to it, else the average."""
@@ -48,7 +94,7 @@ def nominal_rate(stream: Any) -> Fraction:
     return average or real or _DEFAULT
 
 
-def settle(stream: Any, times: Sequence[int], last: int, start: Fraction) -> Timing:
+def settle(stream: Any, times: Sequence[int], last: int) -> Timing:
     """Works out a video's timing from its frames' timestamps.
 
     A constant rate is restored from the rounded timestamps of coarse clocks, like
@@ -58,37 +104,24 @@ def settle(stream: Any, times: Sequence[int], last: int, start: Fraction) -> Tim
         stream: The source's video stream.
         times: Its frames' timestamps, strictly rising.
         last: How long its last frame stays, 0 where nothing says so.
-        start: Seconds of the source's clock that become 0.
     """
     base = stream.time_base
-    origin = times[0] - round(start / base)
-    last = _last(stream, times, last)
     for rate in (nominal_rate(stream), stream.base_rate):
         if not rate or not (places := _grid(times, base, rate)):
             continue
         tick = 1 / Fraction(rate.numerator * _factor(rate.numerator))
         step = int(1 / rate / tick)
-        zero = round(origin * base / tick)
+        zero = round(times[0] * base / tick)
         shown = [zero + step * place for place in places]
         own = step * max(1, round(last * base * rate))
         constant = places[-1] == len(places) - 1  # no step is left out
         return _timing(tick, rate if constant else stream.average_rate, shown, own)
-    shown = [time - times[0] + origin for time in times]
     last = last or max(1, round(1 / (nominal_rate(stream) * base)))
-    return _timing(base, stream.average_rate, shown, last)
-
-
-def _last(stream: Any, times: Sequence[int], last: int) -> int:
-    """Returns how long the last frame stays: until the stream's end, where a header
-    gives that and counts no other frames, else what its packet says."""
-    if stream.duration and stream.frames == len(times):
-        rest = (stream.start_time or 0) + stream.duration - times[-1]
-        return rest if rest > 0 else last
-    return last
+    return _timing(base, stream.average_rate, times, last)
 
 
 def _timing(
-    base: Fraction, rate: Fraction | None, times: list[int], last: int
+    base: Fraction, rate: Fraction | None, times: Sequence[int], last: int
 ) -> Timing:
     gaps = [after - now for now, after in pairwise(times)]
     seconds = (times[-1] + last - times[0]) * base

@@ -183,20 +183,28 @@ def test_chapters_tags_attachments_and_colour_are_kept(film, upscaled):
 
 
 def exactly(file):
-    """Returns the pictures of a film in BT.709 and the limited range."""
-    accurate = 0x4 | 0x2000 | 0x4000 | 0x40000  # bicubic, full chroma, rounded
+    """Returns the pictures of a film in BT.709 and the limited range, chroma where
+    H.264 has it."""
     with av.open(str(file)) as container:
-        return [
-            frame.reformat(
-                format="rgb24",
-                src_colorspace=1,
-                dst_colorspace=1,
-                src_color_range=1,
-                dst_color_range=2,
-                interpolation=accurate,
-            ).to_ndarray()
-            for frame in container.decode(container.streams.video[0])
-        ]
+        stream = container.streams.video[0]
+        graph = av.filter.Graph()
+        scale = graph.add(
+            "scale",
+            flags="bicubic+full_chroma_int+full_chroma_inp+accurate_rnd",
+            in_color_matrix="bt709",
+            in_range="tv",
+            out_range="pc",
+            in_chroma_loc="left",
+        )
+        graph.link_nodes(
+            graph.add_buffer(template=stream),
+            scale,
+            graph.add("format", "rgb24"),
+            graph.add("buffersink"),
+        ).configure()
+        for frame in container.decode(stream):
+            graph.vpush(frame)
+            yield graph.vpull().to_ndarray()
 
 
 def colour_map(before, after):
@@ -432,6 +440,98 @@ def test_flashes_fades_and_pans_are_no_cuts():
     noise = [np.clip(base + rng.normal(0, 12, base.shape), 0, 255) for _ in range(4)]
     for pictures in (flash, fade, dissolve, pan, noise):
         assert cuts([np.asarray(p).astype(np.uint8) for p in pictures]) == [0]
+
+
+def page(seed, height=180, width=320):
+    """A page of text, nearly: rows of dark strokes on white."""
+    rng = np.random.default_rng(seed)
+    picture = np.full((height, width, 3), 250, np.uint8)
+    for top in range(20, height - 20, 14):
+        strokes = rng.random((9, width - 60)) < 0.45
+        strokes[:, rng.random(width - 60) < 0.2] = False  # between words
+        picture[top : top + 9, 30:-30][strokes] = 20
+    return picture
+
+
+SLIDES = {
+    "text": [page(0), page(1)],
+    "white text on black": [255 - page(0), 255 - page(1)],
+    "mirrored": [scene(0, height=135, width=240), scene(0, 0, 135, 240)[:, ::-1]],
+    "upside down": [scene(0, height=135, width=240), scene(0, 0, 135, 240)[::-1]],
+    "a mirrored page": [page(0), page(0)[:, ::-1]],
+}
+
+
+@pytest.mark.parametrize("pictures", SLIDES.values(), ids=SLIDES)
+def test_cuts_between_like_histograms_are_found(pictures):
+    one, two = pictures
+    assert cuts([one, one, two, two, one]) == [0, 2, 4]
+
+
+def test_text_that_moves_or_grows_is_no_cut():
+    long = page(3, height=400)
+    scrolled = [long[top : top + 180] for top in range(0, 60, 12)]
+    rng = np.random.default_rng(0)
+    noisy = [page(0) + rng.normal(0, 12, (180, 320, 3)) for _ in range(4)]
+    typed = [page(0).copy() for _ in range(6)]
+    for shown, picture in enumerate(typed):
+        picture[20 + 14 * (shown + 4) :] = 250
+    for pictures in (scrolled, noisy, typed):
+        assert cuts([np.clip(p, 0, 255).astype(np.uint8) for p in pictures]) == [0]
+
+
+def test_a_slide_leaves_nothing_of_the_one_before(realtime):
+    upscaler = Upscaler(realtime, "cpu")
+    alone = frames_of_temporal(upscaler, [page(1)], 0.2)
+    after = frames_of_temporal(upscaler, [page(0), page(0), page(1)], 0.2)
+    np.testing.assert_array_equal(after[2], alone[0])
+
+
+@pytest.mark.parametrize("kernel", ["published", "mks2021"])
+def test_a_resumed_run_remembers_what_it_blends(kernel, tmp_path, monkeypatch):
+    """A noisy still: features and what steadies it are carried over the stop."""
+    model = paragon_archs.create(
+        "paragonsr2_realtime", 2, base_kernel=kernel, num_blocks=1
+    )
+    upscaler = Upscaler(load_model(model.state_dict()), "cpu")
+    rng = np.random.default_rng(0)
+    still = scene(0, height=16, width=24).astype(float)
+    source = tmp_path / "in.mkv"
+    frames = [still + rng.normal(0, 6, still.shape) for _ in range(12)]
+    simple_video(source, [np.clip(f, 0, 255).astype(np.uint8) for f in frames])
+    whole, broken = tmp_path / "whole.mkv", tmp_path / "broken.mkv"
+    options = VideoOptions(codec="ffv1", pixel_format="yuv444p", segment=4)
+    upscale_video(upscaler, source, whole, options, progress=False)
+
+    class StoppedError(Exception):
+        pass
+
+    given, left = FrameUpscaler.frames, iter(range(9))
+
+    def some(self, pictures):
+        if next(left, None) is None:
+            raise StoppedError
+        return given(self, pictures)
+
+    with monkeypatch.context() as patch, pytest.raises(StoppedError):
+        patch.setattr(FrameUpscaler, "frames", some)
+        upscale_video(upscaler, source, broken, options, progress=False)
+    upscale_video(upscaler, source, broken, options, resume=True, progress=False)
+    for (t, a), (u, b) in zip(decoded(whole), decoded(broken), strict=True):
+        assert t == u
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_full_disk_is_not_the_source_s_fault(tmp_path, realtime, monkeypatch):
+    source = tmp_path / "in.mkv"
+    simple_video(source, [scene(0, height=16, width=24)] * 2)
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    with pytest.raises(OSError, match=r"room for .*out\.mkv.* No space left"):
+        upscale_video(Upscaler(realtime), source, tmp_path / "out.mkv", progress=False)
 
 
 def test_a_killed_run_resumes_where_it_was(tmp_path, realtime):
