@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 
+from ..utils.threads import wait_asleep
 from .common import EXIT_DONE, EXIT_USAGE, report
 
 
@@ -72,6 +73,7 @@ def dispatch(
             f"Expected a {word} out of {', '.join(commands)}, but got {name!r}. {hint}"
         )
         return EXIT_USAGE
+    wait_asleep()
     try:
         module = load(commands[name].module)
     except (ImportError, FileNotFoundError) as error:
