@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from ..media.images import read_size
 from ..media.paths import IMAGE_SUFFIXES, find_images
 from ..weights import resolve
 from .errors import OptionError, sentence
@@ -412,10 +413,7 @@ def _partner(
 
 def _size(file: Path) -> tuple[int, int] | None:
     """Width and height out of the file's header; None when it is no image."""
-    from PIL import Image, UnidentifiedImageError  # noqa: PLC0415 (the extra `train`)
-
     try:
-        with Image.open(file) as image:
-            return image.size
-    except (UnidentifiedImageError, OSError, SyntaxError):
+        return read_size(file)
+    except (OSError, ValueError):
         return None

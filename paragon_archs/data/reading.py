@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
-import cv2
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from ..config.errors import OptionError
 from ..config.meta_info import listed_names
 from ..media import paths
+from ..media.images import read_pixels, read_size
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
@@ -47,67 +45,30 @@ def image_size(file: Path) -> tuple[int, int]:
         UnreadableImageError: when it has none.
     """
     try:
-        with Image.open(file) as opened:
-            return opened.height, opened.width
-    except (OSError, UnidentifiedImageError, ValueError, SyntaxError) as error:
+        width, height = read_size(file)
+    except (OSError, ValueError) as error:
         raise _unreadable(file) from error
+    return height, width
 
 
 def read_image(file: Path, channels: int) -> np.ndarray:
-    """Decodes an image.
+    """Decodes an image, upright.
 
     Args:
         file: An image file.
-        channels: 1 (grey by BT.601), 3 (RGB) or 4 (RGB and alpha) to convert to: grey
+        channels: 1 (gray by BT.601), 3 (RGB) or 4 (RGB and alpha) to convert to: gray
             is expanded, a missing alpha is opaque, one too many is left out.
 
     Returns:
-        (C, H, W), contiguous, uint8 or, for files of 16 bits, uint16.
+        (C, H, W), contiguous, uint8 or, for files of more bits, uint16.
 
     Raises:
         UnreadableImageError: when the file is no whole image.
     """
     try:
-        pixels = decode(file.read_bytes())
-    except OSError as error:
+        return to_channels(read_pixels(file), channels)
+    except (OSError, ValueError) as error:
         raise _unreadable(file) from error
-    if pixels is None:
-        raise _unreadable(file)
-    return to_channels(pixels, channels)
-
-
-def decode(content: bytes) -> np.ndarray | None:
-    """Decodes an image out of its file's bytes.
-
-    OpenCV fills what a cut-off JPEG lacks with grey; Pillow says so. OpenCV in turn
-    reads colour PNG and TIFF of 16 bits, which Pillow cuts down to 8.
-
-    Returns:
-        (H, W) or (H, W, C), RGB order, uint8 or uint16; None when it is no whole image.
-    """
-    if content[:2] == b"\xff\xd8":
-        return _decode_jpeg(content)
-    try:
-        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error:  # an empty file
-        return None
-    if pixels is None or pixels.dtype not in (np.uint8, np.uint16):
-        return None
-    if pixels.ndim == 3 and pixels.shape[2] >= 3:
-        order = [2, 1, 0, *range(3, pixels.shape[2])]  # OpenCV's order is BGR
-        pixels = pixels[..., order]
-    return pixels
-
-
-def _decode_jpeg(content: bytes) -> np.ndarray | None:
-    try:
-        with Image.open(io.BytesIO(content)) as opened:
-            opened.load()
-            if opened.mode not in ("L", "RGB"):
-                return np.asarray(opened.convert("RGB"))
-            return np.asarray(opened)
-    except (OSError, UnidentifiedImageError, ValueError, SyntaxError):
-        return None
 
 
 def _unreadable(file: Path) -> UnreadableImageError:
@@ -124,15 +85,15 @@ def to_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
     have = pixels.shape[2]
     if channels == 1:
         if have >= 3:
-            grey = pixels[..., :3].astype(np.float32) @ np.asarray(LUMA, np.float32)
-            pixels = np.rint(grey).astype(pixels.dtype)[..., None]
+            gray = pixels[..., :3].astype(np.float32) @ np.asarray(LUMA, np.float32)
+            pixels = np.rint(gray).astype(pixels.dtype)[..., None]
         planes = pixels[..., :1]
     else:
-        # Two channels are grey and alpha.
-        colour = pixels[..., :3] if have >= 3 else pixels[..., :1].repeat(3, axis=2)
+        # Two channels are gray and alpha.
+        color = pixels[..., :3] if have >= 3 else pixels[..., :1].repeat(3, axis=2)
         if channels == 4:
-            opaque = np.full_like(colour[..., :1], np.iinfo(pixels.dtype).max)
+            opaque = np.full_like(color[..., :1], np.iinfo(pixels.dtype).max)
             alpha = pixels[..., have - 1 :] if have in (2, 4) else opaque
-            colour = np.concatenate((colour, alpha), axis=2)
-        planes = colour
+            color = np.concatenate((color, alpha), axis=2)
+        planes = color
     return np.ascontiguousarray(planes.transpose(2, 0, 1))

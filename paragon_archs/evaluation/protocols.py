@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..media.images import read_pixels, to_depth
 from ..media.paths import find_images
 from ..utils.resize import imresize
 from .measures import gray, luma, psnr, quantise, shave, ssim
@@ -25,15 +26,10 @@ def read_image(path: str | Path) -> Tensor:
     Raises:
         ValueError: when the file is no whole image.
     """
-    try:
-        with Image.open(path) as opened:
-            array = np.array(opened.convert("RGB"))
-    except (OSError, SyntaxError) as error:
-        raise ValueError(
-            f"Expected a whole image, but got {str(path)!r}, which cannot be read "
-            f"({error}). Replace it or take it out of the folder."
-        ) from error
-    return torch.from_numpy(array).permute(2, 0, 1).contiguous()
+    array = read_pixels(path)
+    colors = array[..., :3] if array.shape[2] >= 3 else array[..., :1].repeat(3, axis=2)
+    tensor = torch.from_numpy(np.ascontiguousarray(to_depth(colors, 8)))
+    return tensor.permute(2, 0, 1).contiguous()
 
 
 def crop_to_multiple(image: Tensor, scale: int) -> Tensor:

@@ -118,9 +118,16 @@ class Upscaler:
             pixels = np.concatenate([pixels, alpha[..., None]], axis=2)
         return pixels[..., 0] if array.ndim == 2 else pixels
 
-    def picture(self, picture: Picture) -> Picture:
-        """Upscales a picture; profile, EXIF and resolution are kept."""
-        return picture.with_pixels(*self._upscale(picture.pixels, picture.alpha))
+    def picture(self, picture: Picture, dtype: np.dtype | None = None) -> Picture:
+        """Upscales a picture; profile, EXIF and resolution are kept.
+
+        Args:
+            picture: The picture.
+            dtype: Of the result: uint8, uint16, or float32 for values that are not
+                rounded; by default the picture's.
+        """
+        layers = self._upscale(picture.pixels, picture.alpha, dtype)
+        return picture.with_pixels(*layers)
 
     def images(self, paths: Iterable[str | Path]) -> Iterator[tuple[Path, Picture]]:
         """Reads and upscales image files one by one.
@@ -146,20 +153,23 @@ class Upscaler:
         }
 
     def _upscale(
-        self, pixels: np.ndarray, alpha: np.ndarray | None
+        self,
+        pixels: np.ndarray,
+        alpha: np.ndarray | None,
+        dtype: np.dtype | None = None,
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """Upscales (H, W, 1 or 3) values and their (H, W) opacity."""
-        full = white(pixels.dtype)
-        if alpha is None or bool((alpha == full).all()):
-            upscaled = self._layer(pixels)
+        dtype = dtype or pixels.dtype
+        if alpha is None or bool((alpha == white(alpha.dtype)).all()):
+            upscaled = self._layer(pixels, dtype=dtype)
             if alpha is None:
                 return upscaled, None
-            return upscaled, np.full(upscaled.shape[:2], full, pixels.dtype)
+            return upscaled, np.full(upscaled.shape[:2], white(dtype), dtype)
         opacity = alpha[..., None]
         cover = self._layer(opacity, dtype=np.dtype(np.float32))
         # Premultiplied: what stands under clear pixels must not bleed into the rest.
-        upscaled = self._layer(pixels, opacity, cover)
-        return upscaled, rounded(cover[..., 0], pixels.dtype)
+        upscaled = self._layer(pixels, opacity, cover, dtype)
+        return upscaled, rounded(cover[..., 0], dtype)
 
     def _layer(
         self,

@@ -110,8 +110,8 @@ def find_images(folder: str | Path, recursive: bool = True) -> list[Path]:
     place = Path(folder)
     if not place.is_dir():
         raise FileNotFoundError(
-            f"Expected a folder of images, but there is no folder {str(place)!r}. "
-            "Check the path."
+            "Expected the folder of images to be an existing folder, but got "
+            f"{str(place)!r}. Check the path."
         )
     files = walk(place) if recursive else sorted(place.iterdir())
     found = [
@@ -122,7 +122,7 @@ def find_images(folder: str | Path, recursive: bool = True) -> list[Path]:
     ]
     if not found:
         raise FileNotFoundError(
-            f"Expected a folder of images, but got {str(place)!r}, which holds none. "
-            f"Known are {', '.join(sorted(IMAGE_SUFFIXES))}."
+            f"Expected the folder of images to hold images, but got {str(place)!r}, "
+            f"which holds none. Known are {', '.join(sorted(IMAGE_SUFFIXES))}."
         )
     return found

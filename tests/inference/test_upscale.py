@@ -22,6 +22,7 @@ from paragon_archs.cli.upscale import main
 from paragon_archs.inference import Upscaler, WriteOptions, read_picture, write_picture
 from paragon_archs.inference.jobs import plan
 from paragon_archs.inference.jobs import run as run_jobs
+from paragon_archs.media import png
 from paragon_archs.utils.halves import all_finite
 
 
@@ -179,16 +180,20 @@ def test_values_of_32_bits_are_refused(tmp_path):
 
 
 def test_a_picture_that_is_too_large_does_not_stop_the_others(
-    tmp_path, weights, capsys, monkeypatch
+    tmp_path, weights, capsys
 ):
     (tmp_path / "in").mkdir()
-    Image.fromarray(pattern(60, 50, 3)).save(tmp_path / "in" / "a.png")
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 1, 0, 0, 0, 0)
+    parts = [(b"IHDR", header), (b"IDAT", bytes(10**6)), (b"IEND", b"")]
+    (tmp_path / "in" / "a.png").write_bytes(
+        png.SIGNATURE + b"".join(png.chunk(*part) for part in parts)
+    )
     Image.fromarray(pattern(6, 5, 3)).save(tmp_path / "in" / "b.png")
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     out = tmp_path / "out"
-    assert run(tmp_path / "in", "-o", out, "--model", weights) == 1
+    command = (tmp_path / "in", "-o", out, "--model", weights, "--memory", "2G")
+    assert run(*command) == 1
     assert [p.name for p in out.iterdir()] == ["b.png"]
-    assert "Cut it into parts" in capsys.readouterr().err
+    assert "take 6.7 GB" in capsys.readouterr().err
 
 
 def test_pixels_are_the_networks(weights, upscaler):
@@ -269,7 +274,9 @@ def test_folder_keeps_its_structure_and_goes_on_after_a_failure(
     assert "text.jpg" in errors
     assert "2 of 5" in errors
     (skipped,) = [m for m in caplog.messages if m.startswith("skipped")]
-    assert skipped.startswith("skipped 2 that") and "more.txt" in skipped
+    assert skipped.startswith("skipped 4 ")
+    assert "2 hidden (.trash/gone.png, a/._two.jpg)" in skipped
+    assert "2 neither images nor videos (a/more.txt, a/notes.txt)" in skipped
 
 
 @pytest.mark.parametrize("memory", ["auto", "1M"])

@@ -11,7 +11,8 @@ import numpy as np
 from basicsr.utils import img_util
 
 from ...config.meta_info import listed_names
-from ...data.reading import decode, to_channels
+from ...data.reading import to_channels
+from ...media.images import read_pixels
 
 _host = img_util.imfrombytes
 
@@ -32,10 +33,7 @@ def imfrombytes(content: bytes, flag: str = "color", float32: bool = False) -> A
     """
     if flag != "color" or not float32:
         return _host(content, flag, float32)
-    pixels = decode(content)
-    if pixels is None:
-        raise ValueError("it is cut off, or no image.")
-    planes = to_channels(pixels, 3)
+    planes = to_channels(read_pixels(content), 3)
     white = np.float32(np.iinfo(planes.dtype).max)
     return np.ascontiguousarray(planes[::-1].transpose(1, 2, 0)).astype("f4") / white
 

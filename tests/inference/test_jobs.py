@@ -1,0 +1,222 @@
+"""Jobs over folders: one file's fault is its own, results are never sources."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from common import pattern, randomise
+from PIL import Image
+
+import paragon_archs
+from paragon_archs.checkpoint import save_model
+from paragon_archs.cli.upscale import main
+from paragon_archs.inference import Upscaler, read_picture
+
+CASES = Path(__file__).parents[1] / "media" / "cases"
+MPO_GARBAGE = b"\xff\xe2\x00\x20MPF\0II*\0" + b"\xff" * 22
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory):
+    """A small x2 network's weight file."""
+    file = tmp_path_factory.mktemp("weights") / "nano.safetensors"
+    model = paragon_archs.create("paragonsr_nano", 2, num_groups=1, num_blocks=1)
+    save_model(randomise(model), file, {})
+    return file
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder of five good pictures."""
+    place = tmp_path / "in"
+    place.mkdir()
+    for name in "acegi":
+        Image.fromarray(pattern(9, 13, 3)).save(place / f"{name}.png")
+    return place
+
+
+def run(weights, *arguments):
+    return main([str(a) for a in (*arguments, "--model", weights)])
+
+
+def jpeg(**extra):
+    buffer = io.BytesIO()
+    Image.fromarray(pattern(9, 13, 3)).save(buffer, "JPEG", **extra)
+    return buffer.getvalue()
+
+
+BAD = {
+    "cut.png": lambda: (CASES / "F20.png").read_bytes()[:200],
+    "cut.tif": lambda: (CASES / "F02_b_big.tif").read_bytes()[:60],
+    "cut.jpg": lambda: jpeg()[:300],
+    "cut.gif": lambda: b"GIF89a\xff\xff\xff\xff\xf7\0\0",
+    "big.tif": lambda: b"II+\0\x08\0\0\0" + b"\xff" * 8,
+    "empty.webp": lambda: b"",
+    "text.bmp": lambda: b"BM but no bitmap",
+    "far.tif": lambda: b"II*\0\xff\xff\xff\xff",
+    "garbage.avif": lambda: b"\0\0\0\x20ftypavif" + b"\xff" * 40,
+    "b.mp4": lambda: b"\0\0\0\x20ftypisom" + b"\xff" * 40,
+    "page.jpg": lambda: b"<html>not found</html>",
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_file_costs_no_other(name, folder, weights, tmp_path, capsys):
+    (folder / name).write_bytes(BAD[name]())
+    out = tmp_path / "out"
+    assert run(weights, folder, "-o", out) == 1
+    assert sorted(p.name for p in out.iterdir()) == [f"{n}.png" for n in "acegi"]
+    lines = [x for x in capsys.readouterr().err.splitlines() if "error:" in x]
+    assert len(lines) == 2 and name in lines[0] and "1 of 6" in lines[1]
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+def test_tracebacks_are_for_those_who_ask(verbose, folder, weights, tmp_path, caplog):
+    (folder / "bad.tif").write_bytes(BAD["far.tif"]())
+    caplog.set_level(logging.INFO if verbose else logging.WARNING)
+    assert run(weights, folder, "-o", tmp_path / "out") == 1
+    assert any(record.exc_info for record in caplog.records) == verbose
+
+
+def test_damaged_metadata_costs_no_picture(folder, weights, tmp_path):
+    whole = jpeg(exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
+    (folder / "b.jpg").write_bytes(whole[:2] + MPO_GARBAGE + whole[2:])
+    shutil.copy(CASES / "F01_c_bad.jpg", folder)
+    assert run(weights, folder, "-o", tmp_path / "out") == 0
+    assert len(list((tmp_path / "out").iterdir())) == 7
+
+
+@pytest.mark.parametrize(
+    ("format_", "side"),
+    [("webp", 8192), ("gif", 32768), ("tga", 32768), ("jpg", 32751)],
+)
+def test_a_result_that_its_format_cannot_hold(format_, side, folder, weights, tmp_path):
+    Image.new("RGB", (side, 1)).save(folder / "b.png")
+    out = tmp_path / "out"
+    assert run(weights, folder, "-o", out, "--format", format_) == 1
+    assert sorted(p.stem for p in out.iterdir()) == list("acegi")
+
+
+def test_keep_meets_a_format_that_is_not_written(folder, weights, tmp_path, capsys):
+    Image.fromarray(pattern(9, 13, 3)).save(folder / "b.pcx")
+    shutil.copy(CASES / "F28_b.jfif", folder / "d.jfif")
+    out = tmp_path / "out"
+    assert run(weights, folder, "-o", out, "--format", "keep") == 1
+    names = ["a.png", "c.png", "d.jfif", "e.png", "g.png", "i.png"]
+    assert sorted(p.name for p in out.iterdir()) == names
+    assert "b.pcx: Expected the output's extension" in capsys.readouterr().err
+
+
+def test_what_is_skipped_is_named_in_one_line(folder, weights, tmp_path, caplog):
+    (folder / "notes.txt").touch()
+    (folder / ".hidden.png").touch()
+    (tmp_path / "other").mkdir()
+    (folder / "linked").symlink_to(tmp_path / "other")
+    (folder / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    assert run(weights, folder, "-o", tmp_path / "out") == 0
+    (line,) = [m for m in caplog.messages if "skipped" in m]
+    assert line.startswith("skipped 4 ")
+    for part in ("1 hidden (.hidden.png)", "1 linked folders (linked)", "notes.txt"):
+        assert part in line
+    assert "1 broken links (gone.png)" in line
+
+
+@pytest.mark.parametrize("inside", ["out", "../in", "."])
+def test_three_runs_do_not_upscale_results(inside, folder, weights):
+    out = (folder / inside).resolve()
+    for _ in range(3):
+        code = run(weights, folder, "-o", out, "--resume", "--suffix", "_x2")
+        assert code == 0
+    written = sorted(p.name for p in out.rglob("*_x2.png"))
+    assert written == [f"{n}_x2.png" for n in "acegi"]
+    assert {read_picture(p).size for p in out.rglob("*_x2.png")} == {(26, 18)}
+
+
+@pytest.mark.parametrize("name", ["out.jxl", "out.xyz", "out.heic", "out.psd"])
+def test_an_unknown_ending_is_an_error_and_no_folder(name, folder, weights, tmp_path):
+    assert run(weights, folder / "a.png", "-o", tmp_path / name) == 2
+    assert not (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize("name", ["results.v2/", "v1.5", "plain"])
+def test_a_folder_may_have_a_dot(name, folder, weights, tmp_path):
+    assert run(weights, folder / "a.png", "-o", f"{tmp_path}/{name}") == 0
+    assert (tmp_path / name / "a.png").is_file()
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="its file names are UTF-8")
+def test_names_that_no_console_prints(folder, weights, tmp_path):
+    for name in (b"\xff\xfe.png", "\u6f22\u5b57.png".encode(), b"bad\xff.png"):
+        shutil.copy(folder / "a.png", os.fsencode(folder) + b"/" + name)
+    (folder / "empty.png").touch()
+    (Path(os.fsdecode(os.fsencode(folder) + b"/no\xff.png"))).touch()
+    call = [sys.executable, "-m", "paragon_archs.cli", "upscale", folder, "-o"]
+    call += [tmp_path / "out", "--model", weights, "--verbose"]
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0"}
+    environment |= {"PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(call, env=environment, capture_output=True, check=False)
+    assert done.returncode == 1, done.stderr
+    assert len(os.listdir(tmp_path / "out")) == 8
+    assert b"2 of 10" in done.stderr
+    assert b"UnicodeEncodeError" not in done.stderr
+
+
+def test_the_same_input_twice_is_done_once(folder, weights, tmp_path, caplog):
+    inputs = (folder, folder / "a.png", f"{folder}/../in/c.png")
+    assert run(weights, *inputs, "-o", tmp_path / "out") == 0
+    assert len(list((tmp_path / "out").iterdir())) == 5
+    assert "named twice" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("second", "advice"),
+    [
+        ("in/a.webp", "--format keep"),
+        ("in/A.png", "case"),
+        ("more/a.png", "one by one"),
+    ],
+)
+def test_clashes_get_advice(second, advice, folder, weights, tmp_path, capsys):
+    (tmp_path / second).parent.mkdir(exist_ok=True)
+    Image.fromarray(pattern(9, 13, 3)).save(tmp_path / second)
+    inputs = [folder / "a.png", tmp_path / second]
+    assert run(weights, *inputs, "-o", tmp_path / "out") == 2
+    assert advice in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_sixteen_bits_are_the_networks_own(weights, folder, tmp_path):
+    out = tmp_path / "deep.png"
+    assert run(weights, folder / "a.png", "-o", out, "--depth", "16") == 0
+    source = np.asarray(Image.open(folder / "a.png"))
+    wanted = Upscaler(weights, "cpu").image((source / 255).astype(np.float32))
+    got = read_picture(out).pixels
+    assert np.abs(got - wanted * 65535.0).max() <= 0.51
+    assert (got % 257).any()
+
+
+def test_sizes_start_from_unrounded_results(weights, folder, tmp_path):
+    for flags, size in (
+        (["--scale-to", "20x11"], (20, 11)),
+        (["--downscale", 2], (13, 9)),
+    ):
+        out = tmp_path / f"{flags[0]}.tif"
+        assert run(weights, folder / "a.png", "-o", out, "--depth", 16, *flags) == 0
+        picture = read_picture(out)
+        assert picture.size == size
+        assert (picture.pixels % 257).any()
+
+
+def test_opaque_alpha_is_left_out_where_none_is_held(folder, weights, tmp_path):
+    shutil.copy(CASES / "F27.png", folder / "b.png")
+    out = tmp_path / "out"
+    assert run(weights, folder, "-o", out, "--format", "jpg") == 0
+    assert len(list(out.iterdir())) == 6

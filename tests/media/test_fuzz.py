@@ -1,0 +1,51 @@
+"""Three hundred damaged pictures in one folder: the good ones are always written."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import picture_fuzz
+from common import randomise
+
+import paragon_archs
+from paragon_archs.checkpoint import save_model
+
+COUNT = 300
+
+
+def test_damaged_pictures_cost_no_good_one(tmp_path):
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    bad = list(picture_fuzz.files(COUNT))
+    for name, content in bad:
+        (source / name).write_bytes(content)
+    good = []
+    for suffix, held in picture_fuzz.seeds().items():
+        for number, content in enumerate(held):
+            good.append(f"good_{suffix}{number}.png")
+            (source / f"good_{suffix}{number}.{suffix}").write_bytes(content)
+    model = paragon_archs.create("paragonsr_nano", 2, num_groups=1, num_blocks=1)
+    save_model(randomise(model), tmp_path / "nano.safetensors", {})
+    call = [sys.executable, "-m", "paragon_archs.cli", "upscale", str(source)]
+    call += ["-o", str(out), "--model", str(tmp_path / "nano.safetensors")]
+    done = subprocess.run(
+        [*call, "--device", "cpu"],
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=300,
+        env={**os.environ, "PYTHONPATH": str(Path(paragon_archs.__file__).parents[1])},
+    )
+    assert done.returncode == 1, done.stderr[-2000:]
+    assert "Traceback" not in done.stderr
+    written = {p.name for p in out.iterdir()}
+    assert set(good) <= written
+    failed = re.findall(r"^error: .*/(bad\d+\.\w+): (.+)$", done.stderr, re.M)
+    # Every file is either written or has its one sentence.
+    assert len(written) - len(good) + len(failed) == len(bad)
+    for name, sentence in failed:
+        assert sentence.startswith("Expected "), (name, sentence)
