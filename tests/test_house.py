@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import sys
 from pathlib import Path
 
@@ -14,7 +15,7 @@ ARCH_FILES = sorted((PACK / "archs").glob("*_arch.py"))
 
 # A room imports rooms of lower ranks only: from the tensor's side to the user's.
 ROOMS = (
-    "utils archs fuse deploy loaders checkpoint weights media strips inference export "
+    "utils archs fuse deploy loaders weights checkpoint media strips inference export "
     "optim config losses evaluation metrics data engine host models integrations cli "
     "__main__"
 ).split()
@@ -89,3 +90,55 @@ def test_arch_files_differ_by_more_than_case_for_hosts_that_fold_it():
         and any("ARCH_REGISTRY" in ast.unparse(d) for d in node.decorator_list)
     ]
     assert len({name.lower() for name in names}) == len(names)
+
+
+def modules():
+    """Maps the package's dotted names to files; a package is its `__init__`."""
+    names = {}
+    for file in FILES:
+        parts = ("paragon_archs", *file.relative_to(PACK).with_suffix("").parts)
+        names[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
+    return names
+
+
+def imported(file, known):
+    """Yields module and name of every import of this package, lazy ones too.
+
+    What only type checkers see is passed over. The name is empty where a module is
+    imported as a whole.
+    """
+    package = ("paragon_archs", *file.relative_to(PACK).parts[:-1])
+    tree = ast.parse(file.read_text())
+    unseen = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.ImportFrom) or id(node) in unseen:
+            continue
+        start = package[: len(package) - node.level + 1] if node.level else ()
+        module = ".".join([*start, *([node.module] if node.module else [])])
+        for alias in node.names:
+            if f"{module}.{alias.name}" in known:
+                yield f"{module}.{alias.name}", ""
+            elif module in known:
+                yield module, alias.name
+
+
+@pytest.mark.parametrize("file", FILES, ids=identity)
+def test_no_private_name_of_another_module(file):
+    known = modules()
+    for module, name in imported(file, known):
+        private = name.startswith("_") and name != "__version__"
+        assert not private, f"{identity(file)} takes {name} of {module}"
+
+
+def test_imports_have_no_circle_of_files():
+    known = modules()
+    graph = {
+        module: {other for other, _ in imported(file, known)} - {module}
+        for module, file in known.items()
+    }
+    tuple(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from ..utils.nearest import did_you_mean
 from ..utils.registry import ARCH_REGISTRY
 
 _VARIANTS: dict[str, dict[str, Any]] = {}
@@ -48,11 +48,10 @@ def builder(name: str) -> Callable[..., nn.Module]:
     """
     found = _BUILDERS.get(name.lower())
     if found is None:
-        near = difflib.get_close_matches(name.lower(), _BUILDERS, n=3)
-        hint = f"Did you mean {' or '.join(near)}?" if near else ""
+        hint = did_you_mean(name.lower(), _BUILDERS, "See `paragon variants`.", 3)
         raise ValueError(
             f"Expected name to be one of {', '.join(_VARIANTS)}, or a class of this "
-            f"pack, but got {name!r}. {hint or 'See `paragon variants`.'}"
+            f"pack, but got {name!r}. {hint}"
         )
     return found
 

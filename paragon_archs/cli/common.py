@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import json
 import logging
 import math
@@ -14,6 +13,8 @@ import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
+
+from ..utils.nearest import nearest
 
 if TYPE_CHECKING:
     from spandrel import ImageModelDescriptor
@@ -132,8 +133,7 @@ class Parser(argparse.ArgumentParser):
             if flag == "--":
                 return
             if re.match(r"-[^\d.]", flag) and not {flag, flag[:2]} & known:
-                near = difflib.get_close_matches(flag, sorted(known), n=1)
-                yield flag, near[0] if near else None
+                yield flag, next(iter(nearest(flag, sorted(known))), None)
 
     def _flags(self) -> set[str]:
         """Returns the flags of this command and of its steps."""

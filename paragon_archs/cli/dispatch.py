@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 
+from ..utils.nearest import did_you_mean
 from ..utils.threads import wait_asleep
 from .common import EXIT_DONE, EXIT_USAGE, report
 
@@ -67,8 +67,7 @@ def dispatch(
         return EXIT_DONE if arguments else EXIT_USAGE
     name, *rest = arguments
     if name not in commands:
-        near = difflib.get_close_matches(name, commands, n=1)
-        hint = f"Did you mean {near[0]}?" if near else f"See `{program} --help`."
+        hint = did_you_mean(name, commands, f"See `{program} --help`.")
         report(
             f"Expected a {word} out of {', '.join(commands)}, but got {name!r}. {hint}"
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..archs.fusionsr_arch import TRANSFER_MIX, FusionSR, transfer_baseline
+from ..utils.nearest import did_you_mean
 
 MIX = "conv_first.mix_weight"  # of FusionSR, whose transfer has a start of its own
 
@@ -149,11 +149,10 @@ def freeze(network: nn.Module, stage: Stage) -> list[nn.Module]:
     ]
     for pattern in stage.train:
         if not any(fnmatchcase(name, pattern) for name in (*names, *statistics)):
-            near = difflib.get_close_matches(pattern, names, n=1, cutoff=0.3)
+            hint = did_you_mean(pattern, names, "Use * for all.", cutoff=0.3)
             raise ValueError(
                 f"Expected the patterns of stage {stage.name!r} to match parameters, "
-                f"but {pattern!r} matches none. "
-                + (f"Did you mean {near[0]!r}?" if near else "Use * for all.")
+                f"but {pattern!r} matches none. {hint}"
             )
     for name, parameter in network.named_parameters():
         trains = parameter.requires_grad and _matches(name, stage.train)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +20,7 @@ from torch import nn
 from ..archs import variants
 from ..deploy import DeployCall, deploy_model
 from ..fuse import fuse_model
+from ..utils.nearest import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,7 @@ class PackArchitecture(Architecture[nn.Module]):
         """
         for name in overrides:
             if name not in reading.arguments:
-                near = difflib.get_close_matches(name, reading.arguments, n=2)
-                hint = f"Did you mean {' or '.join(near)}?" if near else "Leave it out."
+                hint = did_you_mean(name, reading.arguments, "Leave it out.", 2)
                 raise TypeError(
                     f"Expected overrides of {self.name} to be out of "
                     f"{', '.join(reading.arguments)}, but got {name!r}. {hint}"
