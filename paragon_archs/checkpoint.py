@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,23 @@ from spandrel import (
 from torch import Tensor, nn
 
 from .loaders import PARAGON_REGISTRY, PackArchitecture
+from .utils.budget import BudgetError, CreationBudget
 from .utils.files import atomic_write
+from .utils.weight_header import (
+    MAX_TENSORS,
+    HeaderError,
+    check_pickle,
+    check_safetensors,
+)
+from .weights import resolve
 
 PICKLES = (".pth", ".pt", ".ckpt", ".tar", ".state")
 """Extensions that hold a pickle; `.pth.tar` ends in one of them too."""
 
 _COMPILED = "_orig_mod."
+_DTYPES = {torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.bool}
+_DTYPES |= {torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
+_SPARE = 1 << 26  # bytes or numbers that small things may take
 _TEMPORARY = "Use a .safetensors or a .pth file."
 
 
@@ -37,33 +49,23 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     taken off; of several, EMA weights win.
 
     Args:
-        path: A `.safetensors`, `.pth`, `.pt`, `.ckpt` or `.pth.tar` file.
+        path: A `.safetensors`, `.pth`, `.pt`, `.ckpt` or `.pth.tar` file, or the name
+            of a shipped model.
 
     Returns:
         Names and tensors, on the CPU.
 
     Raises:
         FileNotFoundError: when there is no such file.
-        ValueError: when it is cut off, holds other things than tensors, or has
-            another extension.
+        ValueError: when it is cut off, claims more than it holds, holds other things
+            than tensors, or has another extension.
     """
-    file = Path(path)
-    if not file.is_file():
-        raise FileNotFoundError(
-            f"Expected a weight file, but there is no file {str(file)!r}. Check the "
-            "path."
-        )
+    file = resolve(path)
     suffix = file.suffix.lower()
     if suffix == ".safetensors":
-        try:
-            content: Any = safetensors.torch.load_file(file)
-        except SafetensorError as error:
-            raise ValueError(
-                f"Expected {str(file)!r} to be a whole safetensors file, but it is "
-                f"not ({error}). Get or save it anew."
-            ) from error
+        content = _read_safetensors(file)
     elif suffix in PICKLES:
-        content = _read_pickle(file)
+        content = read_pickle(file)
     else:
         raise ValueError(
             f"Expected the extension of a weight file to be .safetensors or one of "
@@ -79,7 +81,83 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
             f"Expected {str(file)!r} to hold a network's weights, but it holds no "
             f"tensors by name. {_TEMPORARY}"
         )
+    _check_tensors(tensors, repr(str(file)))
+    size, claimed = file.stat().st_size, sum(map(_bytes_of, tensors.values()))
+    if claimed > size + _SPARE:
+        raise ValueError(
+            f"Expected {str(file)!r} to hold its tensors, but {size} bytes claim to be "
+            f"{claimed}. Get or save it anew."
+        )
     return tensors
+
+
+def _read_safetensors(file: Path) -> dict[str, Tensor]:
+    try:
+        check_safetensors(file)
+        with safe_open(file, framework="pt") as opened:
+            count = len(opened.keys())
+        if count > MAX_TENSORS:
+            raise HeaderError(f"a file of {count:,} tensors, which no network has")
+        return safetensors.torch.load_file(file)
+    except HeaderError as error:
+        raise _stranger(file, error) from error
+    except (SafetensorError, KeyError) as error:  # KeyError: a type that torch lacks
+        raise ValueError(
+            f"Expected {str(file)!r} to be a whole safetensors file, but it is not "
+            f"({error}). Get or save it anew."
+        ) from error
+
+
+def _stranger(file: Path, error: HeaderError) -> ValueError:
+    return ValueError(f"Expected {str(file)!r} to be a weight file, but it is {error}.")
+
+
+def _bytes_of(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
+
+
+def _check_tensors(state: Mapping[str, Any], name: str) -> None:
+    """Holds names and tensors to what networks have, before one is built.
+
+    Raises:
+        ValueError: for more tensors than networks have, indices that are not, and
+            tensors of which torch cannot compute.
+    """
+    if len(state) > MAX_TENSORS:
+        raise ValueError(
+            f"Expected {name} to hold a network of at most {MAX_TENSORS:,} tensors, "
+            f"but it holds {len(state):,}. Use another file."
+        )
+    indices: dict[str, set[int]] = {}
+    for key, tensor in state.items():
+        if not isinstance(tensor, Tensor):
+            continue
+        plain = tensor.layout is torch.strided and tensor.device.type != "meta"
+        held = str(tensor.dtype if plain else tensor.layout).removeprefix("torch.")
+        whole = not tensor.is_floating_point()
+        if not plain or tensor.dtype not in _DTYPES or tensor.is_nested:
+            raise ValueError(
+                f"Expected the tensors of {name} to be plain numbers, but {key!r} is "
+                f"{held}. Convert the file to float16 or float32."
+            )
+        if whole and key.endswith((".weight", ".bias")):
+            raise ValueError(
+                f"Expected the weights of {name} to be floating-point, but {key!r} is "
+                f"{held}. Use the file before it was quantized."
+            )
+        parts = str(key).split(".")
+        for place, part in enumerate(parts):
+            if part.isascii() and part.isdigit():
+                before = ".".join(parts[:place])
+                indices.setdefault(before, set()).add(int(part[:12]))
+    for before, found in indices.items():
+        # Layers without weights have indices too, and a few names are sizes.
+        if max(found) > 4 * len(found) + 1024:
+            raise ValueError(
+                f"Expected the entries of {before!r} in {name} to be numbered without "
+                f"gaps, but got {max(found)} among {len(found)}. Check that the file "
+                "is whole and unedited."
+            )
 
 
 def unwrapped(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,9 +172,22 @@ def unwrapped(content: Mapping[str, Any]) -> dict[str, Any]:
     return state
 
 
-def _read_pickle(file: Path) -> Any:
+def read_pickle(path: str | Path) -> Any:
+    """Reads a file of torch onto the CPU: tensors and plain containers, no code.
+
+    Raises:
+        OSError: when it cannot be read.
+        ValueError: when it is cut off, damaged or something else, claims more than it
+            holds, or holds objects that would run code.
+    """
+    file = Path(path)
     try:
-        return torch.load(file, map_location="cpu", weights_only=True)
+        check_pickle(file)
+        with warnings.catch_warnings():  # of pickle protocols
+            warnings.simplefilter("ignore")
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except HeaderError as error:
+        raise _stranger(file, error) from error
     except pickle.UnpicklingError as error:
         # torch refuses anything but tensors and plain containers, and names it.
         raise ValueError(
@@ -104,7 +195,10 @@ def _read_pickle(file: Path) -> Any:
             "tensors, or holds objects that would run code when opened. Nothing was "
             "executed; ask its author for a .safetensors file."
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
+    except OSError:
+        raise
+    # Whatever else torch's reader raises, the file made it do so.
+    except Exception as error:
         raise ValueError(
             f"Expected {str(file)!r} to be a whole checkpoint, but it is cut off or "
             "damaged. Get or save it anew."
@@ -113,14 +207,18 @@ def _read_pickle(file: Path) -> Any:
 
 def read_metadata(path: str | Path) -> dict[str, str]:
     """Returns the metadata of a safetensors file; empty for other files."""
-    if Path(path).suffix.lower() != ".safetensors":
+    file = resolve(path)
+    if file.suffix.lower() != ".safetensors":
         return {}
     try:
-        with safe_open(path, framework="pt") as opened:
+        check_safetensors(file)
+        with safe_open(file, framework="pt") as opened:
             return dict(opened.metadata() or {})
+    except HeaderError as error:
+        raise _stranger(file, error) from error
     except SafetensorError as error:
         raise ValueError(
-            f"Expected {str(path)!r} to be a whole safetensors file, but it is not "
+            f"Expected {str(file)!r} to be a whole safetensors file, but it is not "
             f"({error}). Get or save it anew."
         ) from error
 
@@ -154,12 +252,21 @@ def load_model(
     else:
         name = "the state dict"
         state = unwrapped(path_or_state_dict)
+        _check_tensors(state, name)
     architecture = find_architecture(state)
+    numbers = sum(v.numel() for v in state.values() if isinstance(v, Tensor))
     try:
-        if architecture is not None:
-            descriptor = architecture.load(state, overrides)
-        else:
-            descriptor = _load_foreign(state, MAIN_REGISTRY, name, overrides)
+        with CreationBudget(2 * numbers + _SPARE, 2 * len(state) + 2000):
+            if architecture is not None:
+                descriptor = architecture.load(state, overrides)
+            else:
+                descriptor = _load_foreign(state, MAIN_REGISTRY, name, overrides)
+    except BudgetError as error:
+        raise ValueError(
+            f"Expected {name} to hold every tensor of the network that its first ones "
+            "describe, but that is far larger than the file. Check that the file is "
+            "whole and unedited."
+        ) from error
     except RuntimeError as error:
         # The first line only repeats the class; the second names the tensor.
         detail = " ".join(str(error).split("\n")[1:2]).strip() or str(error)
@@ -168,7 +275,7 @@ def load_model(
             f"describe, but one does not: {detail} Check that the file is whole and "
             "unedited."
         ) from error
-    except (KeyError, ZeroDivisionError, IndexError) as error:
+    except (LookupError, ArithmeticError, AttributeError) as error:
         raise ValueError(
             f"Expected {name} to hold every tensor of its network, but {error} is "
             "missing or misshapen. Check that the file is whole and unedited."
@@ -177,7 +284,20 @@ def load_model(
         if name in str(error):
             raise
         raise ValueError(f"{error} This was met in {name}.") from error
+    _check_kinds(descriptor.model, state, name)
     return descriptor.to(torch.device(device)).eval()
+
+
+def _check_kinds(model: nn.Module, state: Mapping[str, Any], name: str) -> None:
+    """Refuses whole numbers where the network computes with fractions."""
+    for key, own in model.state_dict().items():
+        if own.is_floating_point() and key in state:
+            if not state[key].is_floating_point():
+                raise ValueError(
+                    f"Expected the weights of {name} to be floating-point, but {key!r} "
+                    f"is {str(state[key].dtype).removeprefix('torch.')}. Use the file "
+                    "before it was quantized."
+                )
 
 
 def _load_foreign(
@@ -193,6 +313,8 @@ def _load_foreign(
             f"Expected {name} to hold a network of this pack or of spandrel, but its "
             "tensors match none. `paragon variants` lists this pack's."
         ) from error
+    except BudgetError:
+        raise
     except (AssertionError, AttributeError, TypeError, ValueError) as error:
         # A detector of spandrel took it by some names; the rest does not fit.
         raise ValueError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import pickle
 import random
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from ..checkpoint import write_pickle
+from ..checkpoint import read_pickle, write_pickle
 from ..config.errors import TrainingError
 from .guard import all_finite
 from .resuming import training_state
@@ -111,8 +110,8 @@ def read_state(path: Path) -> dict[str, Any]:
         ValueError: when it is cut off or no training state.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, KeyError) as error:
+        state = read_pickle(path)
+    except ValueError as error:
         raise ValueError(
             f"Expected {str(path)!r} to be a whole training state, but it is cut off "
             "or damaged. Use an older one."

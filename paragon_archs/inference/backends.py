@@ -15,6 +15,8 @@ from spandrel import SizeRequirements
 from torch import Tensor
 
 from ..utils.optional import need, start_tensorrt
+from ..utils.weight_header import HeaderError, check_known
+from ..weights import resolve
 
 GRAPH_SUFFIXES = (".onnx", ".trt", ".engine")
 
@@ -37,6 +39,7 @@ class GraphModel:
         feature_channels: Channels of `prev_feat` in a graph for video, else None.
         alpha: Share of `prev_feat` in its blend, where the graph tells.
         base_kernel: ParagonSR2's base path in a graph for video, where it tells.
+        told: Metadata, sorted by name.
         digest: Of the file.
         size_requirements: None in graphs with dynamic sizes.
         architecture: Its `name` and `id`.
@@ -54,6 +57,7 @@ class GraphModel:
         self.feature_channels: int | None = None
         self.alpha: float | None = None
         self.base_kernel: str | None = None
+        self.told: dict[str, str] = {}
 
     def run(self, inputs: dict[str, Tensor]) -> list[Tensor]:
         """Runs the graph; returns the image, and the features of a video graph."""
@@ -104,10 +108,6 @@ class OnnxModel(GraphModel):
 
     def __init__(self, file: Path, providers: Sequence[str] = ()) -> None:
         runtime = need("onnxruntime", "ONNX graphs", "onnxruntime")
-        if not file.is_file():
-            raise FileNotFoundError(
-                f"Expected a graph, but there is no file {str(file)!r}. Check the path."
-            )
         super().__init__(file, "ONNX graph")
         there = runtime.get_available_providers()
         names = []
@@ -138,9 +138,10 @@ class OnnxModel(GraphModel):
                 f"{image}. Export it without --static."
             )
         self.input_channels = image[1] if isinstance(image[1], int) else 3
+        told = self._session.get_modelmeta().custom_metadata_map
+        self.told = dict(sorted(told.items()))
         if "prev_feat" in shapes:
             self.feature_channels = shapes["prev_feat"][1]
-            told = self._session.get_modelmeta().custom_metadata_map
             if told.get("architecture") == "ParagonSR2":
                 self.alpha = float(told["alpha"])
                 self.base_kernel = json.loads(told["arguments"])["base_kernel"]
@@ -182,11 +183,6 @@ class TensorRTModel(GraphModel):
 
     def __init__(self, file: Path, device: torch.device) -> None:
         tensorrt = need("tensorrt", "TensorRT engines", "tensorrt")
-        if not file.is_file():
-            raise FileNotFoundError(
-                f"Expected an engine, but there is no file {str(file)!r}. Check the "
-                "path."
-            )
         if device.type != "cuda":
             raise ValueError(
                 f"Expected a cuda device for an engine, but got {device.type!r}. "
@@ -256,6 +252,13 @@ def load_graph(
     file: Path, device: torch.device, providers: Sequence[str] = ()
 ) -> GraphModel:
     """Opens an `.onnx`, `.trt` or `.engine` file."""
+    file = resolve(file)
+    try:
+        check_known(file)
+    except HeaderError as error:
+        raise ValueError(
+            f"Expected {str(file)!r} to be a graph, but it is {error}."
+        ) from error
     if file.suffix.lower() == ".onnx":
         return OnnxModel(file, providers)
     return TensorRTModel(file, device)

@@ -25,6 +25,7 @@ from ..media.images import Picture, read_picture
 from ..utils.dtypes import DTYPES, dtype_of
 from ..utils.halves import Fallback
 from ..utils.symmetry import SYMMETRIES, transform
+from ..weights import resolve
 from . import memory
 from .backends import GRAPH_SUFFIXES, GraphModel, load_graph
 from .channels import Channels
@@ -39,9 +40,9 @@ class Upscaler:
     of this pack) is that of the whole image; others are run in overlapping tiles.
 
     Args:
-        model: A weight file (this pack's or any that spandrel opens), an `.onnx` graph
-            or a TensorRT engine (`.trt`), or a descriptor as
-            `paragon_archs.checkpoint.load_model` returns it.
+        model: A weight file (this pack's or any that spandrel opens), the name of a
+            shipped model, an `.onnx` graph or a TensorRT engine (`.trt`), or a
+            descriptor as `paragon_archs.checkpoint.load_model` returns it.
         device: `auto` (cuda, then mps, then cpu), or a torch device.
         dtype: `auto` (fp16 on cuda where the network allows it, else fp32), `fp32`,
             `fp16` or `bf16`.
@@ -72,7 +73,7 @@ class Upscaler:
         self.limit = parse_memory(memory)
         self.tta = tta
         if isinstance(model, (str, Path)):
-            file = Path(model)
+            file = resolve(model)
             if file.suffix.lower() in GRAPH_SUFFIXES:
                 model = load_graph(file, self.device, providers)
             else:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
+import os
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from ..utils.nearest import did_you_mean
 
 FOLDER = Path(__file__).parent
 
@@ -65,17 +67,25 @@ def default(scale: int = 4, jpeg: bool = False) -> str:
 def resolve(model: str | Path) -> Path:
     """Returns the file of a model: a path that exists, or the name of a shipped one.
 
+    `~` is the home folder, whoever did not expand it.
+
     Raises:
         FileNotFoundError: when it is neither.
+        ValueError: when it is a folder, a pipe or a device.
     """
-    path = Path(model)
+    path = Path(os.path.expanduser(model))
     if path.is_file():
         return path
     shipped = available()
     if str(model) in shipped:
         return shipped[str(model)]
-    near = difflib.get_close_matches(str(model), shipped, n=1)
-    hint = f"Did you mean {near[0]}?" if near else f"There are {', '.join(shipped)}."
+    if path.exists():
+        kind = "a folder" if path.is_dir() else "a pipe or a device"
+        raise ValueError(
+            f"Expected a weight file or the name of a shipped model, but got "
+            f"{str(model)!r}, {kind}. Name the file itself."
+        )
+    hint = did_you_mean(str(model), shipped, f"There are {', '.join(shipped)}.")
     raise FileNotFoundError(
         f"Expected a weight file or the name of a shipped model, but got "
         f"{str(model)!r}. {hint}"

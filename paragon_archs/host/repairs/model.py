@@ -20,7 +20,12 @@ from basicsr.models.base_model import BaseModel
 from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
-from ...checkpoint import find_architecture, read_state_dict, write_pickle
+from ...checkpoint import (
+    find_architecture,
+    read_pickle,
+    read_state_dict,
+    write_pickle,
+)
 from ...config.errors import TrainingError, wrong
 from ...engine.ema import follow_buffers, follow_weights
 from ...engine.resuming import networks_of, restore
@@ -212,7 +217,7 @@ def load_weights(
     """
     try:
         path = str(resolve(path))
-    except FileNotFoundError as error:
+    except (FileNotFoundError, ValueError) as error:
         raise wrong("no_weights", key=key, value=path, place="path") from error
     state = read_state_dict(path)
     state = _pick(path, param_key) or state
@@ -265,7 +270,7 @@ def _pick(path: str, param_key: str | None) -> dict[str, Tensor] | None:
     """Returns the set of weights under `param_key`, where the file has several."""
     if param_key is None or not path.endswith(".pth"):
         return None
-    content = torch.load(path, map_location="cpu", weights_only=True)
+    content = read_pickle(path)
     chosen = content.get(param_key) if isinstance(content, dict) else None
     if not isinstance(chosen, dict):
         # The host asks for `params` of every file; another name is the user's.
@@ -285,7 +290,7 @@ def describe_misfit(
     architecture = find_architecture(state)
     held = "tensors of an unknown network"
     if architecture is not None:
-        reading = architecture.read(architecture.canonical(dict(state)))
+        reading = architecture.inspect(dict(state))
         held = f"a {architecture.name} ({reading.form} form)"
     odd = sorted(set(own) ^ set(state)) or [
         k for k in own if own[k].shape != state[k].shape
