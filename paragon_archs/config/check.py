@@ -2,43 +2,30 @@
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 import inspect
 from collections.abc import Hashable, Iterable
+from dataclasses import replace
 from typing import Any
 
+from ..utils.nearest import did_you_mean
 from .errors import OptionError, sentence
 from .keys import KEYS, REQUIRED, UNREAD, Key
 from .loading import Options
 from .signatures import (
     KNOWN_TO_TRAINER,
     SECTIONS,
+    argument_key,
     dataset_keys,
     known_types,
-    literal_kind,
     model_keys,
     parameters,
 )
-
-KINDS: dict[str, tuple[type, ...]] = {
-    "int": (int,),
-    "float": (int, float),
-    "bool": (bool,),
-    "str": (str,),
-    "list": (list,),
-    "map": (dict,),
-}
-WORDS = {
-    "int": "a whole number",
-    "float": "a number",
-    "bool": "true or false",
-    "str": "a name",
-    "list": "a list",
-    "map": "a section of keys",
-}
+from .values import Fault, as_kind, fault, is_name, unfit, wrong_kind
 
 Path = tuple[Hashable, ...]
+
+_NAME = Key("name", None, "")  # what stands for `*` in a pattern
 
 
 def check_options(options: Options, is_train: bool) -> None:
@@ -73,6 +60,14 @@ class _Check:
 
     def run(self) -> None:
         values = self.options.values
+        for path, kind, value in unfit(values):
+            self._fault(
+                path,
+                Key("any", None, ""),
+                ("wrong_kind", {"kind": kind, "value": value, "hint": "Fix it."}),
+            )
+        if self.wrong:  # the rest of the checks compares and prints values
+            raise OptionError(*self.wrong)
         self._type(("model_type",), "model", values.get("model_type"))
         for section in ("path", "logger", "train", "datasets"):
             if values.get(section) is None and (section != "train" or self.is_train):
@@ -83,7 +78,6 @@ class _Check:
         self._section((), values)
         self._stage_sets()
         self._sets()
-        self._names()
         if self.wrong:
             raise OptionError(*self.wrong)
 
@@ -95,6 +89,8 @@ class _Check:
             key = _match(known, name)
             if key is None:
                 self._unknown(path, name, known)
+            elif name not in known and not is_name(str(name)):
+                self._fault((*path, name), key, wrong_kind(_NAME, name))
             else:
                 values[name] = self._value((*path, name), key, value)
         for name, key in known.items():
@@ -174,9 +170,11 @@ class _Check:
             if key.default is not None and key.default is not REQUIRED:
                 return _copy(key.default_for(self.ours))
             if key.default is REQUIRED and key.kind != "any":
-                self._wrong_kind(path, key, value)
+                self._fault(path, key, wrong_kind(key, value))
             return value
-        value = self._plain(path, key, value)
+        value = as_kind(key, value)
+        if found := fault(key, value):
+            self._fault(path, key, found)
         if isinstance(value, dict) and _has_children(path):
             self._section(path, value)
         elif isinstance(value, list) and _has_children(path):
@@ -184,46 +182,17 @@ class _Check:
                 if isinstance(entry, dict):
                     self._section((*path, index), entry)
                 else:
-                    self._wrong_kind((*path, index), Key("map", None, ""), entry)
+                    entries = Key("map", None, "")
+                    self._fault((*path, index), entries, wrong_kind(entries, entry))
         return value
 
-    def _plain(self, path: Path, key: Key, value: Any) -> Any:
-        kinds = key.kind.split("|")
-        if "any" in kinds:
-            return value
-        if isinstance(value, float) and value.is_integer() and "float" not in kinds:
-            value = int(value) if "int" in kinds else value
-        if "str" in kinds and "int" not in kinds and not isinstance(value, bool):
-            value = str(value) if isinstance(value, (int, float)) else value
-        allowed = tuple(t for kind in kinds for t in KINDS[kind])
-        if not isinstance(value, allowed) or (
-            isinstance(value, bool) and "bool" not in kinds
-        ):
-            self._wrong_kind(path, key, value)
-        elif key.choices and value not in key.choices:
-            self.wrong.append(
-                sentence(
-                    "wrong_choice",
-                    key=_join(path),
-                    choices=", ".join(map(str, key.choices)),
-                    value=value,
-                    place=self.options.place(path),
-                    hint=_nearest(str(value), map(str, key.choices)),
-                )
-            )
-        elif (
-            key.low is not None and isinstance(value, (int, float)) and value < key.low
-        ):
-            self.wrong.append(
-                sentence(
-                    "too_small",
-                    key=_join(path),
-                    low=key.low,
-                    value=value,
-                    place=self.options.place(path),
-                )
-            )
-        return value
+    def _fault(self, path: Path, key: Key, found: Fault) -> None:
+        message, words = found
+        if message == "wrong_choice":
+            near = did_you_mean(str(words["value"]), map(str, key.choices))
+            words = {**words, "hint": near}
+        place = self.options.place(path)
+        self.wrong.append(sentence(message, key=_join(path), place=place, **words))
 
     # Names -----------------------------------------------------------------------
 
@@ -233,7 +202,7 @@ class _Check:
         types = known_types(what)
         if isinstance(value, str) and value in types:
             return types[value]
-        near = _nearest(str(value), types)
+        near = did_you_mean(str(value), types)
         self.wrong.append(
             sentence(
                 "unknown_type",
@@ -253,7 +222,7 @@ class _Check:
             for n, key in known.items()
             if "*" not in n and (not key.model or has_base(self.model, key.model))
         ]
-        hint = _nearest(str(name), names) or _elsewhere(str(name))
+        hint = did_you_mean(str(name), names) or _elsewhere(str(name))
         self.wrong.append(
             sentence(
                 "unknown_key",
@@ -261,20 +230,6 @@ class _Check:
                 key=name,
                 place=self.options.place(here),
                 hint=hint or f"Known are {', '.join(sorted(names))}.",
-            )
-        )
-
-    def _wrong_kind(self, path: Path, key: Key, value: Any) -> None:
-        kind = " or ".join(WORDS[k] for k in key.kind.split("|"))
-        quoted = isinstance(value, str) and key.kind in ("int", "float")
-        self.wrong.append(
-            sentence(
-                "wrong_kind",
-                key=_join(path),
-                kind=kind,
-                value=value,
-                place=self.options.place(path),
-                hint="Write it without quotes." if quoted else "Mend it.",
             )
         )
 
@@ -309,28 +264,6 @@ class _Check:
                     place=self.options.place(("datasets",)),
                 )
             )
-
-    def _names(self) -> None:
-        """Holds what becomes a folder or a part of a file's name to one path part."""
-        stages = self.options.values.get("stages")
-        named: list[tuple[Path, Any]] = [((), self.options.values)]
-        if isinstance(stages, list):
-            named += [(("stages", i), entry) for i, entry in enumerate(stages)]
-        for path, section in named:
-            name = section.get("name") if isinstance(section, dict) else None
-            if isinstance(name, str) and (
-                name.strip() in ("", ".", "..") or "/" in name or "\\" in name
-            ):
-                self.wrong.append(
-                    sentence(
-                        "wrong_kind",
-                        key=_join((*path, "name")),
-                        kind="a name without slashes",
-                        value=name,
-                        place=self.options.place((*path, "name")),
-                        hint="Give another; it becomes a part of a path.",
-                    )
-                )
 
 
 # Paths and patterns --------------------------------------------------------------
@@ -384,13 +317,11 @@ def _match(known: dict[str, Key], name: Any) -> Key | None:
 def _from_signature(what: str, target: Any) -> dict[str, Key]:
     keys: dict[str, Key] = {}
     for name, parameter in parameters(what, target).items():
-        kind = literal_kind(parameter)
         required = parameter.default is parameter.empty
         required = required and name not in KNOWN_TO_TRAINER
-        keys[name] = Key(
-            kind or "any",
-            REQUIRED if required else None,
-            "",
+        keys[name] = replace(
+            argument_key(what, parameter),
+            default=REQUIRED if required else None,
             example=f"it is an argument of {what}",
         )
     return keys
@@ -402,15 +333,6 @@ def _join(path: Iterable[Hashable]) -> str:
 
 def _where(path: Path) -> str:
     return repr(_join(path)) if path else "the option file"
-
-
-def _nearest(name: str, names: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(names), n=1)
-    if not near:
-        lower = {n.lower(): n for n in names}
-        near = difflib.get_close_matches(name.lower(), lower, n=1)
-        near = [lower[n] for n in near]
-    return f"Did you mean {near[0]}?" if near else ""
 
 
 def _elsewhere(name: str) -> str:

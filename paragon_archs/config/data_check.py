@@ -12,6 +12,7 @@ import torch
 
 from ..media.images import read_size
 from ..media.paths import IMAGE_SUFFIXES, find_images
+from ..optim.optimizers import build_optimizer
 from ..weights import resolve
 from .errors import OptionError, sentence
 from .loading import Options
@@ -20,6 +21,18 @@ from .signatures import known_types, parameters
 
 HOST_SETS = ("PairedImageDataset", "SingleImageDataset", "FFHQDataset")
 """Data sets of the host's that read no sub-folders."""
+
+# What classes raise on impossible arguments; hardly any looks at its own.
+IMPOSSIBLE = (
+    ValueError,
+    TypeError,
+    AssertionError,
+    AttributeError,
+    RuntimeError,
+    ArithmeticError,
+    LookupError,
+    NameError,
+)
 
 LOOK_AT = 500  # images of a set whose size is read; spread over large sets
 
@@ -45,6 +58,7 @@ def check_data(options: Options, is_train: bool) -> None:
         *_weights(options),
         *_loggers(options),
         *_metrics(options, is_train),
+        *(_trials(options) if is_train else ()),
     ]
     for name, section in options.values["datasets"].items():
         if str(name).split("_")[0] == "train" and not is_train:
@@ -130,7 +144,7 @@ def _weights(options: Options) -> Iterator[str]:
         if str(key).startswith("pretrain_network") and value:
             try:
                 resolve(value)
-            except FileNotFoundError:
+            except (FileNotFoundError, ValueError):
                 yield sentence(
                     "no_weights",
                     key=f"path:{key}",
@@ -189,6 +203,52 @@ def _metrics(options: Options, is_train: bool) -> Iterator[str]:
             )
 
 
+def _trials(options: Options) -> Iterator[str]:
+    """Takes steps with each optimizer and schedule on one number: flags may clash."""
+    train = options.values["train"]
+    device = "cuda" if options.values["num_gpu"] != 0 else "cpu"
+    device = device if torch.cuda.is_available() else "cpu"
+    for key, section in train.items():
+        if not str(key).startswith("optim_") or not isinstance(section, dict):
+            continue
+        tried = ("train", key)
+        try:
+            optimizer = _optimizer(section, device)
+            if train.get("scheduler"):
+                tried = ("train", "scheduler")
+                _step(optimizer, train["scheduler"], train.get("total_iter"))
+        except IMPOSSIBLE as error:
+            yield sentence(
+                "no_step",
+                key=":".join(map(str, tried)),
+                problem=" ".join(str(error).split()) or type(error).__name__,
+                place=options.place(tried),
+            )
+
+
+def _optimizer(section: Mapping[str, Any], device: str) -> torch.optim.Optimizer:
+    """Builds an optimizer of one matrix, and takes a step with it."""
+    arguments = {k: v for k, v in section.items() if k != "type"}
+    weight = torch.nn.Parameter(torch.ones(2, 2, device=device))
+    weight.grad = torch.ones_like(weight)
+    optimizer = build_optimizer(section["type"], [weight], **arguments)
+    optimizer.step()
+    return optimizer
+
+
+def _step(
+    optimizer: torch.optim.Optimizer, section: Mapping[str, Any], length: Any
+) -> None:
+    """Builds a schedule, and takes the steps that lead into its formula."""
+    from ..optim.schedulers import build_scheduler  # noqa: PLC0415 (imports the host)
+
+    arguments = {k: v for k, v in section.items() if k != "type"}
+    scheduler = build_scheduler(section["type"], optimizer, length or 100, **arguments)
+    for _ in range(min(3, (length or 100) - 1)):
+        optimizer.step()
+        scheduler.step()
+
+
 # Data sets -------------------------------------------------------------------------
 
 
@@ -205,7 +265,7 @@ def _set(options: Options, name: str, section: Mapping[str, Any]) -> list[str]:
                 choices=", ".join(BACKENDS),
                 value=backend,
                 place=options.place((*here, "io_backend", "type")),
-                hint="Mend it.",
+                hint="Fix it.",
             )
         )
     lmdb = backend == "lmdb"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import reprlib
+import string
 from collections.abc import Sequence
+from typing import Any
 
 # Id -> sentence. `{place}` is the file and line; `{hint}` the nearest known name.
 MESSAGES: dict[str, str] = {
@@ -12,7 +15,7 @@ MESSAGES: dict[str, str] = {
         "this folder nor one of the pack's own. Check the path."
     ),
     "not_yaml": (
-        "Expected {file!r} to be YAML, but {problem} ({place}). Mend that line."
+        "Expected {file!r} to be YAML, but {problem} ({place}). Fix that line."
     ),
     "not_text": (
         "Expected {file!r} to be YAML in UTF-8, but got {problem}. Save it as UTF-8."
@@ -49,6 +52,9 @@ MESSAGES: dict[str, str] = {
     "too_small": (
         "Expected {key!r} to be at least {low}, but got {value!r} ({place}). Raise it."
     ),
+    "too_large": (
+        "Expected {key!r} to be at most {high}, but got {value!r} ({place}). Lower it."
+    ),
     "unknown_type": (
         "Expected {key!r} to be a known {what}, but got {value!r} ({place}). {hint}"
     ),
@@ -70,6 +76,10 @@ MESSAGES: dict[str, str] = {
     ),
     "network": "Expected {key!r} to describe a network, but: {problem} ({place})",
     "model": "Expected the options to describe a model, but: {problem} ({place})",
+    "no_step": (
+        "Expected {key!r} to take a step, but: {problem} ({place}). Change its "
+        "arguments or its type."
+    ),
     "launcher": "{problem}",
     "stages": "{problem}",
     "running": (
@@ -140,8 +150,8 @@ MESSAGES: dict[str, str] = {
     "data_set": "Expected the data set {name!r} to be usable, but: {problem}",
     # weights and states
     "no_weights": (
-        "Expected {key!r} to be a weight file, but got {value!r}, which does not exist "
-        "({place}). Check the path."
+        "Expected {key!r} to be a weight file or the name of a shipped model, but got "
+        "{value!r}, which is neither ({place}). Check the path."
     ),
     "other_network": (
         "Expected {key!r} to hold weights of {wanted}, but got {value!r}, which holds "
@@ -184,9 +194,31 @@ class TrainingError(RuntimeError):
     """Training cannot go on (exit code 1)."""
 
 
+class _Shown(reprlib.Repr):
+    """What `!r` shows of a value, cut to a readable length."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxstring = self.maxother = 200
+        self.maxlist = self.maxdict = 6
+
+    def repr_int(self, x: int, level: int) -> str:
+        """Returns its digits; Python itself refuses to write very many."""
+        return repr(x) if abs(x) < 10**40 else f"a number of {x.bit_length()} bits"
+
+
+class _Brief(string.Formatter):
+    _shown = _Shown()
+
+    def convert_field(self, value: Any, conversion: str | None) -> Any:
+        if conversion == "r":
+            return self._shown.repr(value)
+        return super().convert_field(value, conversion)  # type: ignore[arg-type]
+
+
 def sentence(message: str, **values: object) -> str:
     """Returns the sentence of one message id, filled in."""
-    return MESSAGES[message].format(**values).strip()
+    return _Brief().format(MESSAGES[message], **values).strip()
 
 
 def wrong(message: str, **values: object) -> OptionError:

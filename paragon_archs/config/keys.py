@@ -24,10 +24,12 @@ SAME: Any = object()
 class Key:
     """One key.
 
-    `kind` is int, float, bool, str, list, map or any, several joined by `|`; None is
-    allowed where the default is None. `model` is the model class that the key needs;
-    every model takes it where that is empty. `host_default` is the default under a
-    host's model, where it differs.
+    `kind` is int, float, bool, str, name, template, list, map or any, several joined by
+    `|`; None is allowed where the default is None. A name becomes a part of a path, a
+    template holds `{}` for one. `low` and `high` bound a number, or every number of a
+    list, which has `length` entries where that is given. `model` is the model class
+    that the key needs; every model takes it where that is empty. `host_default` is the
+    default under a host's model, where it differs.
     """
 
     kind: str
@@ -35,6 +37,8 @@ class Key:
     text: str
     choices: tuple[Any, ...] = ()
     low: float | None = None
+    high: float | None = None
+    length: int | None = None
     model: str = ""
     host_default: Any = SAME
     example: str = ""
@@ -56,13 +60,23 @@ UNREAD: dict[str, tuple[str, ...]] = {
 
 # Path, `:` between the keys and `*` for any name -> key.
 KEYS: dict[str, Key] = {
-    "name": Key("str", REQUIRED, "name of the run; its folder is `experiments/NAME`"),
+    "name": Key("name", REQUIRED, "name of the run; its folder is `experiments/NAME`"),
     "model_type": Key("str", REQUIRED, "`ParagonModel`, or any registered model class"),
-    "scale": Key("int", REQUIRED, "upscaling factor", low=1),
+    "scale": Key("int", REQUIRED, "upscaling factor", low=1, high=64),
     "num_gpu": Key(
-        "int|str", "auto", "GPUs of one process; `auto` takes all, 0 none", low=0
+        "int|str",
+        "auto",
+        "GPUs of one process; `auto` takes all, 0 none",
+        low=0,
+        high=1024,
     ),
-    "manual_seed": Key("int", None, "seed of everything; drawn and logged when absent"),
+    "manual_seed": Key(
+        "int",
+        None,
+        "seed of everything; drawn and logged when absent",
+        low=0,
+        high=2**63 - 1025,
+    ),
     "datasets": Key("map", REQUIRED, "`train`, `val`, `val_*`, `test`, `test_*`"),
     "network_g": Key("map", REQUIRED, "the network: `type` and its arguments"),
     "network_d*": Key(
@@ -84,10 +98,12 @@ KEYS: dict[str, Key] = {
         model="ParagonStagedModel",
         example="- {name: all, iterations: 1000, lr: 1e-4, train: ['*']}",
     ),
-    "stages:*:name": Key("str", REQUIRED, "name in logs and files"),
+    "stages:*:name": Key("name", REQUIRED, "name in logs and files"),
     "stages:*:iterations": Key("int", None, "length in steps, or", low=1),
-    "stages:*:epochs": Key("float", None, "length in epochs", low=0),
-    "stages:*:lr": Key("float", None, "rate; that of `optim_g` when absent", low=0),
+    "stages:*:epochs": Key("float", None, "length in epochs", low=0, high=1000000000.0),
+    "stages:*:lr": Key(
+        "float", None, "rate; that of `optim_g` when absent", low=0, high=1000000000.0
+    ),
     "stages:*:train": Key(
         "list", None, "patterns of the parameters that train; all when absent"
     ),
@@ -134,16 +150,24 @@ KEYS: dict[str, Key] = {
         "bool", False, "several processes: for networks that skip parameters"
     ),
     # data sets
-    "datasets:*:name": Key("str", REQUIRED, "name in logs and folders"),
+    "datasets:*:name": Key("name", REQUIRED, "name in logs and folders"),
     "datasets:*:type": Key("str", REQUIRED, "registered data set class"),
     "datasets:train:batch_size_per_gpu": Key(
-        "int", REQUIRED, "samples of one micro-batch, per process or GPU", low=1
+        "int",
+        REQUIRED,
+        "samples of one micro-batch, per process or GPU",
+        low=1,
+        high=2**16,
     ),
     "datasets:train:num_worker_per_gpu": Key(
-        "int", 0, "reading processes; 0 reads in the training process", low=0
+        "int", 0, "reading processes; 0 reads in the training process", low=0, high=512
     ),
     "datasets:train:dataset_enlarge_ratio": Key(
-        "int|float", 1, "times that an epoch goes through the images", low=1
+        "int|float",
+        1,
+        "times that an epoch goes through the images",
+        low=1,
+        high=1000000000.0,
     ),
     "datasets:train:prefetch_mode": Key(
         "str",
@@ -152,7 +176,7 @@ KEYS: dict[str, Key] = {
         choices=("cpu", "cuda", None),
     ),
     "datasets:train:num_prefetch_queue": Key(
-        "int", 2, "batches that each worker prepares in advance", low=1
+        "int", 2, "batches that each worker prepares in advance", low=1, high=1024
     ),
     "datasets:*:pin_memory": Key("bool", False, "page-locked memory, for GPUs"),
     "datasets:train:persistent_workers": Key(
@@ -184,7 +208,9 @@ KEYS: dict[str, Key] = {
     ),
     # training
     "train:total_iter": Key("int", REQUIRED, "optimizer steps", low=1),
-    "train:warmup_iter": Key("int", -1, "steps of linear warm-up of the rate; -1 none"),
+    "train:warmup_iter": Key(
+        "int", -1, "steps of linear warm-up of the rate; -1 none", low=-1
+    ),
     "train:optim_g": Key(
         "map",
         REQUIRED,
@@ -196,7 +222,12 @@ KEYS: dict[str, Key] = {
     "train:pixel_opt": Key("map", None, "a loss, as in the host's files"),
     "train:perceptual_opt": Key("map", None, "a loss, as in the host's files"),
     "train:ema_decay": Key(
-        "float", 0.999, "average of weights and buffers; 0 none", low=0, host_default=0
+        "float",
+        0.999,
+        "average of weights and buffers; 0 none",
+        low=0,
+        host_default=0,
+        high=1,
     ),
     "train:ema_warmup": Key(
         "bool", True, "decay rises as (1 + n) / (10 + n)", model="ParagonModel"
@@ -210,7 +241,7 @@ KEYS: dict[str, Key] = {
     "train:losses:*:weight": Key(
         "float", 1.0, "factor of this loss", model="ParagonModel"
     ),
-    "train:losses:*:name": Key("str", None, "name in logs", model="ParagonModel"),
+    "train:losses:*:name": Key("name", None, "name in logs", model="ParagonModel"),
     "train:losses:*:start_iter": Key(
         "int", 0, "steps after which this loss begins", low=0, model="ParagonModel"
     ),
@@ -299,7 +330,7 @@ KEYS: dict[str, Key] = {
         model="ParagonModel",
     ),
     "train:accum_iter": Key(
-        "int", 1, "micro-batches of one step", low=1, model="ParagonModel"
+        "int", 1, "micro-batches of one step", low=1, model="ParagonModel", high=2**16
     ),
     "train:channels_last": Key(
         "bool",
@@ -338,69 +369,136 @@ KEYS: dict[str, Key] = {
         None,
         "side of the crops that are trained on; the data set's `gt_size` when absent",
         model="ParagonGANModel",
+        low=1,
+        high=2**15,
     ),
     "degradation:queue_size": Key(
         "int",
         180,
         "pairs that a batch is mixed with; a multiple of it",
         model="ParagonGANModel",
+        low=1,
+        high=2**20,
     ),
     "degradation:resize_prob": Key(
         "list",
         [0.2, 0.7, 0.1],
         "how often the first resize goes up, down, keeps",
         model="ParagonGANModel",
+        low=0,
+        high=1,
+        length=3,
     ),
     "degradation:resize_range": Key(
-        "list", [0.15, 1.5], "range of the first resize", model="ParagonGANModel"
+        "list",
+        [0.15, 1.5],
+        "range of the first resize",
+        model="ParagonGANModel",
+        low=0.01,
+        high=100,
+        length=2,
     ),
     "degradation:gaussian_noise_prob": Key(
         "float",
         0.5,
         "share of Gaussian noise; the rest is Poisson",
         model="ParagonGANModel",
+        low=0,
+        high=1,
     ),
     "degradation:noise_range": Key(
-        "list", [1, 30], "Gaussian noise, of 255", model="ParagonGANModel"
+        "list",
+        [1, 30],
+        "Gaussian noise, of 255",
+        model="ParagonGANModel",
+        low=0,
+        high=255,
+        length=2,
     ),
     "degradation:poisson_scale_range": Key(
-        "list", [0.05, 3], "Poisson noise", model="ParagonGANModel"
+        "list",
+        [0.05, 3],
+        "Poisson noise",
+        model="ParagonGANModel",
+        low=0,
+        high=255,
+        length=2,
     ),
     "degradation:gray_noise_prob": Key(
-        "float", 0.4, "share of grey noise", model="ParagonGANModel"
+        "float", 0.4, "share of grey noise", model="ParagonGANModel", low=0, high=1
     ),
     "degradation:jpeg_range": Key(
-        "list", [30, 95], "JPEG quality", model="ParagonGANModel"
+        "list",
+        [30, 95],
+        "JPEG quality",
+        model="ParagonGANModel",
+        low=1,
+        high=100,
+        length=2,
     ),
     "degradation:second_blur_prob": Key(
-        "float", 0.8, "share of a second blur", model="ParagonGANModel"
+        "float", 0.8, "share of a second blur", model="ParagonGANModel", low=0, high=1
     ),
     "degradation:resize_prob2": Key(
         "list",
         [0.3, 0.4, 0.3],
         "how often the second resize goes up, down, keeps",
         model="ParagonGANModel",
+        low=0,
+        high=1,
+        length=3,
     ),
     "degradation:resize_range2": Key(
-        "list", [0.3, 1.2], "range of the second resize", model="ParagonGANModel"
+        "list",
+        [0.3, 1.2],
+        "range of the second resize",
+        model="ParagonGANModel",
+        low=0.01,
+        high=100,
+        length=2,
     ),
     "degradation:gaussian_noise_prob2": Key(
         "float",
         0.5,
         "share of Gaussian noise; the rest is Poisson, second time",
         model="ParagonGANModel",
+        low=0,
+        high=1,
     ),
     "degradation:noise_range2": Key(
-        "list", [1, 25], "Gaussian noise, of 255, second time", model="ParagonGANModel"
+        "list",
+        [1, 25],
+        "Gaussian noise, of 255, second time",
+        model="ParagonGANModel",
+        low=0,
+        high=255,
+        length=2,
     ),
     "degradation:poisson_scale_range2": Key(
-        "list", [0.05, 2.5], "Poisson noise, second time", model="ParagonGANModel"
+        "list",
+        [0.05, 2.5],
+        "Poisson noise, second time",
+        model="ParagonGANModel",
+        low=0,
+        high=255,
+        length=2,
     ),
     "degradation:gray_noise_prob2": Key(
-        "float", 0.4, "share of grey noise, second time", model="ParagonGANModel"
+        "float",
+        0.4,
+        "share of grey noise, second time",
+        model="ParagonGANModel",
+        low=0,
+        high=1,
     ),
     "degradation:jpeg_range2": Key(
-        "list", [30, 95], "JPEG quality, second time", model="ParagonGANModel"
+        "list",
+        [30, 95],
+        "JPEG quality, second time",
+        model="ParagonGANModel",
+        low=1,
+        high=100,
+        length=2,
     ),
     "degradation:loss_gt_usm": Key(
         "bool", True, "sharpen the targets of the losses", model="ParagonGANModel"
@@ -426,7 +524,7 @@ KEYS: dict[str, Key] = {
         "memory of a validation image, as 4G; beyond it strips give the same result",
         model="ParagonModel",
     ),
-    "val:suffix": Key("str", None, "suffix of the images of `basicsr test`"),
+    "val:suffix": Key("name", None, "suffix of the images of `basicsr test`"),
     "val:pbar": Key("bool", False, "progress bar of a validation"),
     "val:metrics": Key("map", None, "name: `type` (a registered metric), arguments"),
     "val:metrics:*:better": Key(
@@ -463,8 +561,10 @@ KEYS: dict[str, Key] = {
         None,
         "`nccl` on GPUs, `gloo` on CPUs when absent",
     ),
-    "dist_params:port": Key("int", None, "port of the slurm launcher"),
+    "dist_params:port": Key(
+        "int", None, "port of the slurm launcher", low=0, high=65535
+    ),
     "dist_params:timeout_minutes": Key(
-        "int", 120, "how long a process waits for another", low=1
+        "int", 120, "how long a process waits for another", low=1, high=1000000
     ),
 }

@@ -24,24 +24,64 @@ PACK_OPTIONS = (
 
 # Sections that change nothing in what is trained. A resumed run keeps its seed.
 UNRECORDED = ("name", "path", "logger", "dist_params", "manual_seed")
+MAX_BYTES = 1 << 20  # of an option file; the longest has 10 kB
+MAX_NODES = 10_000  # keys, values and lists, those of aliases as often as they stand
+MAX_DEPTH = 40
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader for which `1e-4` is a number and a key given twice an error."""
+    """SafeLoader for which `1e-4` is a number and a key given twice an error.
+
+    What aliases stand for is counted each time: ten of ten of ten are a thousand.
+    """
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self.level = 0
+        self.nodes: dict[int, int] = {}  # of each finished node: how many it stands for
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        mark = self.peek_event().start_mark
+        alias = self.check_event(yaml.AliasEvent)
+        self.level += 1
+        if self.level > MAX_DEPTH:
+            raise _fault(f"sections nest deeper than {MAX_DEPTH} levels", mark)
+        node = super().compose_node(parent, index)
+        self.level -= 1
+        if alias and id(node) not in self.nodes:
+            raise _fault("a section holds itself", mark)
+        if not alias:
+            parts = node.value if isinstance(node, yaml.CollectionNode) else ()
+            if isinstance(node, yaml.MappingNode):
+                parts = [part for pair in parts for part in pair]
+            self.nodes[id(node)] = 1 + sum(self.nodes[id(part)] for part in parts)
+        if max(self.nodes[id(node)], len(self.nodes)) > MAX_NODES:
+            raise _fault(f"it holds more than {MAX_NODES:,} keys and values", mark)
+        return node
+
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, ArithmeticError, LookupError, TypeError) as error:
+            kind = node.tag.rpartition(":")[2]
+            raise _fault(f"a value is no {kind}", node.start_mark) from error
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         if isinstance(node, yaml.MappingNode):
-            own = [self.construct_object(k, deep=True) for k, _ in node.value]
-            for index, key in enumerate(own):
-                if key != "<<" and key in own[:index]:
-                    raise yaml.constructor.ConstructorError(
-                        None,
-                        None,
-                        f"the key {key!r} is given twice",
-                        node.value[index][0].start_mark,
-                    )
+            own: list[Any] = []
+            for key_node, _ in node.value:
+                if key_node.tag == "tag:yaml.org,2002:merge":
+                    continue
+                key = self.construct_object(key_node, deep=True)
+                if key in own:
+                    raise _fault(f"the key {key!r} is given twice", key_node.start_mark)
+                own.append(key)
             self.flatten_mapping(node)
         return super().construct_mapping(node, deep=deep)
+
+
+def _fault(problem: str, mark: Any) -> yaml.MarkedYAMLError:
+    return yaml.constructor.ConstructorError(None, None, problem, mark)
 
 
 # Lists of its own: SafeLoader's belong to the whole process. No option is a date, but
@@ -119,7 +159,11 @@ def load_options(file: str | Path) -> Options:
     """
     path = Path(file)
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open(encoding="utf-8") as opened:
+            text = opened.read(MAX_BYTES + 1)
+        if len(text) > MAX_BYTES:
+            problem = f"more than {MAX_BYTES >> 20} MiB"
+            raise wrong("not_text", file=str(path), problem=problem)
         loader = _Loader(text)
         try:
             node = loader.get_single_node()

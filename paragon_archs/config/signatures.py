@@ -52,7 +52,8 @@ def known_types(what: str) -> dict[str, Callable[..., Any]]:
 
 # What the trainer itself passes, so that no option file may.
 _PASSED = {
-    "optimizer": ("params",),
+    # The trainer's step is no part of a graph.
+    "optimizer": ("params", "differentiable"),
     "scheduler": ("optimizer", "last_epoch", "verbose", "iterations_per_epoch"),
     "metric": ("img", "img2", "data"),
 }
@@ -91,6 +92,7 @@ FREE = ("path", "train", "val", "network_g", "network_d")
 _HOST_KINDS = {
     "dataroot_gt": "str",
     "dataroot_lq": "str",
+    "filename_tmpl": "template",
     "io_backend": "map",
     "gt_size": "int",
     "use_hflip": "bool",
@@ -121,6 +123,7 @@ def dataset_keys(target: type, training: bool) -> dict[str, Key]:
             REQUIRED if required and not name.startswith("meta_info") else None,
             "",
             low=1 if name == "gt_size" else None,
+            high=2**15 if name == "gt_size" else None,
             example=f"{target.__name__} reads it",
         )
     return keys
@@ -144,11 +147,34 @@ def model_keys(target: type) -> set[tuple[str, str]]:
     return found
 
 
-def literal_kind(parameter: inspect.Parameter) -> str | None:
-    """Returns what a plain value of this argument must be, where that is clear."""
+# Arguments whose value neither annotation nor default tells.
+_ARGUMENTS: dict[str, Key] = {
+    "crop_border": Key("int", None, "", low=0, high=2**15),
+    "input_order": Key("str", None, "", choices=("HWC", "CHW")),
+    "milestones": Key("list", None, "", low=0),
+}
+_LARGEST_PART = 2**16  # channels, blocks or kernels of a network
+
+
+def argument_key(what: str, parameter: inspect.Parameter) -> Key:
+    """Returns what a plain value of this argument must be, as far as that is clear.
+
+    Args:
+        what: As for `known_types`.
+        parameter: Of the class or function that `type` names.
+    """
+    if parameter.name in _ARGUMENTS:
+        return _ARGUMENTS[parameter.name]
+    kind = _literal_kind(parameter) or "any"
+    # Sizes: what a network makes of them is looked at when it is built.
+    high = _LARGEST_PART if what == "network" and kind in ("int", "float") else None
+    return Key(kind, None, "", high=high)
+
+
+def _literal_kind(parameter: inspect.Parameter) -> str | None:
     default = parameter.default
     annotation = str(parameter.annotation)
-    if isinstance(default, tuple) or parameter.name == "milestones":
+    if isinstance(default, tuple):
         return "list"  # a string would pass for one, character by character
     if isinstance(default, bool):
         return "bool"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -26,17 +27,35 @@ SIZES = tuple(range(7, KERNEL + 1, 2))
 KINDS = ("iso", "aniso", "generalized_iso", "generalized_aniso")
 KINDS += ("plateau_iso", "plateau_aniso")
 
-_BLUR: dict[str, tuple[str, Any, str]] = {
-    "kernel_list": ("list", list(KINDS), "kinds of blur kernels"),
-    "kernel_prob": (
+_BLUR: dict[str, Key] = {
+    "kernel_list": Key("list", list(KINDS), "kinds of blur kernels"),
+    "kernel_prob": Key(
         "list",
         [0.45, 0.25, 0.12, 0.03, 0.12, 0.03],
         "how often each kind",
+        low=0,
+        high=1,
     ),
-    "sinc_prob": ("float", 0.1, "share of sinc kernels"),
-    "blur_sigma": ("list", [0.2, 3.0], "range of the blur's width, pixels"),
-    "betag_range": ("list", [0.5, 4.0], "shape of generalized Gaussians"),
-    "betap_range": ("list", [1.0, 2.0], "shape of plateau kernels"),
+    "sinc_prob": Key("float", 0.1, "share of sinc kernels", low=0, high=1),
+    "blur_sigma": Key(
+        "list",
+        [0.2, 3.0],
+        "range of the blur's width, pixels",
+        low=1e-3,
+        high=100,
+        length=2,
+    ),
+    "betag_range": Key(
+        "list",
+        [0.5, 4.0],
+        "shape of generalized Gaussians",
+        low=1e-3,
+        high=100,
+        length=2,
+    ),
+    "betap_range": Key(
+        "list", [1.0, 2.0], "shape of plateau kernels", low=1e-3, high=100, length=2
+    ),
 }
 _SECOND = {"blur_sigma": [0.2, 1.5]}  # what differs in the second degradation
 
@@ -113,16 +132,20 @@ class DegradedImageDataset(HRImageDataset):
     KEYS = {  # noqa: RUF012 (read only)
         # It has no LR side to keep: the model makes it.
         **{k: v for k, v in HRImageDataset.KEYS.items() if k != "cache_lq"},
-        "crop_size": Key("int", 400, "side of the HR crop that is degraded", low=1),
-        "final_sinc_prob": Key("float", 0.8, "share of a last sinc filter", low=0),
+        "crop_size": Key(
+            "int", 400, "side of the HR crop that is degraded", low=1, high=2**15
+        ),
+        "final_sinc_prob": Key(
+            "float", 0.8, "share of a last sinc filter", low=0, high=1
+        ),
+        **_BLUR,
         **{
-            name + suffix: Key(
-                kind,
-                _SECOND.get(name, default) if suffix else default,
-                f"{text}{', second degradation' if suffix else ''}",
+            f"{name}2": replace(
+                key,
+                default=_SECOND.get(name, key.default),
+                text=f"{key.text}, second degradation",
             )
-            for suffix in ("", "2")
-            for name, (kind, default, text) in _BLUR.items()
+            for name, key in _BLUR.items()
         },
     }
 

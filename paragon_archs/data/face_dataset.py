@@ -49,9 +49,15 @@ class FaceImageDataset(StoredImages):
 
     KEYS = {  # noqa: RUF012 (read only)
         **STORE_KEYS,
-        "face_size": Key("int", 512, "side of the HR face in pixels", low=1),
+        "face_size": Key(
+            "int", 512, "side of the HR face in pixels", low=1, high=2**15
+        ),
         "blur_sigma": Key(
-            "float", 1.5, "width of the blur before shrinking, in HR pixels", low=0
+            "float",
+            1.5,
+            "width of the blur before shrinking, in HR pixels",
+            low=0,
+            high=1000,
         ),
     }
 

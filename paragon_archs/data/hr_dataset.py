@@ -62,6 +62,7 @@ STORE_KEYS: dict[str, Key] = {
         8.0,
         "GiB that the cache may take; the rest is decoded each time",
         low=0,
+        high=1000000.0,
     ),
     "cache_dir": Key("str", None, "folder of mapped caches; the user's cache folder"),
     "quantise_lq": Key("bool", True, "round the LR side to 8 bits, as files would be"),
@@ -195,7 +196,13 @@ class HRImageDataset(StoredImages):
 
     KEYS = {  # noqa: RUF012 (read only)
         **STORE_KEYS,
-        "gt_size": Key("int", None, "side of the HR crop in pixels; training needs it"),
+        "gt_size": Key(
+            "int",
+            None,
+            "side of the HR crop in pixels; training needs it",
+            low=1,
+            high=2**15,
+        ),
         "use_rot": Key("bool", True, "flip up and down and transpose at random"),
         **WHOLE_KEYS,
         "drawn_share": Key(

@@ -281,7 +281,7 @@ class Run:
             init_wandb_logger(self.opt)
         from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 (slow)
 
-        folder = Path(self.opt["root_path"], "tb_logger", self.opt["name"])
+        folder = Path(self.opt["path"]["experiments_root"], "tb_logger")
         purge = self.current_iter + 1 if self.resumed else None
         return SummaryWriter(str(folder), purge_step=purge)
 

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import warnings
 from typing import Any
 
 import torch
 from basicsr.data import build_dataset
 from basicsr.models import build_model
 
-from ..config.errors import OptionError, SectionError, wrong
+from ..config.data_check import IMPOSSIBLE
+from ..config.errors import OptionError, SectionError, TrainingError, wrong
 from ..config.loading import Options
 from ..data.stream import sort_paths
+from ..utils.budget import CreationBudget
 from ..utils.processes import init_processes
+from ..utils.weight_header import MAX_TENSORS
 from .folders import seed_all
+
+MAX_NUMBERS = 1 << 28  # of a model: 1 GB
+MAX_CREATED = MAX_TENSORS // 2  # its weight files can be read with as many
 
 
 def join(arguments: argparse.Namespace, opt: dict[str, Any]) -> None:
@@ -48,7 +55,7 @@ def build_set(section: dict[str, Any]) -> Any:
         dataset = build_dataset(section)
     except OptionError:
         raise
-    except (ValueError, OSError, AssertionError) as error:
+    except (OSError, *IMPOSSIBLE) as error:
         # The host's messages name neither the set nor what to do.
         raise wrong("data_set", name=section["name"], problem=error) from error
     sort_paths(dataset)
@@ -65,11 +72,13 @@ def build(options: Options) -> Any:
             one is impossible.
     """
     try:
-        return build_model(options.values)
-    except OptionError:
+        with CreationBudget(MAX_NUMBERS, MAX_CREATED), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of layers without channels; they fail
+            return build_model(options.values)
+    except (OptionError, TrainingError, torch.OutOfMemoryError):
         raise
     except SectionError as error:
         place = options.place((error.section,))
         raise wrong("network", key=error.section, problem=error, place=place) from error
-    except (ValueError, TypeError, AssertionError) as error:
+    except (FileNotFoundError, *IMPOSSIBLE) as error:
         raise wrong("model", problem=error, place=options.file) from error

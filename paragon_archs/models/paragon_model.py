@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..checkpoint import describe, save_state_dict
+from ..config.data_check import IMPOSSIBLE
 from ..config.errors import SectionError, TrainingError
 from ..engine.bounds import bounded
 from ..engine.checkpointing import checkpoint_blocks, plain_form
@@ -40,17 +41,6 @@ from ..utils.registry import MODEL_REGISTRY
 logger = logging.getLogger("basicsr")
 
 MERGED_MARGIN = 2  # of a merged head: low-resolution pixels that the losses leave out
-
-# What networks raise on impossible arguments; the host's hardly look at theirs.
-BUILDING = (
-    ValueError,
-    TypeError,
-    AssertionError,
-    RuntimeError,
-    ArithmeticError,
-    LookupError,
-    NameError,
-)
 
 
 @MODEL_REGISTRY.register()
@@ -94,7 +84,7 @@ class ParagonModel(Repaired):
         """Builds one network out of its section, loads it, moves and wraps it."""
         try:
             net = build_network(self.opt[section])
-        except BUILDING as error:
+        except IMPOSSIBLE as error:
             raise SectionError(section, error) from error
         path = self.opt["path"]
         if path.get(f"pretrain_network_{label}") is not None:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import engine_common as common
+import fuzz_common
+import fuzz_options
 import pytest
 import torch
 import yaml
@@ -25,6 +27,7 @@ from paragon_archs.config.keys import KEYS
 from paragon_archs.config.loading import force, load_options
 from paragon_archs.config.signatures import known_types
 from paragon_archs.config.table import config_page
+from paragon_archs.config.values import is_name, is_template
 
 # Message id -> changes of the options, flags, and what the sentence must hold.
 Wrong = tuple[dict[str, Any], list[str], list[str]]
@@ -57,6 +60,11 @@ WRONG: dict[str, Wrong] = {
         ["fp32, bf16, fp16", "'bf61'", "Did you mean bf16?"],
     ),
     "too_small": ({"train:accum_iter": 0}, [], ["at least 1", "0"]),
+    "too_large": (
+        {"manual_seed": 2**63 - 1},
+        [],
+        ["'manual_seed'", "at most", "Lower it"],
+    ),
     "unknown_type": (
         {"network_g:type": "paragonsr_z"},
         [],
@@ -75,10 +83,11 @@ WRONG: dict[str, Wrong] = {
         [],
         ["'network_g'", "band_kernel_size to be odd"],
     ),
-    "model": (
+    "model": ({"train:losses": []}, [], ["at least one loss", "o.yml"]),
+    "no_step": (
         {"train:optim_g": {"type": "Adam", "lr": -1.0}},
         [],
-        ["Invalid learning rate", "o.yml"],
+        ["'train:optim_g'", "Invalid learning rate", "o.yml, line"],
     ),
     "wandb_alone": (
         {"logger:wandb": {"project": "mine"}},
@@ -217,7 +226,7 @@ MORE: list[tuple[str, Wrong]] = [
             ["'datasets:train:crop_size'", "at least 16", "o.yml, line"],
         ),
     ),
-    ("wrong_kind", ({"name": ""}, [], ["'name'", "without slashes"])),
+    ("wrong_kind", ({"name": ""}, [], ["'name'", "letters, digits"])),
     ("wrong_kind", ({"name": ".."}, [], ["'..'"])),
     ("wrong_kind", ({"name": "a/b"}, [], ["'a/b'"])),
     ("wrong_kind", ({"network_g": None}, [], ["'network_g'", "a section", "None"])),
@@ -257,7 +266,7 @@ MORE: list[tuple[str, Wrong]] = [
     ("unreadable", ({"datasets:train:dataroot_gt": "notes"}, [], ["notes/Thumbs.db"])),
     ("network", ({"network_g:num_feat": -3}, [], ["'network_g'", "negative"])),
     (
-        "model",
+        "no_step",
         (
             {
                 "train:scheduler": {
@@ -269,6 +278,81 @@ MORE: list[tuple[str, Wrong]] = [
             ["periods and restart_weights"],
         ),
     ),
+]
+# What becomes a part of a path or a name in logs: its key, as a change of the options.
+NAMED: list[tuple[str, str]] = [
+    ("name", "{}"),
+    ("datasets:val:name", "{}"),
+    ("datasets:train:name", "{}"),
+    ("stages", "stages"),
+    ("train:losses", "losses"),
+    ("val:metrics", "metrics"),
+    ("val:suffix", "{}"),
+]
+UNNAMED = [
+    "../up",
+    "/elsewhere",
+    "a/b",
+    "a\\b",
+    "..",
+    "a b",
+    "n\0",
+    "b" * 101,
+    "\u00e9" * 51,
+]
+
+
+def _named(key: str, form: str, name: str) -> dict[str, Any]:
+    return {
+        "{}": {key: name},
+        "stages": {
+            "model_type": "ParagonStagedModel",
+            "stages": [{"name": name, "iterations": 1}],
+        },
+        "losses": {"train:losses": [{"type": "L1Loss", "name": name}]},
+        "metrics": {
+            "val:metrics": {name: {"type": "calculate_psnr", "crop_border": 2}}
+        },
+    }[form]
+
+
+# More that numbers, templates and flags can be wrong in.
+VALUES: list[tuple[str, dict[str, Any], str]] = [
+    ("wrong_kind", {"datasets:train:filename_tmpl": "{:>1000000000}"}, "{} among"),
+    ("wrong_kind", {"datasets:val:filename_tmpl": "{0.__class__}"}, "{} among"),
+    ("wrong_kind", {"datasets:val:filename_tmpl": "../{}"}, "{} among"),
+    ("wrong_kind", {"scale": 10**30}, "of 64 bits"),
+    ("wrong_kind", {"manual_seed": 2**64}, "of 64 bits"),
+    ("wrong_kind", {"train:optim_g:weight_decay": float("nan")}, "a finite number"),
+    ("wrong_kind", {"train:optim_g:lr": float("inf")}, "a finite number"),
+    ("wrong_kind", {"network_g:ffn_expansion": float("nan")}, "a finite number"),
+    ("wrong_kind", {"datasets:train:dataroot_gt": "a\0"}, "NUL"),
+    ("wrong_kind", {"datasets:train:dataroot_gt": "b" * 300}, "over 255 bytes"),
+    ("wrong_kind", {"val:metrics:psnr:crop_border": None}, "a whole number"),
+    ("wrong_kind", {"val:metrics:psnr:crop_border": 0.5}, "a whole number"),
+    ("wrong_kind", {"val:metrics:psnr:crop_border": []}, "a whole number"),
+    ("too_small", {"val:metrics:psnr:crop_border": -1}, "at least 0"),
+    ("wrong_choice", {"val:metrics:psnr:input_order": "WHC"}, "HWC, CHW"),
+    ("too_small", {"manual_seed": -1}, "at least 0"),
+    ("too_large", {"train:ema_decay": 1.5}, "at most 1"),
+    ("too_large", {"datasets:train:num_worker_per_gpu": 10**6}, "at most 512"),
+    ("unknown_key", {"train:optim_g:differentiable": True}, "'differentiable'"),
+    (
+        "no_step",
+        {"train:optim_g:fused": True, "train:optim_g:foreach": True},
+        "'train:optim_g'",
+    ),
+    ("no_step", {"train:optim_g:type": "SparseAdam"}, "SparseAdam"),
+    ("no_step", {"train:scheduler": {"type": "StepLR", "step_size": 0}}, "zero"),
+    ("network", {"network_g:num_groups": 10**4}, "fewer layers"),
+    ("too_large", {"network_g:num_groups": 10**9}, "at most 65536"),
+    ("network", {"network_g:num_feat": 10**4}, "268,435,456 numbers"),
+]
+MORE += [(message, (changes, [], [part])) for message, changes, part in VALUES]
+MORE += [
+    ("wrong_kind", (_named(key, form, name), [], []))
+    for key, form in NAMED
+    for name in UNNAMED[:2]
 ]
 WITHOUT_OPTIONS = {"running", "no_file", "not_yaml", "not_text", "no_mapping"}
 
@@ -335,6 +419,67 @@ def test_files_that_are_no_option_files(
     assert "'a' is given twice (o.yml, line 3)" in capfd.readouterr().err
     assert basicsr.main(["train", "-opt", "none.yml"]) == 2
     assert "'none.yml'" in capfd.readouterr().err
+
+
+# Texts that cost minutes or end in a traceback, and what their sentence holds.
+HOSTILE = {
+    "laughs": (fuzz_options.LAUGHS, "more than 10,000 keys and values"),
+    "merges": (fuzz_options.MERGED, "more than 10,000 keys and values"),
+    "lists": ("a: " + "[" * 900, "deeper than 40"),
+    "sections": ("\n".join(" " * i + "a:" for i in range(900)), "deeper than 40"),
+    "itself": ("a: &a [*a]", "holds itself"),
+    "keys": ("x: 1\n" * 40_000, "more than 10,000 keys and values"),
+    "comment": ("#" * (1 << 21), "more than 1 MiB"),
+    "digits": ("a: " + "9" * 5000, "a value is no int"),
+    "number": ("a: !!int x", "a value is no int"),
+    "date": ("a: !!timestamp 2026-13-45", "a value is no timestamp"),
+    "merge": ("<<: 3", "a mapping"),
+    "code": ("a: !!python/object/apply:os.system ['true']", "could not determine"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_yaml_is_one_sentence(
+    name: str, here: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    text, part = HOSTILE[name]
+    Path("o.yml").write_text(text)
+    assert basicsr.main(["train", "-opt", "o.yml"]) == 2
+    err = capfd.readouterr().err
+    assert err.startswith("error: Expected ") and err.count("\n") == 1
+    assert part in err
+    assert len(err) < 600
+
+
+def test_aliases_within_bounds_are_read(tmp_path: Path) -> None:
+    file = tmp_path / "o.yml"
+    file.write_text("a: &a {b: 1, c: &c [2, 3]}\nd: {<<: *a, b: 4}\ne: [*c, *c]\n")
+    assert load_options(file).values == {
+        "a": {"b": 1, "c": [2, 3]},
+        "d": {"b": 4, "c": [2, 3]},
+        "e": [[2, 3], [2, 3]],
+    }
+
+
+def test_generated_option_files_end_in_sentences(tmp_path: Path) -> None:
+    results = fuzz_options.fuzz(tmp_path, count=300, seed=16)
+    assert len(results) == 300
+    assert [r for r in results if not fuzz_common.right(r)] == []
+    assert sum(r["code"] == 2 for r in results) > 200
+    made = {path.name for path in tmp_path.iterdir()}
+    assert made == {"data", "files", "right.yml"}
+
+
+@pytest.mark.parametrize(
+    ("name", "fits"),
+    [
+        *((name, False) for name in UNNAMED),
+        *(("Set5", True), ("2026-11-20", True), ("x.y_z", True), ("\u00e9", True)),
+    ],
+)
+def test_names_are_parts_of_paths(name: str, fits: bool) -> None:
+    assert is_name(name) == fits
+    assert is_template(f"{name}{{}}") == (fits or name == "..")
 
 
 def test_the_main_mistakes_at_once(

@@ -215,7 +215,7 @@ def test_discriminator_only_iterations_leave_the_generator_alone(here):
 
 def test_a_discriminator_that_is_never_finite_stops_the_run(here, capsys):
     guard = {"restore_after": 2, "stop_after": 3}
-    broken = {"type": "GANLoss", "gan_type": "lsgan", "fake_label_val": float("nan")}
+    broken = {"type": "GANLoss", "gan_type": "lsgan", "fake_label_val": 1e30}
     changes = {"train:gan_opt": broken, "train:nonfinite": guard}
     assert train(here, changes, **{"train:total_iter": 10}) == 1
     error = capsys.readouterr().err

@@ -98,7 +98,9 @@ def numbers(here: Path, name: str) -> dict[int, float]:
 
 def scalars(here: Path, name: str) -> list[float]:
     """The losses as TensorBoard has them: all digits, where the log has five."""
-    accumulator = event_accumulator.EventAccumulator(str(here / "tb_logger" / name))
+    accumulator = event_accumulator.EventAccumulator(
+        str(here / "experiments" / name / "tb_logger")
+    )
     found = [e.value for e in accumulator.Reload().Scalars("losses/l_l1")]
     assert len(found) == 6
     return found

@@ -306,8 +306,9 @@ def test_tensorboard_holds_every_step_once(here: Path) -> None:
     assert common.train(here, changes) == 0
     Path("experiments/run/training_states/4.state").unlink()
     assert common.train(here, changes, "--auto_resume") == 0
-    events = event_accumulator.EventAccumulator("tb_logger/run").Reload()
+    events = event_accumulator.EventAccumulator("experiments/run/tb_logger").Reload()
     assert [e.step for e in events.Scalars("losses/l_l1")] == [1, 2, 3, 4]
+    assert not Path("tb_logger").exists()
 
 
 def test_test_writes_images_and_metrics(here: Path) -> None:
