@@ -16,8 +16,8 @@ ARCH_FILES = sorted((PACK / "archs").glob("*_arch.py"))
 # A room imports rooms of lower ranks only: from the tensor's side to the user's.
 ROOMS = (
     "utils archs fuse deploy loaders weights checkpoint media strips inference export "
-    "optim config losses evaluation metrics data engine host models integrations cli "
-    "__main__"
+    "optim config losses evaluation metrics data engine host models integrations "
+    "ui cli __main__"
 ).split()
 RANKS = {room: rank for rank, room in enumerate(ROOMS)}
 MAY_IMPORT_BASICSR = ("utils/registry.py", "models", "data", "losses", "metrics")

@@ -20,6 +20,7 @@ COMMANDS: dict[str, Command] = {
     name: Command(f"paragon_archs.cli.{name}", summary, group)
     for name, summary, group in (
         ("upscale", "upscale images and videos", _UPSCALE),
+        ("ui", "upscale in the browser", _UPSCALE),
         ("models", "list the models that ship, copy their files", _MODELS),
         ("info", "print what a weight file holds", _MODELS),
         ("variants", "list the networks of this pack", _MODELS),

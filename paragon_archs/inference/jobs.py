@@ -21,6 +21,7 @@ from ..media.images import (
 )
 from ..media.resizing import resized
 from ..utils.optional import need
+from ..utils.progress import Task, task
 from .memory import free_memory
 from .overlap import ahead
 from .planning import Job, beside, parse_shard, plan
@@ -114,24 +115,27 @@ def run(
     failed = [(job, job.refusal) for job in jobs if job.refusal]
     jobs = [job for job in jobs if not job.refusal]
     pictures = [job for job in jobs if not job.is_video]
-    work = _PictureRun(upscaler, options, sizing or Sizing(), len(pictures))
-    failed += [(job, _sentence(job, error)) for job, error in work.run(pictures)]
     video = dataclasses.replace(
         video or VideoOptions(),
         scale_to=sizing.to if sizing else None,
         downscale=sizing.down if sizing else None,
     )
-    for job in jobs:
-        if not job.is_video:
-            continue
-        try:
-            logger.info("%s", job.source)
-            report = run_video(upscaler, job.source, job.output, video, resume)
-        except Exception as error:  # of any decoder or encoder: the others go on
-            failed.append((job, _sentence(job, error)))
-        else:
-            if report.damage:
-                failed.append((job, f"{report.damage}; {job.output} has the rest"))
+    with task("upscale", len(jobs), "file") as counted:
+        count = min(upscaler.lanes, len(pictures))
+        work = _PictureRun(upscaler, options, sizing or Sizing(), count, counted)
+        failed += [(job, _sentence(job, error)) for job, error in work.run(pictures)]
+        for job in jobs:
+            if not job.is_video:
+                continue
+            try:
+                logger.info("%s", job.source)
+                report = run_video(upscaler, job.source, job.output, video, resume)
+            except Exception as error:  # of any decoder or encoder: the others go on
+                failed.append((job, _sentence(job, error)))
+            else:
+                if report.damage:
+                    failed.append((job, f"{report.damage}; {job.output} has the rest"))
+            counted.advance()
     return failed
 
 
@@ -148,18 +152,22 @@ class _PictureRun:
         upscaler: What upscales them.
         options: How they are written.
         sizing: What happens to their sizes.
-        count: How many there are.
+        lanes: How many are computed at once, at most.
+        counted: Counts those that are done.
     """
 
     def __init__(
-        self, upscaler: Upscaler, options: WriteOptions, sizing: Sizing, count: int
+        self,
+        upscaler: Upscaler,
+        options: WriteOptions,
+        sizing: Sizing,
+        lanes: int,
+        counted: Task,
     ) -> None:
         self._upscaler, self._options, self._sizing = upscaler, options, sizing
-        self._lanes = min(upscaler.lanes, count)
+        self._lanes, self._counted = lanes, counted
         self._failed: list[tuple[Job, BaseException]] = []
         self._under_way: list[tuple[Job, Future[None]]] = []
-        tqdm = need("tqdm", "the progress bar", "tqdm").tqdm
-        self._bar = tqdm(total=count, unit="image", disable=None if count else True)
 
     def run(self, jobs: Sequence[Job]) -> list[tuple[Job, BaseException]]:
         """Returns the jobs that failed."""
@@ -190,7 +198,6 @@ class _PictureRun:
             self._settle(0)
         finally:
             pool.shutdown()
-            self._bar.close()
             torch.set_num_threads(threads)  # the lanes' number is every new thread's
         return self._failed
 
@@ -231,7 +238,7 @@ class _PictureRun:
                 self._settled(pair[0], pair[1].exception())
 
     def _settled(self, job: Job, error: BaseException | None) -> None:
-        self._bar.update()
+        self._counted.advance()
         if error is not None and not isinstance(error, Exception):
             raise error  # Ctrl-C is no failure of a picture
         if error is not None:

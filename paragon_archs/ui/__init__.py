@@ -1,0 +1,1 @@
+"""`paragon ui`: the upscaling command behind a page in the browser."""
