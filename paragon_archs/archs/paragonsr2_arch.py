@@ -76,9 +76,10 @@ def residual_stream(x: Tensor) -> Tensor:
 
 def crop(x: Tensor, dim: int, height: int, width: int) -> Tensor:
     """Returns the first rows (along `dim`) and columns (along the next) of `x`."""
+    # torch.export keeps of a slice whether it was all of the example. (New in 2.7.)
+    exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)()
     for at, size in ((dim, height), (dim + 1, width)):
-        if torch.compiler.is_compiling():
-            # Of a slice torch.export keeps whether it was all of the example.
+        if exporting:
             x = x.index_select(at, torch.arange(size, device=x.device))
         else:
             x = x.narrow(at, 0, size)

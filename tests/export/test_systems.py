@@ -81,6 +81,18 @@ def test_restrictions_of_tensorrt_are_kept(graph):
             assert not told.get("antialias")
 
 
+# Measured with two blocks, and a little more.
+NODES = {"photo": 310, "pro": 360, "fusionsr": 280}
+
+
+def test_blocks_share_what_depends_on_the_size(graph):
+    """Tables of places are in the graph once, and a block is few nodes."""
+    proto = onnx.load(graph[1])
+    kinds = [n.op_type for n in proto.graph.node]
+    assert len(kinds) <= NODES.get(graph[0], 200)
+    assert kinds.count("Range") <= 7
+
+
 def test_squares_stay_in_float32(graph):
     """In a graph of half precision the norms read casts to float32."""
     proto = onnx.load(graph[1])
