@@ -101,18 +101,18 @@ def _check_archive(opened: BinaryIO, size: int) -> None:
     try:
         with zipfile.ZipFile(opened) as archive:
             records = archive.infolist()
+            names = {r.filename.rpartition("/")[2]: r for r in records}
+            if "constants.pkl" in names:
+                raise HeaderError(
+                    "a TorchScript program, not weights. Save the network's weights "
+                    "where it was made: torch.save(network.state_dict(), 'x.pth')"
+                )
             held = sum(r.file_size for r in records)
             packed = [r for r in records if r.compress_type != zipfile.ZIP_STORED]
             if packed or held > size:
                 raise HeaderError(
                     f"an archive that unpacks to {held} bytes from {size}, which "
                     "torch does not write. Unpack it, or get it anew"
-                )
-            names = {r.filename.rpartition("/")[2]: r for r in records}
-            if "constants.pkl" in names:
-                raise HeaderError(
-                    "a TorchScript program, not weights. Save the network's "
-                    "state_dict where it was made"
                 )
             content = names.get("data.pkl")
             if content is None:

@@ -15,8 +15,10 @@ from common import SMALL, image, small_model
 from torch import nn
 
 from paragon_archs.checkpoint import load_model
+from paragon_archs.cli import info as cli_info
 from paragon_archs.deploy import deploy_model
 from paragon_archs.fuse import fuse_model
+from paragon_archs.inference import Upscaler
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -193,6 +195,17 @@ def test_export(name):
 def test_script_is_refused_in_one_sentence_that_helps(name):
     with pytest.raises(TypeError, match=r"torch\.jit\.trace\(network"):
         torch.jit.script(loaded(name).model)
+
+
+@pytest.mark.parametrize(
+    "open_", [load_model, Upscaler, cli_info.describe], ids=["load", "upscale", "info"]
+)
+def test_a_program_is_no_weight_file(open_, tmp_path):
+    """One sentence says what the file is and how to get weights."""
+    graph = torch.jit.trace(loaded("realtime").model, image(1, 3, 9, 9))
+    graph.save(tmp_path / "a.pt")
+    with pytest.raises(ValueError, match=r"TorchScript program.*state_dict\(\)"):
+        open_(str(tmp_path / "a.pt"))
 
 
 @pytest.mark.parametrize("name", ["resshuffle", "facesr"])
