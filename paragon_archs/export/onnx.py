@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from ..checkpoint import describe
 from ..deploy import deploy_model
 from ..fuse import fuse_model
+from ..strips import StripEngine, UntraceableError
 from ..utils.dtypes import dtype_of
 from ..utils.files import atomic_write
 from ..utils.optional import need
@@ -156,6 +157,7 @@ def export_onnx(
         "scale": "",
         **describe(model),
         "dtype": dtype,
+        **_peak(network, channels[0]),
         **({"alpha": str(alpha)} if video else {}),
         **(metadata or {}),
     }
@@ -183,6 +185,17 @@ def export_onnx(
                 "Nothing was written."
             )
     return found
+
+
+def _peak(network: nn.Module, channels: int) -> dict[str, str]:
+    """Returns what a pixel of the input takes at the most, for whoever budgets runs."""
+    if isinstance(network, VideoStep):
+        network = network.network
+    try:
+        peak = StripEngine(network, (channels,)).peak((1, 1))
+    except UntraceableError:
+        return {}
+    return {"bytes_per_pixel": f"{peak:.0f}"}
 
 
 def session_runner(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,9 +15,12 @@ import torch
 from spandrel import SizeRequirements
 from torch import Tensor
 
+from ..utils.files import cache_folder
 from ..utils.optional import need, start_tensorrt
 from ..utils.weight_header import HeaderError, check_known
 from ..weights import resolve
+
+logger = logging.getLogger(__name__)
 
 GRAPH_SUFFIXES = (".onnx", ".trt", ".engine")
 
@@ -42,6 +46,9 @@ class GraphModel:
         told: Metadata, sorted by name.
         digest: Of the file.
         size_requirements: None in graphs with dynamic sizes.
+        bytes_per_pixel: What a pixel of the input takes at the most, where it is known.
+        largest: Height and width that it takes at the most, None for any.
+        static: Whether it takes that size alone.
         architecture: Its `name` and `id`.
         supports_half: Graphs take float32 alone.
         supports_bfloat16: Likewise.
@@ -58,6 +65,9 @@ class GraphModel:
         self.alpha: float | None = None
         self.base_kernel: str | None = None
         self.told: dict[str, str] = {}
+        self.bytes_per_pixel: float | None = None
+        self.largest: tuple[int, int] | None = None
+        self.static = False
 
     def run(self, inputs: dict[str, Tensor]) -> list[Tensor]:
         """Runs the graph; returns the image, and the features of a video graph."""
@@ -97,38 +107,36 @@ class OnnxModel(GraphModel):
 
     Args:
         file: The graph.
-        providers: Names out of `PROVIDERS`, the preferred first; by default cuda
-            where it is there, then cpu.
+        device: Which of a provider's devices; without providers, which provider.
+        providers: Names out of `PROVIDERS`, the preferred first; by default cuda on a
+            cuda device where onnxruntime has it, then cpu.
 
     Raises:
         FileNotFoundError: when the file does not exist.
-        ValueError: for an unknown or missing provider, or a graph with other inputs.
+        ValueError: for a provider that is unknown, missing or does not start, or a
+            graph with other inputs.
         ImportError: when onnxruntime is missing.
     """
 
-    def __init__(self, file: Path, providers: Sequence[str] = ()) -> None:
+    def __init__(
+        self, file: Path, device: torch.device, providers: Sequence[str] = ()
+    ) -> None:
         runtime = need("onnxruntime", "ONNX graphs", "onnxruntime")
         super().__init__(file, "ONNX graph")
         there = runtime.get_available_providers()
-        names = []
-        for provider in providers or ("cuda", "cpu"):
-            name = PROVIDERS.get(provider)
-            if name in there:
-                names.append(name)
-            elif providers:
-                known = [k for k, v in PROVIDERS.items() if v in there]
-                raise ValueError(
-                    f"Expected the provider to be one that this onnxruntime has "
-                    f"({', '.join(known)}), but got {provider!r}. Install the "
-                    "onnxruntime package that holds it, or choose another."
-                )
+        names = _providers(there, device, providers)
+        self._errors = (RuntimeError, ValueError, *_runtime_errors(runtime))
+        options = [_options(name, device.index or 0) for name in names]
         try:
-            self._session = runtime.InferenceSession(str(file), providers=names)
-        except (RuntimeError, ValueError, *_runtime_errors(runtime)) as error:
+            self._session: Any = runtime.InferenceSession(
+                str(file), providers=names, provider_options=options
+            )
+        except self._errors as error:
             raise ValueError(
                 f"Expected {str(file)!r} to be an ONNX graph, but onnxruntime says: "
                 f"{error}. Export it again."
             ) from error
+        self._check_started(names[0], explicit=bool(providers))
         shapes = {i.name: i.shape for i in self._session.get_inputs()}
         self._inputs = list(shapes)
         image = shapes.get("input", next(iter(shapes.values())))
@@ -140,6 +148,8 @@ class OnnxModel(GraphModel):
         self.input_channels = image[1] if isinstance(image[1], int) else 3
         told = self._session.get_modelmeta().custom_metadata_map
         self.told = dict(sorted(told.items()))
+        if "bytes_per_pixel" in told:
+            self.bytes_per_pixel = float(told["bytes_per_pixel"])
         if "prev_feat" in shapes:
             self.feature_channels = shapes["prev_feat"][1]
             if told.get("architecture") == "ParagonSR2":
@@ -147,22 +157,79 @@ class OnnxModel(GraphModel):
                 self.base_kernel = json.loads(told["arguments"])["base_kernel"]
         self._measure(file)
 
+    def _check_started(self, name: str, explicit: bool) -> None:
+        """Finds out whether onnxruntime took another provider without a word."""
+        if name in self._session.get_providers():
+            return
+        short: dict[str, str] = {v: k for k, v in PROVIDERS.items()}
+        took = ", ".join(short.get(n) or n for n in self._session.get_providers())
+        if not explicit:
+            logger.warning("onnxruntime cannot start %s: on %s", short[name], took)
+            return
+        raise ValueError(
+            f"Expected onnxruntime to start the provider {short[name]!r}, but it took "
+            f"{took!r}. Check its driver and libraries (the lines above name what is "
+            "missing), or choose another."
+        )
+
     def run(self, inputs: dict[str, Tensor]) -> list[Tensor]:
         device = inputs["input"].device
         if "input" not in self._inputs:  # graphs of others name it otherwise
             inputs = {self._inputs[0]: inputs["input"]}
         arrays = {k: v.float().cpu().numpy() for k, v in inputs.items()}
-        results = self._session.run(None, arrays)
+        try:
+            results = self._session.run(None, arrays)
+        except self._errors as error:  # of classes that nobody else knows
+            raise RuntimeError(f"onnxruntime: {error}") from error
         return [torch.from_numpy(np.asarray(r)).to(device) for r in results]
 
 
+def _providers(
+    there: Sequence[str], device: torch.device, wanted: Sequence[str]
+) -> list[str]:
+    """Returns onnxruntime's names of the providers to start, the preferred first."""
+    usual = ("cuda", "cpu") if device.type == "cuda" else ("cpu",)
+    names = []
+    for provider in wanted or usual:
+        name = PROVIDERS.get(provider)
+        if name in there:
+            names.append(name)
+        elif wanted:
+            known = [k for k, v in PROVIDERS.items() if v in there]
+            raise ValueError(
+                f"Expected the provider to be one that this onnxruntime has "
+                f"({', '.join(known)}), but got {provider!r}. Install the "
+                "onnxruntime package that holds it, or choose another."
+            )
+    # What TensorRT does not take of a graph should not leave the GPU.
+    cuda = PROVIDERS["cuda"]
+    if names[0] == PROVIDERS["tensorrt"] and cuda in there and cuda not in names:
+        names.insert(1, cuda)
+    return names
+
+
+def _options(name: str, index: int) -> dict[str, Any]:
+    """Returns a provider's options: its device, and where it keeps what it builds."""
+    if name in (PROVIDERS["cpu"], PROVIDERS["coreml"]):
+        return {}
+    if name != PROVIDERS["tensorrt"]:
+        return {"device_id": index}
+    cache = cache_folder() / "tensorrt"
+    cache.mkdir(parents=True, exist_ok=True)
+    return {
+        "device_id": index,
+        "trt_engine_cache_enable": True,
+        "trt_engine_cache_path": str(cache),
+    }
+
+
 def _runtime_errors(runtime: Any) -> tuple[type[Exception], ...]:
-    state = runtime.capi.onnxruntime_pybind11_state
-    return (
-        state.Fail,
-        state.InvalidGraph,
-        state.InvalidProtobuf,
-        state.InvalidArgument,
+    """Returns onnxruntime's exceptions, which share no base of their own."""
+    state = vars(runtime.capi.onnxruntime_pybind11_state)
+    return tuple(
+        kind
+        for kind in state.values()
+        if isinstance(kind, type) and issubclass(kind, Exception)
     )
 
 
@@ -202,7 +269,14 @@ class TensorRTModel(GraphModel):
                 f"{tensorrt.__version__}, but it is not. Build it again here."
             )
         self._engine = engine
-        self._context = engine.create_execution_context()
+        with torch.cuda.device(device):
+            self._context = engine.create_execution_context()
+        if self._context is None:
+            raise ValueError(
+                f"Expected the device to hold {str(file)!r} at work "
+                f"({engine.device_memory_size_v2 / 2**30:.2f}G), but it is full. "
+                "Close other programs, or build the engine for smaller sizes."
+            )
         names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
         mode = tensorrt.TensorIOMode.OUTPUT
         self._outputs = [n for n in names if engine.get_tensor_mode(n) == mode]
@@ -213,7 +287,11 @@ class TensorRTModel(GraphModel):
         self._scale_of(file)
 
     def _scale_of(self, file: Path) -> None:
-        smallest = self._engine.get_tensor_profile_shape("input", 0)[0]
+        shapes = self._engine.get_tensor_profile_shape("input", 0)
+        smallest, largest = shapes[0], shapes[2]
+        self.bytes_per_pixel = 0.0  # the context holds what it needs already
+        self.largest = largest[2], largest[3]
+        self.static = tuple(smallest) == tuple(largest)
         self._context.set_input_shape("input", smallest)
         if self.feature_channels is not None:
             shape = (smallest[0], self.feature_channels, *smallest[2:])
@@ -226,6 +304,10 @@ class TensorRTModel(GraphModel):
             )
 
     def run(self, inputs: dict[str, Tensor]) -> list[Tensor]:
+        with torch.cuda.device(self._device):  # TensorRT runs on the current one
+            return self._run(inputs)
+
+    def _run(self, inputs: dict[str, Tensor]) -> list[Tensor]:
         held = {}
         for name, tensor in inputs.items():
             held[name] = tensor.to(self._device, self._types[name]).contiguous()
@@ -243,7 +325,11 @@ class TensorRTModel(GraphModel):
             results.append(made)
         stream = torch.cuda.current_stream(self._device)
         if not self._context.execute_async_v3(stream.cuda_stream):
-            raise RuntimeError("TensorRT did not run the engine; its log says why")
+            free = torch.cuda.mem_get_info(self._device)[0]
+            raise RuntimeError(
+                "TensorRT did not run the engine; its log says why "
+                f"({free / 2**30:.2f}G are free)"
+            )
         stream.synchronize()
         return results
 
@@ -260,5 +346,5 @@ def load_graph(
             f"Expected {str(file)!r} to be a graph, but it is {error}."
         ) from error
     if file.suffix.lower() == ".onnx":
-        return OnnxModel(file, providers)
+        return OnnxModel(file, device, providers)
     return TensorRTModel(file, device)

@@ -152,17 +152,24 @@ class Runner:
             "%s: run in overlapping tiles, which may differ from the whole image",
             self.model.architecture.name,
         )
-        tile = max(64, math.isqrt(int(max(budget, 0) / _FOREIGN_BYTES)) - 2 * _HALO)
         tiles = run_tiles(
             lambda x: self.whole([x], self.padded((x.shape[2], x.shape[3])))[0],
             reads[0],
             size,
             self.model.scale,
-            min(tile, _LARGEST_TILE),
+            self._tile(budget),
             _HALO,
         )
         for low, high, rows in tiles:
             yield 0, low, high, rows
+
+    def _tile(self, budget: float) -> int:
+        """Returns the side of a tile that fits, without its halo."""
+        pixels = max(budget, 0) / max(self._bytes_per_pixel, 1)
+        tile = max(64, math.isqrt(int(pixels)) - 2 * _HALO)
+        if isinstance(self.model, GraphModel) and self.model.largest is not None:
+            tile = min(tile, min(self.model.largest) - 2 * _HALO)
+        return min(tile, _LARGEST_TILE)
 
     def _cast(self, read: Read) -> Read:
         return lambda low, high: read(low, high).to(self.dtype)
@@ -174,7 +181,17 @@ class Runner:
         engine = self.engine(channels)
         if engine is not None and self.padded(size) == size:
             return engine.peak(size, batch)
-        return float(_FOREIGN_BYTES * size[0] * size[1] * batch)
+        return self._bytes_per_pixel * size[0] * size[1] * batch
+
+    @property
+    def _bytes_per_pixel(self) -> float:
+        """What a pixel takes in a network that cannot be followed."""
+        if isinstance(self.model, GraphModel):
+            if self.model.bytes_per_pixel is not None:
+                return self.model.bytes_per_pixel
+            if self.device.type != "cpu":
+                return 0.0  # tried whole: a GPU that is full says so
+        return _FOREIGN_BYTES
 
     def in_one_piece(
         self,
@@ -187,6 +204,9 @@ class Runner:
         engine = self.engine(channels)
         if engine is None and not self.tiles:
             return True
+        largest = self.model.largest if isinstance(self.model, GraphModel) else None
+        if largest is not None and (size[0] > largest[0] or size[1] > largest[1]):
+            return False
         cost = self.cost(size, channels, batch)
         if engine is None or self.device.type != "cpu":
             return cost <= budget

@@ -94,7 +94,16 @@ class Upscaler:
         if isinstance(model, ImageModelDescriptor):
             network = deploy_model(model).to(self.device, dtype).eval()
         compiled = torch.compile(network) if compile_ else None
-        return Runner(model, network, self.device, dtype, self.limit, compiled=compiled)
+        tiles = not (isinstance(model, GraphModel) and model.static)
+        return Runner(
+            model,
+            network,
+            self.device,
+            dtype,
+            self.limit,
+            compiled=compiled,
+            tiles=tiles,
+        )
 
     def image(self, array: np.ndarray) -> np.ndarray:
         """Upscales one picture.

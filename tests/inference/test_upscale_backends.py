@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -14,6 +16,7 @@ from paragon_archs.cli import run_inference
 from paragon_archs.cli.upscale import main
 from paragon_archs.export.onnx import export_onnx
 from paragon_archs.inference import Upscaler
+from paragon_archs.inference.backends import OnnxModel
 from paragon_archs.weights import available
 
 
@@ -97,3 +100,66 @@ def test_shipped_models_go_by_name(folder, capsys):
     assert main([str(folder / "input.png"), "-o", str(folder / "default.png")]) == 0
     arguments = [str(folder / "input.png"), "-o", str(folder / "no.png")]
     assert main([*arguments, "--model", "paragonsr_gigantic"]) == 2
+
+
+def test_a_provider_that_does_not_start_is_an_error(folder, caplog):
+    """onnxruntime takes the CPU without a word where CUDA's libraries are missing."""
+    runtime = pytest.importorskip("onnxruntime")
+    if "CUDAExecutionProvider" not in runtime.get_available_providers():
+        pytest.skip("this onnxruntime holds no CUDA provider")
+    if torch.cuda.is_available():
+        pytest.skip("it may start here")
+    for provider in ("cuda", "tensorrt"):
+        with pytest.raises(ValueError, match=f"start the provider '{provider}'"):
+            Upscaler(folder / "model.onnx", "cpu", providers=[provider])
+
+
+def test_a_cpu_device_leaves_onnxruntime_there(folder):
+    graph = Upscaler(folder / "model.onnx", "cpu").descriptor
+    assert isinstance(graph, OnnxModel)
+    assert graph._session.get_providers() == ["CPUExecutionProvider"]
+
+
+def test_onnxruntimes_errors_are_ours(folder):
+    """Its own classes would end a folder's run; a real refusal of the runtime."""
+    graph = Upscaler(folder / "model.onnx", "cpu").descriptor
+    assert isinstance(graph, OnnxModel)
+    with pytest.raises(RuntimeError, match="onnxruntime: "):
+        graph(torch.zeros(1, 5, 8, 8))
+
+
+def test_a_graphs_peak_stands_in_its_file(folder):
+    network = Upscaler(folder / "model.safetensors", "cpu").runner
+    graph = Upscaler(folder / "model.onnx", "cpu").runner
+    assert graph.cost((720, 1280)) == pytest.approx(network.cost((720, 1280)), rel=0.01)
+
+
+def with_memory(runner, peak, total):
+    """A copy of a runner on a GPU, and what is left of its memory."""
+    runner = copy.copy(runner)
+    runner.model = copy.copy(runner.model)
+    runner.model.bytes_per_pixel = peak
+    runner.device = torch.device("cuda")
+    return runner, 0.8 * (total * 2**30 - 1.5 * 2**30)
+
+
+@pytest.mark.parametrize("peak", [None, 1300.0])
+@pytest.mark.parametrize("total", [6, 8, 12, 24])
+def test_graphs_of_720p_run_whole_on_common_gpus(folder, peak, total):
+    graph = Upscaler(folder / "model.onnx", "cpu").runner
+    runner, budget = with_memory(graph, peak, total)
+    assert runner.in_one_piece((720, 1280), budget)
+    # One whose need is known to be larger goes into tiles that fit.
+    runner, budget = with_memory(graph, 50_000.0, total)
+    assert not runner.in_one_piece((1440, 2560), budget)
+    assert 64 <= runner._tile(budget) <= 512
+
+
+def test_an_engine_of_one_size_is_never_cut(folder):
+    graph = Upscaler(folder / "model.onnx", "cpu").runner
+    runner, _ = with_memory(graph, 0.0, 8)
+    runner.model.largest = (720, 1280)
+    assert runner.in_one_piece((720, 1280), 0.0)
+    assert not runner.in_one_piece((721, 1280), 1e12)
+    runner.tiles = False
+    assert runner.in_one_piece((721, 1280), 0.0)
