@@ -6,20 +6,18 @@ import contextlib
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
+from unittest.mock import patch
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 # What only hands out memory, or looks at it in another way.
 _NO_KERNEL = {
-    "empty",
-    "empty_like",
-    "empty_strided",
-    "new_empty",
-    "detach",
-    "lift_fresh",
+    *("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided"),
+    *("detach", "lift_fresh", "_unsafe_view"),
 }
 
 
@@ -38,27 +36,42 @@ def on_gpu(network: nn.Module, dtype: torch.dtype | None = None) -> nn.Module:
                 if value is None:
                     continue
                 kept = value.dtype if not value.is_floating_point() else dtype
-                fake = torch.empty(
-                    value.shape, dtype=kept or value.dtype, device="cuda"
-                )
+                kept = kept or value.dtype
+                fake = torch.empty(value.shape, dtype=kept, device="cuda")
                 is_parameter = kind is module._parameters
                 kind[name] = nn.Parameter(fake, False) if is_parameter else fake
     return network
 
 
 class Watch(TorchDispatchMode):
-    """Counts what would be launched on the GPU, and the bytes that live at once.
+    """Counts what would be launched on the GPU.
 
     Attributes:
         kernels: Name of the operator -> launches.
         dtypes: Of all that is made on the GPU.
-        peak: Bytes of all storages made on the GPU, at the most.
+        heads: Sizes of attention's heads.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.kernels: Counter[str] = Counter()
         self.dtypes: set[torch.dtype] = set()
+        self.heads: set[int] = set()
+        self._attention = patch.object(F, "scaled_dot_product_attention", self._attend)
+
+    def __enter__(self) -> Any:
+        self._attention.start()
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        self._attention.stop()
+
+    def _attend(self, query: Tensor, _: Tensor, value: Tensor, **__: Any) -> Tensor:
+        """One launch, as on a GPU; without one torch takes attention apart."""
+        self.kernels["attention"] += 1
+        self.heads.add(query.shape[-1])
+        return query.new_empty((*query.shape[:-1], value.shape[-1]))
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None

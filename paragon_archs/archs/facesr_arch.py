@@ -23,6 +23,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 MAX_SCALE = 8
 FULL_PRECISION = (torch.float32, torch.float64)
+# Values of a group that one block of threads sums in the time of a few launches.
+SMALL = 2**20
 NORM_GROUPS = 4  # of each group norm; leaves no trace in the weights
 
 
@@ -42,12 +44,12 @@ def image_moments(x: Tensor, groups: int = 1) -> tuple[Tensor, Tensor]:
         return mean, variance
     # `var_mean` would round its results. Squares far from zero lose digits: first the
     # mean is taken out, what it is in half precision exactly.
-    count = parts[0, 0].numel()
-    mean = parts.sum(dims, dtype=torch.float32) / count
+    mean = parts.mean(dims, dtype=torch.float32)
     near = mean.to(x.dtype)
     gaps = parts - near[..., None, None, None]
     norm = torch.linalg.vector_norm(gaps, dim=dims, dtype=torch.float32)
-    return mean, norm.square() / count - (mean - near.float()).square()
+    left = mean - near
+    return mean, torch.addcmul(norm.square() / gaps[0, 0].numel(), left, left, value=-1)
 
 
 def with_moments(
@@ -62,13 +64,14 @@ def with_moments(
         weight: (C) or None.
         bias: (C) or None.
     """
-    each = x.shape[1] // mean.shape[1]
-    factor = scale.repeat_interleave(each, 1)
-    if weight is not None:
-        factor = factor * weight
-    summand = -mean.repeat_interleave(each, 1) * factor
-    if bias is not None:
-        summand = summand + bias
+    if mean.shape[1] > 1:
+        each = x.shape[1] // mean.shape[1]
+        mean, scale = (t.repeat_interleave(each, 1) for t in (mean, scale))
+    factor = scale if weight is None else scale * weight
+    if bias is None:
+        summand = -mean * factor
+    else:
+        summand = torch.addcmul(bias.to(mean.dtype), mean, factor, value=-1)
     factor, summand = factor[..., None, None], summand[..., None, None]
     return torch.addcmul(summand, x, factor).to(x.dtype)
 
@@ -127,6 +130,7 @@ class ImageNorm(nn.GroupNorm):
             or torch.compiler.is_compiling()
             or torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
             or has_torch_function_unary(x)  # recorded: as one step
+            or x[0].numel() < SMALL * self.num_groups
         ):
             return super().forward(x)
         return self.on_gpu(x)

@@ -147,15 +147,21 @@ class SwinAttention(nn.Module):
         index = index + columns[:, None] - columns + window - 1
         self.register_buffer("relative_position_index", index)
 
-    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(
+        self, x: Tensor, mask: Tensor | None, padded: bool | None = None
+    ) -> Tensor:
         """Attends inside windows.
 
         Args:
             x: (B * windows, N, D).
             mask: (windows, N, N), added to the scores, or None.
+            padded: Whether heads are padded to a multiple of 8; except on a CPU.
         """
         count, n, dim = x.shape
-        qkv = self.qkv(x).reshape(-1, n, 3, self.num_heads, dim // self.num_heads)
+        size = dim // self.num_heads
+        more = -size % 8 if (not x.is_cpu if padded is None else padded) else 0
+        qkv = F.linear(x, *self._padded(more)) if more else self.qkv(x)
+        qkv = qkv.reshape(-1, n, 3, self.num_heads, size + more)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind()  # (B * windows, heads, N, d)
         table = self.relative_position_bias_table.to(q.dtype)
         bias = table[self.relative_position_index.flatten()]
@@ -165,8 +171,20 @@ class SwinAttention(nn.Module):
             windows = mask.shape[0]
             bias = bias.expand(count // windows, -1, -1, -1, -1)
             bias = bias.reshape(-1, self.num_heads, n, n)
-        x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        scale = size**-0.5 if more else None
+        x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scale)
+        x = x[..., :size] if more else x
         return self.proj(x.transpose(1, 2).reshape(-1, n, dim))
+
+    def _padded(self, more: int) -> tuple[Tensor, Tensor]:
+        """Returns the projection to queries, keys and values, a head padded by zeros.
+
+        Fused attention on GPUs wants heads of a multiple of 8; zeros change no score.
+        """
+        weight, bias = self.qkv.weight, self.qkv.bias
+        heads = (3 * self.num_heads, -1)
+        weight = F.pad(weight.unflatten(0, heads), (0, 0, 0, more)).flatten(0, 1)
+        return weight, F.pad(bias.unflatten(0, heads), (0, more)).flatten()
 
 
 class SwinBlock(nn.Module):

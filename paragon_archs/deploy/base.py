@@ -17,9 +17,15 @@ class Folded(nn.Module):
 
         def __getattr__(self, name: str) -> Any: ...
 
-    def keep(self, name: str, value: Tensor, like: Tensor) -> None:
-        """Registers `value`, float64, in the dtype and on the device of `like`."""
-        self.register_buffer(name, value.to(like.dtype).to(like.device).contiguous())
+    def keep(
+        self, name: str, value: Tensor, like: Tensor, off_cpu: bool = False
+    ) -> None:
+        """Registers `value`, float64, in the dtype and on the device of `like`.
+
+        What is `off_cpu` is a second form of other weights, for devices that want it.
+        """
+        kept = value.to(like.dtype).to(like.device).contiguous()
+        self.register_buffer(name, kept, persistent=not off_cpu)
 
 
 def exact(tensor: Tensor | None) -> Tensor:

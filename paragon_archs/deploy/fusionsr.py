@@ -16,6 +16,7 @@ from ..archs.fusionsr_arch import FusionSR, RCABlock, ShallowExtractor, SwinBloc
 from .base import DeployNetwork, Folded, exact
 from .leaf import Rule, leaf
 from .ops import (
+    attention,
     conv,
     exporting,
     fast,
@@ -91,6 +92,18 @@ class _Swin(Folded):
         super().__init__()
         self.block = block
         attention = block.attn
+        # Fused attention on GPUs wants heads of a multiple of 8: zeros change no score.
+        heads, like = attention.num_heads, attention.qkv.weight
+        size = attention.qkv.in_features // heads
+        self.head = size + -size % 8
+        rows = (0, 0, 0, self.head - size)
+        qkv = F.pad(exact(like).view(3, heads, size, -1), rows)
+        self.keep("qkv", qkv.flatten(0, 2), like, off_cpu=True)
+        qkv_bias = exact(attention.qkv.bias).view(3, heads, size, 1)
+        self.keep("qkv_bias", F.pad(qkv_bias, rows).flatten(), like, off_cpu=True)
+        proj = exact(attention.proj.weight).view(-1, heads, size)
+        proj = F.pad(proj, (0, self.head - size)).flatten(1)
+        self.keep("proj", proj, like, off_cpu=True)
         n = block.window**2
         index = attention.relative_position_index.flatten()
         bias = exact(attention.relative_position_bias_table)[index.cpu()]
@@ -137,14 +150,15 @@ class _Swin(Folded):
         return y.view(x.shape)
 
     @leaf(
-        lambda self, x: Rule(
+        lambda self, x, padded=None: Rule(
             "window",
             window=self.block.window,
             shift=self.block.shift,
             masked=self.block.shift > 0,
         )
     )
-    def _attend(self, x: Tensor) -> Tensor:
+    def _attend(self, x: Tensor, padded: bool | None = None) -> Tensor:
+        padded = not x.is_cpu if padded is None else padded
         b, h, w, c = x.shape
         side, shift = self.block.window, self.block.shift
         rows, columns = (h + side - 1) // side, (w + side - 1) // side
@@ -157,28 +171,39 @@ class _Swin(Folded):
             mask = self.block.mask(rows, columns) if shift else None
             y = self.block.attn(x.reshape(-1, side**2, c), mask)
         else:
-            y = self._inside(x.reshape(b, rows, columns, side**2, c))
+            y = self._inside(x.reshape(b, rows, columns, side**2, c), padded)
         y = y.view(b, rows, columns, side, side, c).transpose(2, 3)
         y = y.reshape(b, rows * side, columns * side, c)
         if shift:
             y = roll(y, shift, (1, 2))
         return y[:, :h, :w]
 
-    def _inside(self, x: Tensor) -> Tensor:
-        """Attends inside windows (B, rows, columns, N, D), one kind at a time."""
+    def _inside(self, x: Tensor, padded: bool) -> Tensor:
+        """Attends inside windows (B, rows, columns, N, D), one kind at a time.
+
+        With `padded`, heads have a multiple of 8 values, as fused attention on GPUs
+        wants them.
+        """
         b, rows, columns, n, c = x.shape
-        attention = self.block.attn
-        heads = attention.num_heads
-        qkv = _linear(x.reshape(-1, c), attention.qkv)
-        qkv = qkv.view(b, rows, columns, n, 3, heads, c // heads)
+        module = self.block.attn
+        heads = module.num_heads
+        size = c // heads
+        scale = size**-0.5
+        if padded:
+            qkv, size = F.linear(x.reshape(-1, c), self.qkv, self.qkv_bias), self.head
+        else:
+            qkv = _linear(x.reshape(-1, c), module.qkv)
+        qkv = qkv.view(b, rows, columns, n, 3, heads, size)
         q, k, v = qkv.permute(4, 0, 1, 2, 5, 3, 6).unbind()
-        y = x.new_empty(b, rows, columns, n, heads, c // heads)
+        y = x.new_empty(b, rows, columns, n, heads, size)
         for place, bias in self._kinds():
             parts = [t[place].flatten(0, 2) for t in (q, k, v)]
             if parts[0].shape[0]:
-                found = F.scaled_dot_product_attention(*parts, attn_mask=bias)
+                found = attention(*parts, mask=bias, scale=scale if padded else None)
                 y[place] = found.transpose(1, 2).view(y[place].shape)
-        return _linear(y.view(-1, c), attention.proj)
+        if padded:
+            return F.linear(y.view(-1, heads * size), self.proj, module.proj.bias)
+        return _linear(y.view(-1, c), module.proj)
 
     def _kinds(self) -> Iterator[tuple[tuple[slice, ...], Tensor]]:
         """Yields which windows (batch, rows, columns) share which bias (1, h, N, N)."""

@@ -159,6 +159,11 @@ class MergedHead(Folded):
             if s > 1:
                 return _framed(out, rows, columns, corners, s)
             return out - _map(rows, columns, corners, h, w)
+        if not cells.is_cpu:
+            # One step, and a view of it: there is memory, but each call costs.
+            out = shuffle(cells, s)[:, :, o : o + s * h, o : o + s * w]
+            del cells
+            return self._corrected(out, x)
         out = cells.new_empty(x.shape[0], self.channels, s * h, s * w)
         for top in range(0, cells.shape[2], ROWS):
             part = shuffle(cells[:, :, top : top + ROWS], s)
@@ -166,15 +171,20 @@ class MergedHead(Folded):
             cut = part[:, :, max(0, -start) : s * h - start, o : o + s * w]
             out[:, :, max(0, start) : max(0, start) + cut.shape[2]] = cut
         del cells
+        return self._corrected(out, x)
+
+    def _corrected(self, out: Tensor, x: Tensor) -> Tensor:
+        """Takes off the outermost ring what the cells have too much, in place."""
         rows, columns, corners = self._ring(x)
-        out[:, :, 0] -= rows[:, 0]
-        out[:, :, -1] -= rows[:, 1]
-        out[:, :, :, 0] -= columns[:, 0]
-        out[:, :, :, -1] -= columns[:, 1]
+        height, width = out.shape[2:]
+        if min(height, width) == 1:  # a line that is both ends
+            return out.sub_(_map(rows, columns, corners, height, width))
+        # Both ends of a side are one view of it.
+        down, across = height - 1, width - 1
+        out[:, :, ::down].sub_(rows.transpose(1, 2))
+        out[:, :, :, ::across].sub_(columns.permute(0, 2, 3, 1))
         # Each corner was taken off with its row and once more with its column.
-        for down in (0, 1):
-            for across in (0, 1):
-                out[:, :, -down, -across] += corners[:, down, across]
+        out[:, :, ::down, ::across].add_(corners.permute(0, 3, 1, 2))
         return out
 
     def _ring(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

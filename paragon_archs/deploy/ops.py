@@ -22,6 +22,7 @@ from ..utils.halves import HALVES
 from .leaf import Rule, leaf
 
 HALF_MAX = 65504.0  # largest float16
+MOST_WINDOWS = 65535  # of one call on a GPU: the last side of CUDA's grids
 
 
 @functools.cache
@@ -304,9 +305,10 @@ def shuffle(cells: Tensor, scale: int) -> Tensor:
 @leaf(_alone, dense=True)
 def product(x: Tensor, y: Tensor) -> Tensor:
     """x * y in at least float32, clamped to float16's range."""
-    if x.dtype in HALVES:
+    if x.dtype in HALVES and recorded():  # a graph's readers may round otherwise
         wide = x.float() * y.float()
         return wide.clamp(-HALF_MAX, HALF_MAX).to(x.dtype)
+    # torch computes it in float32; what then overflows to infinity is clamped as well.
     return (x * y).clamp_(-HALF_MAX, HALF_MAX)
 
 
@@ -334,6 +336,31 @@ def mish_of_negative(x: Tensor) -> Tensor:
     v = x.sigmoid()
     v.mul_(v).add_(1)
     return torch.addcdiv(x, x, v, value=-2, out=x)
+
+
+def attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None = None,
+    scale: float | None = None,
+) -> Tensor:
+    """Attention inside windows, of any number of them.
+
+    Args:
+        q: (windows, heads, N, d).
+        k: As `q`.
+        v: As `q`.
+        mask: (1, heads, N, N), added to the scores.
+        scale: Of the scores, 1 / sqrt(d) by default.
+    """
+    attend = functools.partial(
+        F.scaled_dot_product_attention, attn_mask=mask, scale=scale
+    )
+    if q.is_cpu or recorded() or q.shape[0] <= MOST_WINDOWS:
+        return attend(q, k, v)
+    parts = zip(*(t.split(MOST_WINDOWS) for t in (q, k, v)), strict=True)
+    return torch.cat([attend(*part) for part in parts])
 
 
 def roll(x: Tensor, shift: int, dims: tuple[int, int]) -> Tensor:

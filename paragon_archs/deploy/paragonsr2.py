@@ -32,6 +32,7 @@ from .cells import MagicCells, PublishedCells
 from .head import MergedHead
 from .leaf import Rule, leaf
 from .ops import (
+    attention,
     channels_last,
     conv,
     exporting,
@@ -130,8 +131,10 @@ class _Gated(Folded):
         self.keep("fuse1", fuse[:, :c], like)
         self.keep("fuse3", fuse[:, c:], like)
         self.keep("fuse_bias", exact(block.fuse.bias), like)
-        # The halves a and b apart, so that each is dense.
+        # On a CPU the halves a and b apart, so that each is dense.
         for name, layer in (("proj", block.proj), ("gate", block.gate)):
+            self.keep(name, exact(layer.weight), like, off_cpu=True)
+            self.keep(f"{name}_bias", exact(layer.bias), like, off_cpu=True)
             for half, part in enumerate(exact(layer.weight).chunk(2)):
                 self.keep(f"{name}{half}", part, like)
             for half, part in enumerate(exact(layer.bias).chunk(2)):
@@ -145,6 +148,10 @@ class _Gated(Folded):
         y = pointwise(conv(x, self.dw1.weight, self.dw1.bias, 1, c), self.fuse1, None)
         wide = conv(x, self.dw3.weight, self.dw3.bias, 3, c, dilation=3)
         y = pointwise(wide, self.fuse3, self.fuse_bias, add=y)
+        if not y.is_cpu:
+            y = pointwise(y, self.proj, self.proj_bias)
+            a, b = conv(y, self.gate, self.gate_bias, 1, 4 * c).chunk(2, 1)
+            return pointwise(product(a, b), self.out, self.out_bias, add=x)
         a = pointwise(y, self.proj0, self.proj0_bias)
         a = conv(a, self.gate0, self.gate0_bias, 1, 2 * c)
         b = pointwise(y, self.proj1, self.proj1_bias)
@@ -227,7 +234,7 @@ class _Windows(Folded):
             qkv = F.linear(x, self.qkv, self.qkv_bias)
         qkv = qkv.reshape(-1, n, 3, NUM_HEADS, c // NUM_HEADS)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind()
-        y = F.scaled_dot_product_attention(q, k, v)
+        y = attention(q, k, v)
         return y.transpose(1, 2).reshape(-1, n, c)
 
 

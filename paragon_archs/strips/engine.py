@@ -51,7 +51,7 @@ class StripEngine:
         channels: Sequence[int] = (3,),
         call: Callable[..., Any] | None = None,
     ) -> None:
-        parameter = next(network.parameters())
+        parameter = next(network.parameters(), torch.empty(0))
         self.dtype = parameter.dtype
         self.device = parameter.device
         graph = record(network, channels, call)

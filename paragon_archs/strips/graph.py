@@ -219,12 +219,14 @@ def record(
         UntraceableError: when rows cannot be computed from a neighbourhood,
             statistics and windows; the message names the operation.
     """
-    parameter = next(network.parameters())
+    parameter = next(network.parameters(), torch.empty(0))
     runs = [
         _run(call or network, channels, h, parameter.dtype, parameter.device)
         for h in _HEIGHTS
     ]
     first, second = runs
+    if not first.nodes:
+        raise UntraceableError("it computes nothing")
     if [n.name for n in first.nodes] != [n.name for n in second.nodes]:
         raise UntraceableError("it computes differently at different heights")
     values = [_value(a, b) for a, b in zip(first.shapes, second.shapes, strict=True)]

@@ -7,6 +7,7 @@ import torch
 from common import SMALL, image, small_model
 from fake import Watch, fake_gpu, on_gpu
 
+import paragon_archs
 from paragon_archs.archs.facesr_arch import ImageNorm as FaceNorm
 from paragon_archs.archs.paragonsr_arch import ImageNorm, image_moments
 from paragon_archs.deploy import deploy_model
@@ -43,6 +44,60 @@ def test_folding_on_a_gpu_without_float64(name):
             deployed = deploy_model(network)
     assert torch.float64 not in watch.dtypes
     assert {p.device.type for p in deployed.state_dict().values()} == {"cuda"}
+
+
+# Launches of a 640x360 frame at x2 in half precision, fused and deployed.
+LAUNCHES = {
+    "paragonsr2_realtime": (30, 34),
+    "paragonsr2_stream": (88, 84),
+    "paragonsr2_photo": (527, 515),
+    "paragonsr_nano": (261, 266),
+    "fusionsr": (265, 203),
+    "resshuffle": (72, 72),
+    "facesr": (111, 111),
+}
+
+
+@pytest.mark.parametrize("variant", LAUNCHES)
+def test_launches_on_a_gpu(variant):
+    """A row of the table may only fall: at small sizes a launch is what costs."""
+    for form, most in zip((fuse_model, deploy_model), LAUNCHES[variant], strict=True):
+        network = form(paragon_archs.create(variant, 2).eval())
+        with fake_gpu():
+            on_gpu(network, torch.float16)
+            x = torch.empty(1, 3, 360, 640, dtype=torch.float16, device="cuda")
+            with Watch() as watch:
+                network(x)
+        assert watch.kernels.total() <= most, dict(watch.kernels)
+
+
+@pytest.mark.parametrize("form", [fuse_model, deploy_model])
+@pytest.mark.parametrize("variant", ["fusionsr", "paragonsr2_photo"])
+def test_heads_suit_fused_attention(variant, form):
+    """Of a multiple of 8, or torch takes the one kernel that writes all scores."""
+    network = form(paragon_archs.create(variant, 2).eval())
+    with fake_gpu():
+        on_gpu(network, torch.float16)
+        x = torch.empty(1, 3, 24, 17, dtype=torch.float16, device="cuda")
+        with Watch() as watch:
+            network(x)
+    assert watch.heads
+    assert all(size % 8 == 0 for size in watch.heads)
+
+
+def test_padded_heads_attend_as_they_were():
+    """The steps of a GPU, on the CPU in float64: the difference is rounding."""
+    network = fuse_model(small_model("fusionsr")).double()
+    swin = network.body[1]
+    deployed = deploy_model(network).body[1]
+    x = image(1, 16, 24, 24, dtype=torch.float64)
+    wanted = swin.attend(x)
+    windows = x.reshape(1, 2, 8, 3, 8, 24).transpose(2, 3).reshape(6, 64, 24)
+    padded = swin.attn(windows, None, padded=True)
+    torch.testing.assert_close(padded, swin.attn(windows, None), rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        deployed._attend(x, padded=True), wanted, rtol=0, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("form", [fuse_model, deploy_model])
