@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from ..utils.resize import imresize
+from ..utils.symmetry import transform
 
-FLIP_X, FLIP_Y, TRANSPOSE = 1, 2, 4
-"""Bits of an augmentation's code; their eight sums are the symmetries of a square."""
+FLIP_Y, FLIP_X, TRANSPOSE = 1, 2, 4
+"""Bits of an augmentation's code, as `utils.symmetry.transform` reads them."""
 
 
 def augmentation_codes(
@@ -35,9 +36,7 @@ def augment(x: Tensor, codes: np.ndarray) -> Tensor:
     groups = x.index_select(0, torch.from_numpy(order).to(x.device))
     turned = []
     for code, part in zip(kinds, groups.split(counts.tolist()), strict=True):
-        axes = [axis for bit, axis in ((FLIP_Y, -2), (FLIP_X, -1)) if code & bit]
-        flipped = part.flip(axes) if axes else part
-        turned.append(flipped.transpose(-1, -2) if code & TRANSPOSE else flipped)
+        turned.append(transform(part, int(code), axes=(-2, -1)))
     back = torch.from_numpy(np.argsort(order)).to(x.device)
     return torch.cat(turned).index_select(0, back)
 
