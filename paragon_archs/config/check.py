@@ -8,6 +8,7 @@ from collections.abc import Hashable, Iterable
 from dataclasses import replace
 from typing import Any
 
+from ..optim.optimizers import extra_optimizers
 from ..utils.nearest import did_you_mean
 from .errors import OptionError, sentence
 from .keys import KEYS, REQUIRED, UNREAD, Key
@@ -200,6 +201,8 @@ class _Check:
         if value is None:
             return None  # reported as missing
         types = known_types(what)
+        if what == "optimizer" and value not in types:
+            types |= extra_optimizers()  # whose import takes a second
         if isinstance(value, str) and value in types:
             return types[value]
         near = did_you_mean(str(value), types)

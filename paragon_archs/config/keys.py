@@ -214,7 +214,7 @@ KEYS: dict[str, Key] = {
     "train:optim_g": Key(
         "map",
         REQUIRED,
-        "`type` (any of torch, or `SOAP`) and its arguments",
+        "`type` (any of torch, pytorch-optimizer's or `SOAP`) and its arguments",
     ),
     "train:scheduler": Key(
         "map", None, "`type` (any of torch, the host's, `StepEpochLR`) and arguments"
