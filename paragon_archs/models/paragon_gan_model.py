@@ -16,6 +16,7 @@ from torch.nn.utils.parametrizations import _SpectralNorm
 from torch.nn.utils.spectral_norm import SpectralNorm
 
 from ..checkpoint import describe, save_state_dict
+from ..engine.convolutions import make_trainable
 from ..engine.criteria import total_of
 from ..engine.degradation import Degradation
 from ..engine.guard import Guard
@@ -129,6 +130,10 @@ class ParagonGANModel(ParagonModel):
                 self.opt["degradation"], self.opt["scale"], size, crop, self.device
             )
         super().init_training_settings()
+        for _, net in self.discriminators():
+            make_trainable(
+                self.get_bare_model(net), self.precision, self.layout, self.device
+            )
         # Counted apart: a good step of the generator says nothing about these.
         self.guard_d = Guard(
             train["nonfinite"]["restore_after"],
