@@ -11,8 +11,8 @@ from torch import Tensor
 from ..utils.resize import imresize
 from ..utils.symmetry import transform
 
-FLIP_Y, FLIP_X, TRANSPOSE = 1, 2, 4
-"""Bits of an augmentation's code, as `utils.symmetry.transform` reads them."""
+FLIP_X, FLIP_Y, TRANSPOSE = 1, 2, 4
+"""Bits of an augmentation's code, as `utils.symmetry.transform` reads them with axes (-1, -2)."""
 
 
 def augmentation_codes(
@@ -36,7 +36,7 @@ def augment(x: Tensor, codes: np.ndarray) -> Tensor:
     groups = x.index_select(0, torch.from_numpy(order).to(x.device))
     turned = []
     for code, part in zip(kinds, groups.split(counts.tolist()), strict=True):
-        turned.append(transform(part, int(code), axes=(-2, -1)))
+        turned.append(transform(part, int(code), axes=(-1, -2)))
     back = torch.from_numpy(np.argsort(order)).to(x.device)
     return torch.cat(turned).index_select(0, back)
 
