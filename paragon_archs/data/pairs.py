@@ -12,7 +12,7 @@ from ..utils.resize import imresize
 from ..utils.symmetry import transform
 
 FLIP_X, FLIP_Y, TRANSPOSE = 1, 2, 4
-"""Bits of an augmentation's code, as `utils.symmetry.transform` reads them with axes (-1, -2)."""
+"""Bits of an augmentation's code, as `transform` reads them with axes (-1, -2)."""
 
 
 def augmentation_codes(
