@@ -223,13 +223,13 @@ class HRImageDataset(StoredImages):
             self.least = self.size = self._check_crop(opt)
         super().__init__(opt)
         self.wholes: WholeImages | None = None
-        if self.training and any(self.options[key] for key in WHOLE_KEYS):
+        if self.training and any(self.options.get(key) for key in WHOLE_KEYS):
             self.wholes = WholeImages(
                 self.store,
                 self.scale,
                 self.least,
                 self.options["gt_scales"] or [1.0],
-                self.options["cache_lq"],
+                bool(self.options.get("cache_lq")),
                 self.options["quantise_lq"],
                 self.options["cache_limit_gb"],
             )

@@ -10,6 +10,7 @@ from data_common import batch, make, write_pictures
 pytest.importorskip("basicsr")
 
 from paragon_archs.config.errors import OptionError
+from paragon_archs.data.degraded_dataset import DegradedImageDataset
 from paragon_archs.data.hr_dataset import HRImageDataset
 from paragon_archs.data.restoration_dataset import RestorationImageDataset
 from paragon_archs.utils.resize import imresize
@@ -30,6 +31,16 @@ def test_crops_of_kept_lr_sides_are_those_of_their_pictures(folder):
     assert gap.abs().max() < 0.01
     again = batch(make(folder, cache_lq=True, gt_scales=[1.0, 0.6]), 12)
     assert torch.equal(again["lq"], made["lq"]) and torch.equal(again["gt"], made["gt"])
+
+
+def test_a_degraded_set_has_smaller_copies_too(folder):
+    plain = make(folder, DegradedImageDataset, crop_size=40)
+    made = make(folder, DegradedImageDataset, crop_size=40, gt_scales=[1.0, 0.6])
+    assert (len(plain), len(made)) == (6, 12)
+    for dataset in (plain, made):
+        sample = batch(dataset, 12)
+        assert sample["gt"].shape == (12, 3, 40, 40) and "lq" not in sample
+        assert sample["kernel1"].shape == (12, 21, 21)
 
 
 def test_small_copies_are_left_out_and_limits_hold(folder):
