@@ -270,10 +270,10 @@ def test_too_small_empty_missing_and_indivisible(folder, tmp_path):
     assert [p.name for p in kept.store.files] == ["3.png"]
     with pytest.raises(ValueError, match="multiple of scale"):
         HRImageDataset(options(folder, gt_size=50))
-    with pytest.raises(ValueError, match="there is no folder"):
+    with pytest.raises(ValueError, match="existing folder"):
         HRImageDataset(options(tmp_path / "none"))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="which holds none"):
+    with pytest.raises(ValueError, match="to hold images"):
         HRImageDataset(options(tmp_path / "empty"))
 
 
@@ -357,4 +357,4 @@ def test_benchmark_measures_both_sides(tmp_path, rng, capsys):
     assert host > 0
     assert ours > 0
     assert main(["data", str(tmp_path / "none")]) == 2
-    assert "there is no folder" in capsys.readouterr().err
+    assert "existing folder" in capsys.readouterr().err
