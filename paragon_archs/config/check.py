@@ -201,7 +201,7 @@ class _Check:
         if value is None:
             return None  # reported as missing
         types = known_types(what)
-        if what == "optimizer" and value not in types:
+        if what == "optimizer" and isinstance(value, str) and value not in types:
             types |= extra_optimizers()  # whose import takes a second
         if isinstance(value, str) and value in types:
             return types[value]
