@@ -23,10 +23,11 @@ from ..media.resizing import resized
 from ..utils.optional import need
 from ..utils.progress import Task, task
 from .memory import free_memory
+from .moving import run_moving
 from .overlap import ahead
 from .planning import Job, beside, parse_shard, plan
 from .upscaler import Upscaler
-from .video import VideoOptions, run_video
+from .video import VideoOptions
 
 __all__ = ["Job", "Sizing", "beside", "parse_shard", "plan", "run"]
 
@@ -129,12 +130,14 @@ def run(
                 continue
             try:
                 logger.info("%s", job.source)
-                report = run_video(upscaler, job.source, job.output, video, resume)
+                damage = run_moving(
+                    upscaler, job.source, job.output, options, video, resume
+                )
             except Exception as error:  # of any decoder or encoder: the others go on
                 failed.append((job, _sentence(job, error)))
             else:
-                if report.damage:
-                    failed.append((job, f"{report.damage}; {job.output} has the rest"))
+                if damage:
+                    failed.append((job, f"{damage}; {job.output} has the rest"))
             counted.advance()
     return failed
 

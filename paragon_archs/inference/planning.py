@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import functools
 import glob
 import importlib.util
 import logging
@@ -13,6 +14,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..media.animations import is_animated
+from ..media.kinds import is_video, moves
 from ..media.paths import (
     IMAGE_SUFFIXES,
     PLUGINS,
@@ -44,10 +47,10 @@ class Job:
     output: Path
     refusal: str = ""
 
-    @property
+    @functools.cached_property
     def is_video(self) -> bool:
-        """Whether it is a video, by its extension."""
-        return self.source.suffix.lower() in VIDEO_SUFFIXES
+        """Whether all its frames are upscaled: a video or an animated image."""
+        return moves(self.source, self.output)
 
 
 def plan(
@@ -122,7 +125,7 @@ def _is_file(
     if target.is_dir() or str(output).endswith(("/", os.sep)):
         return False
     single = len(found) == 1 and not Path(inputs[0]).is_dir()
-    video = found[0][0].suffix.lower() in VIDEO_SUFFIXES
+    video = is_video(found[0][0])
     if not single and suffix in KNOWN | set(PLUGINS) | UNSUPPORTED:
         raise ValueError(
             f"Expected --output to be a folder for {len(found)} inputs, but got "
@@ -131,7 +134,8 @@ def _is_file(
     if not single or not (suffix in KNOWN or _LIKE_A_FILE.fullmatch(suffix)):
         return False
     if not video:
-        check_format(target.suffix)
+        if not moves(found[0][0], target):
+            check_format(target.suffix)
     elif suffix not in VIDEO_OUTPUTS:
         raise ValueError(
             f"Expected the output's extension to be one of "
@@ -160,7 +164,7 @@ def beside(
         return path.with_name(path.resolve().name + ending)
     if not path.exists() and glob.has_magic(str(path)):
         return Path(f"upscaled{ending}")
-    return path.with_name(f"{path.stem}{ending}{_ending(path, format_)}")
+    return path.with_name(f"{path.stem}{ending}{_ending(path, path, format_)}")
 
 
 def _beside(entry: str, scale: int, format_: str, suffix: str) -> list[Job]:
@@ -171,18 +175,20 @@ def _beside(entry: str, scale: int, format_: str, suffix: str) -> list[Job]:
     return [_job(*pair, target, format_, "") for pair in _expand(entry, None)]
 
 
-def _ending(relative: Path, format_: str) -> str:
+def _ending(source: Path, relative: Path, format_: str) -> str:
     """Returns the extension of a file's result."""
     own = relative.suffix.lower()
-    if own in VIDEO_SUFFIXES:
+    if is_video(source):
         return own if own in VIDEO_OUTPUTS else ".mkv"
+    if is_animated(source):
+        return relative.suffix
     return relative.suffix if format_ == "keep" else f".{format_.lstrip('.')}"
 
 
 def _job(source: Path, relative: Path, target: Path, format_: str, suffix: str) -> Job:
     """Returns the job of a file in a folder; what cannot be written is refused."""
-    ending, refusal = _ending(relative, format_), ""
-    if relative.suffix.lower() not in VIDEO_SUFFIXES:
+    ending, refusal = _ending(source, relative, format_), ""
+    if not moves(source, Path(f"result{ending}")):
         try:
             check_format(ending)
         except ValueError as error:

@@ -165,6 +165,11 @@ def run_video(
             f"{', '.join(sorted(VIDEO_OUTPUTS))}, but got {output.suffix!r}. Choose "
             "one of these."
         )
+    if not output.parent.is_dir():
+        raise FileNotFoundError(
+            f"Expected the folder of the output to exist, but got {str(output)!r}. "
+            f"Create {str(output.parent)!r} first."
+        )
     alpha = options.temporal
     if alpha is None and has_feature_tap(upscaler):
         alpha = getattr(upscaler.descriptor, "alpha", None) or ALPHA

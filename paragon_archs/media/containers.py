@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -36,6 +37,10 @@ _OWN_TAGS = (
 # Muxers that are given no aspect of pixels, and codecs that state none themselves.
 _NO_ASPECT = ("matroska", "webm"), ("vp9", "av1")
 _PROGRESSIVE = 1  # of AVFieldOrder
+# Tags that describe the source's own encoding.
+_OF_VIDEO = re.compile(
+    "(alpha_mode|bps|number_of_|duration|_statistics)", re.IGNORECASE
+)
 _COPY, _ATTACH = "copy", "attach"
 _COVERS = {"matroska": _ATTACH, "mp4": _COPY}
 _STEP = Fraction(1, 1000)  # seconds between packets that came at one time
@@ -126,6 +131,8 @@ def choose(source: VideoSource, suffix: str, trial: Encoded) -> Streams:
     if silent and aspect != 1:
         ratio = f"{aspect.numerator}:{aspect.denominator}"
         source.leave_out(f"its pixels' aspect of {ratio}")
+    if "stereo_mode" in source.video.metadata and wanted.muxer in _BY_DECODING:
+        source.leave_out("its stereo mode")
     if _fits(source, wanted, trial) is None:
         return wanted
     plain = Streams(wanted.muxer, wanted.ways, timecode=False)
@@ -273,6 +280,8 @@ def mux(
             context.codec_tag = "hvc1"  # the one that Apple's players open
         video = container.streams[source.video.index]
         _describe(made, video, streams.timecode)
+        for key in [key for key in made.metadata if _OF_VIDEO.match(key)]:
+            del made.metadata[key]
         sinks: dict[int, Any] = {}
         for stream in container.streams:
             way = streams.ways.get(stream.index)

@@ -56,6 +56,9 @@ UNSUPPORTED = frozenset(
     ".svg .psd .xcf .exr .hdr .dng .cr2 .cr3 .nef .arw .orf .rw2 .raf .pdf".split()
 )
 
+# Images that may hold several frames -> Pillow's name of the format.
+ANIMATED = {".gif": "GIF", ".webp": "WEBP", ".png": "PNG", ".apng": "PNG"}
+
 VIDEO_SUFFIXES = frozenset(
     """
     .mp4 .mkv .mov .webm .avi .m4v .ts .m2ts .mts .mpg .mpeg .m2v .vob .wmv .asf .flv

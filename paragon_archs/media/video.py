@@ -31,6 +31,7 @@ _LEFT_OUT = {
     "ICC_PROFILE": "its ICC profile",
 }
 _HEADED = ("mov,", "matroska", "avi")  # whose headers state the true duration
+_NO_VIDEO = ("image2", "tty")  # what FFmpeg takes any picture or text for
 _INTERLACED = range(2, 6)  # of AVFieldOrder
 _FAILURES = 3  # reads in a row that may fail
 
@@ -83,7 +84,8 @@ class VideoSource:
 
     def _main(self) -> Any:
         for stream in self.container.streams.video:
-            if not is_cover(stream) and stream.codec_context is not None:
+            context = stream.codec_context
+            if not is_cover(stream) and context is not None and context.format:
                 # Threads over whole frames lose those around one that is damaged.
                 stream.thread_type = "SLICE"
                 return stream
@@ -278,6 +280,16 @@ def open_container(path: str | Path) -> Any:
             f"Expected {str(path)!r} to be a whole video, but got: "
             f"{error.strerror}. Check the file."
         ) from error
+
+
+def holds_video(path: str | Path) -> bool:
+    """Whether a file of an unknown ending holds a video, by its content."""
+    try:
+        with VideoSource(path) as source:
+            name = source.container.format.name
+            return not name.endswith("_pipe") and name not in _NO_VIDEO
+    except (OSError, ValueError, ImportError):
+        return False
 
 
 def local(path: str | Path) -> str:

@@ -185,6 +185,21 @@ def test_a_cover_stays_one(ending, upscaler, tmp_path, caplog):
     assert caplog.text.count("its cover is left out") == (len(kinds) == 1)
 
 
+@pytest.mark.parametrize("ending", ["mp4", "mkv", "webm"])
+def test_stereo_mode_is_carried_or_named(ending, upscaler, tmp_path, caplog):
+    told = {"stereo_mode": "left_right", "alpha_mode": "1", "BPS-eng": "1000"}
+    source = film(tmp_path / "in.mkv", metadata={**told, "title": "Film"})
+    out = tmp_path / f"out.{ending}"
+    upscale_video(upscaler, source, out, progress=False)
+    with av.open(str(out)) as container:
+        found = {k.lower() for k in container.streams.video[0].metadata}
+    assert ("stereo_mode" in found) == (ending != "mp4")
+    assert caplog.text.count("its stereo mode is left out") == (ending == "mp4")
+    # These are true of the source's own encoding alone.
+    assert not found & {"alpha_mode", "bps-eng"}
+    assert ending == "mp4" or "title" in found
+
+
 @pytest.mark.parametrize("ending", ["mp4", "mkv", "mov", "m4v"])
 @pytest.mark.parametrize("name", ["sar_vp9.mkv", "sar_over.mp4"])
 def test_the_aspect_of_pixels_is_the_container_s(name, ending, upscaler, tmp_path):
@@ -459,6 +474,15 @@ def test_files_of_every_usual_kind_are_videos(kind, upscaler, tmp_path):
     with av.open(str(tmp_path / "out" / "in.mkv")) as container:
         assert len(list(container.decode(video=0))) == 5
         assert container.duration == pytest.approx(200_000, abs=41_000)
+
+
+def test_a_video_of_an_unknown_ending_is_one(upscaler, tmp_path):
+    source = film(tmp_path / "film.mkv").rename(tmp_path / "film.part")
+    assert not run(upscaler, plan([source], tmp_path / "out.mkv"), WriteOptions())
+    assert len(pictures(tmp_path / "out.mkv")) == 3
+    (tmp_path / "text.part").write_text("Not a film.")
+    with pytest.raises(ValueError, match=r"'\.mkv'"):
+        plan([tmp_path / "text.part"], tmp_path / "other.mkv")
 
 
 @pytest.mark.parametrize(
