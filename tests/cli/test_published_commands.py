@@ -20,7 +20,7 @@ from PIL import Image
 from paragon_archs.archs import create
 from paragon_archs.checkpoint import load_model, read_metadata, save_model
 from paragon_archs.cli.__main__ import main as paragon
-from paragon_archs.inference import Upscaler, video
+from paragon_archs.inference import Upscaler
 
 if sys.version_info >= (3, 11):
     pass
@@ -341,7 +341,7 @@ def test_run_inference_takes_a_movie(checkout, graphs, model, monkeypatch):
     """With memory, whether weights or a graph with `prev_feat` give it."""
     av = pytest.importorskip("av")
     # x264's losses differ from run to run; at 0 it has none.
-    monkeypatch.setitem(video._CODECS, "libx264", (0, {"preset": "ultrafast"}))
+    monkeypatch.setitem(encoders.CODECS, "libx264", (0, {"preset": "ultrafast"}))
     movie(checkout / "movie.mp4")
     if model.endswith(".onnx"):
         (checkout / model).symlink_to(graphs / model)
