@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +20,7 @@ from paragon_archs.archs import create
 from paragon_archs.checkpoint import load_model, read_metadata, save_model
 from paragon_archs.cli.__main__ import main as paragon
 from paragon_archs.inference import Upscaler
-
-if sys.version_info >= (3, 11):
-    pass
+from paragon_archs.media import encoders
 
 S = {"num_groups": 1, "num_blocks": 1}
 PHOTO = {"num_groups": 1, "num_blocks": 1}  # 64 channels, as trtexec's line says
