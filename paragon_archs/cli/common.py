@@ -10,6 +10,7 @@ import os
 import re
 import sys
 import textwrap
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -213,6 +214,11 @@ def set_up_logging(verbose: bool = False) -> None:
         format="%(levelname)s: %(message)s",
         stream=sys.stderr,
     )
+    # Libraries' own are for developers: one line each, and only where asked for.
+    warnings.formatwarning = lambda message, *_, **__: str(message)
+    logging.captureWarnings(True)
+    for name in ("py.warnings", "tifffile"):
+        logging.getLogger(name).setLevel(logging.INFO if verbose else logging.ERROR)
 
 
 def stem(file: str) -> str:

@@ -68,6 +68,7 @@ class GraphModel:
         self.bytes_per_pixel: float | None = None
         self.largest: tuple[int, int] | None = None
         self.static = False
+        self._picture = 0  # which of the results
 
     def run(self, inputs: dict[str, Tensor]) -> list[Tensor]:
         """Runs the graph; returns the image, and the features of a video graph."""
@@ -88,17 +89,25 @@ class GraphModel:
                 prev_feat = x.new_zeros(shape)
             inputs["prev_feat"] = prev_feat
         results = self.run(inputs)
-        return tuple(results[:2]) if feature_tap else results[0]
+        return tuple(results[:2]) if feature_tap else results[self._picture]
 
     def _measure(self, file: Path) -> None:
-        """Finds the scale out by a run on a small image."""
+        """Finds the image among the results, and the scale, by a run on a small one."""
         side = 16
-        y = self(torch.zeros(1, self.input_channels, side, side))
-        self.scale = y.shape[2] // side
-        if y.shape[2] != self.scale * side or self.scale < 1:
+        x = torch.zeros(1, self.input_channels, side, side)
+        if self.feature_channels is None:
+            results = self.run({"input": x})
+            sizes = [
+                r.shape[2] if r.ndim == 4 and r.shape[1] in (1, 3, 4) else 0
+                for r in results
+            ]
+            self._picture = sizes.index(max(sizes))
+        y = self(x)
+        self.scale = y.shape[2] // side if y.ndim == 4 else 0
+        if self.scale < 1 or y.shape[2] != self.scale * side:
             raise ValueError(
                 f"Expected {str(file)!r} to upscale by a whole number, but got "
-                f"{y.shape[2]} rows from {side}. Export it again."
+                f"{tuple(y.shape)} from {tuple(x.shape)}. Export it again."
             )
 
 
@@ -139,6 +148,10 @@ class OnnxModel(GraphModel):
         self._check_started(names[0], explicit=bool(providers))
         shapes = {i.name: i.shape for i in self._session.get_inputs()}
         self._inputs = list(shapes)
+        self._dtypes = {
+            i.name: np.float16 if i.type == "tensor(float16)" else np.float32
+            for i in self._session.get_inputs()
+        }
         image = shapes.get("input", next(iter(shapes.values())))
         if len(image) != 4 or any(isinstance(n, int) for n in image[2:]):
             raise ValueError(
@@ -176,12 +189,15 @@ class OnnxModel(GraphModel):
         device = inputs["input"].device
         if "input" not in self._inputs:  # graphs of others name it otherwise
             inputs = {self._inputs[0]: inputs["input"]}
-        arrays = {k: v.float().cpu().numpy() for k, v in inputs.items()}
+        arrays = {
+            k: v.float().cpu().numpy().astype(self._dtypes[k], copy=False)
+            for k, v in inputs.items()
+        }
         try:
             results = self._session.run(None, arrays)
         except self._errors as error:  # of classes that nobody else knows
             raise RuntimeError(f"onnxruntime: {error}") from error
-        return [torch.from_numpy(np.asarray(r)).to(device) for r in results]
+        return [torch.from_numpy(np.asarray(r)).to(device).float() for r in results]
 
 
 def _providers(

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..checkpoint import load_model
 from ..deploy import deploy_model
+from ..media.alpha import fill_clear, keep_range
 from ..media.arrays import (
     check_array,
     rounded,
@@ -171,62 +172,36 @@ class Upscaler:
         """Upscales (H, W, 1 or 3) values and their (H, W) opacity."""
         dtype = dtype or pixels.dtype
         if alpha is None or bool((alpha == white(alpha.dtype)).all()):
-            upscaled = self._layer(pixels, dtype=dtype)
+            upscaled = self._layer(pixels, dtype)
             if alpha is None:
                 return upscaled, None
             return upscaled, np.full(upscaled.shape[:2], white(dtype), dtype)
-        opacity = alpha[..., None]
-        cover = self._layer(opacity, dtype=np.dtype(np.float32))
-        # Premultiplied: what stands under clear pixels must not bleed into the rest.
-        upscaled = self._layer(pixels, opacity, cover, dtype)
-        return upscaled, rounded(cover[..., 0], dtype)
+        # The network sees no cut-out against black, but colors that go on.
+        upscaled = self._layer(fill_clear(pixels, alpha), dtype)
+        opacity = self._layer(alpha[..., None], np.dtype(np.float32))[..., 0]
+        keep_range(opacity, alpha)
+        return upscaled, rounded(opacity, dtype)
 
-    def _layer(
-        self,
-        pixels: np.ndarray,
-        opacity: np.ndarray | None = None,
-        cover: np.ndarray | None = None,
-        dtype: np.dtype | None = None,
-    ) -> np.ndarray:
-        """Upscales (H, W, C) values of 1 or 3 channels.
-
-        Args:
-            pixels: The values.
-            opacity: (H, W, 1) to multiply with before.
-            cover: (H * scale, W * scale, 1) to divide by after.
-            dtype: Of the result, that of `pixels` by default.
-        """
+    def _layer(self, pixels: np.ndarray, dtype: np.dtype) -> np.ndarray:
+        """Upscales (H, W, C) values of 1 or 3 channels into a dtype."""
         height, width, channels = pixels.shape
         s = self.scale
-        dtype = dtype or pixels.dtype
-        step = 0.5 / white(pixels.dtype)
         shape = (height * s, width * s, channels)
         if not self.tta:
             out = np.empty(shape, dtype)
-            for low, high, rows in self._rows(pixels, opacity):
-                values = rows
-                if cover is not None:
-                    share = to_tensor(cover[low * s : high * s], rows.device)
-                    values = rows / share.clamp_min(step)
-                    values = torch.where(share >= step, values, rows)
-                out[low * s : high * s] = to_array(values, dtype)
+            for low, high, rows in self._rows(pixels):
+                out[low * s : high * s] = to_array(rows, dtype)
             return out
         total = np.zeros(shape, np.float32)
         for symmetry in range(SYMMETRIES):
             turned = np.empty(transform(total, symmetry).shape, np.float32)
-            source = transform(pixels, symmetry)
-            clear = None if opacity is None else transform(opacity, symmetry)
-            for low, high, rows in self._rows(source, clear):
+            for low, high, rows in self._rows(transform(pixels, symmetry)):
                 turned[low * s : high * s] = rows[0].permute(1, 2, 0).cpu().numpy()
             total += transform(turned, symmetry, back=True)
         total /= SYMMETRIES
-        if cover is not None:
-            np.divide(total, cover, out=total, where=cover >= step)
         return rounded(total, dtype)
 
-    def _rows(
-        self, pixels: np.ndarray, opacity: np.ndarray | None
-    ) -> Iterator[tuple[int, int, Tensor]]:
+    def _rows(self, pixels: np.ndarray) -> Iterator[tuple[int, int, Tensor]]:
         """Runs (H, W, 1 or 3) values through a network of any channel count.
 
         Yields:
@@ -236,10 +211,7 @@ class Upscaler:
         channels = Channels(pixels.shape[2], self.descriptor.input_channels)
 
         def read(low: int, high: int) -> Tensor:
-            x = to_tensor(pixels[low:high], self.device)
-            if opacity is not None:
-                x = x * to_tensor(opacity[low:high], self.device)
-            return channels.widen(x)
+            return channels.widen(to_tensor(pixels[low:high], self.device))
 
         size = (pixels.shape[0], pixels.shape[1])
         parts = finite_parts(self.fallback, [read], size, batch=channels.batch)
