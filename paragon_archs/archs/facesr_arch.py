@@ -127,6 +127,7 @@ class ImageNorm(nn.GroupNorm):
         x = input
         if (
             x.is_cpu
+            or x.is_meta
             or torch.compiler.is_compiling()
             or torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
             or has_torch_function_unary(x)  # recorded: as one step
