@@ -90,7 +90,7 @@ class _Check:
             key = _match(known, name)
             if key is None:
                 self._unknown(path, name, known)
-            elif name not in known and not is_name(str(name)):
+            elif name not in known and not (is_name(str(name)) or _patterns(path)):
                 self._fault((*path, name), key, wrong_kind(_NAME, name))
             else:
                 values[name] = self._value((*path, name), key, value)
@@ -270,6 +270,11 @@ class _Check:
 
 
 # Paths and patterns --------------------------------------------------------------
+
+
+def _patterns(path: Path) -> bool:
+    """True for a section whose keys are patterns of parameters, no names of files."""
+    return path[:1] == ("stages",) and path[2:] == ("start_values",)
 
 
 def _children(path: Path) -> dict[str, Key]:
