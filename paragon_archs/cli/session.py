@@ -12,7 +12,8 @@ import torch
 from ..config.check import check_options
 from ..config.data_check import SCALES, check_data
 from ..config.errors import OptionError, TrainingError
-from ..config.loading import Options, find_option_file, force, load_options
+from ..config.frozen import RunOptions, freeze
+from ..config.loading import find_option_file, force, load_options
 from ..config.signatures import known_types, parameters
 from ..utils.registry import load_host
 from .common import EXIT_FAILED, EXIT_USAGE, CommandError, guarded, parser, report
@@ -67,7 +68,7 @@ def arguments_of(command: str, argv: Sequence[str] | None) -> argparse.Namespace
     return arguments.parse_args(argv)
 
 
-def prepare(arguments: argparse.Namespace, is_train: bool, root: Path) -> Options:
+def prepare(arguments: argparse.Namespace, is_train: bool, root: Path) -> RunOptions:
     """Reads, overrides and checks the options; nothing is created.
 
     Args:
@@ -76,7 +77,7 @@ def prepare(arguments: argparse.Namespace, is_train: bool, root: Path) -> Option
         root: Folder under which experiments and results go.
 
     Returns:
-        The options, with defaults and the host's own entries filled in.
+        The options, frozen, with defaults and the host's own entries filled in.
 
     Raises:
         OptionError: with one sentence for each mistake.
@@ -96,8 +97,7 @@ def prepare(arguments: argparse.Namespace, is_train: bool, root: Path) -> Option
     options.record()
     if opt["num_gpu"] == "auto":
         opt["num_gpu"] = torch.cuda.device_count()
-    opt["is_train"], opt["auto_resume"] = is_train, arguments.auto_resume
-    opt["root_path"] = str(root)
+    opt["is_train"] = is_train
     for name, section in opt["datasets"].items():
         section["phase"] = str(name).split("_")[0]
         if "scale" in opt:
@@ -116,7 +116,17 @@ def prepare(arguments: argparse.Namespace, is_train: bool, root: Path) -> Option
             "models": str(folder / "models"),
             "training_states": str(folder / "training_states"),
         }
-    return options
+    return RunOptions(
+        name=opt["name"],
+        model_type=opt["model_type"],
+        is_train=is_train,
+        auto_resume=arguments.auto_resume,
+        root=root,
+        values=freeze(opt),
+        recorded=freeze(options.recorded),
+        file=options.file,
+        places=options.places,
+    )
 
 
 def _hand_scale_on(opt: dict[str, Any]) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..utils.allocator import keep_freed_memory
-from ..utils.processes import leave_processes
 from .session import arguments_of, exit_code, prepare
 
 
@@ -20,17 +19,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _test(arguments: argparse.Namespace) -> int:
-    from ..engine.folders import close_log
+    from ..engine.context import run_context
     from ..engine.testing import run_tests
     from ..host import patches
 
     options = prepare(arguments, is_train=False, root=Path.cwd())
     patches.install()
-    try:
-        return run_tests(arguments, options)
-    finally:
-        leave_processes()
-        close_log()
+    with run_context(arguments, options) as context:
+        return run_tests(context)
 
 
 if __name__ == "__main__":

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from ..utils.allocator import keep_freed_memory
-from ..utils.processes import leave_processes
 from .session import arguments_of, exit_code, prepare
 
 
@@ -21,18 +19,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    from ..engine.folders import close_log
-    from ..engine.pipeline import Run
+    from ..engine.context import run_context
+    from ..engine.pipeline import train
     from ..host import patches
 
     options = prepare(arguments, is_train=True, root=Path.cwd())
     patches.install()
-    try:
-        with contextlib.closing(Run(arguments, options)) as run:
-            return run.train()
-    finally:
-        leave_processes()
-        close_log()
+    with run_context(arguments, options) as context:
+        return train(context)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from .errors import wrong
+from .frozen import place_of
 
 KeyPath = tuple[Hashable, ...]
 
@@ -117,10 +118,7 @@ class Options:
 
     def place(self, path: Sequence[Hashable]) -> str:
         """Returns where `path`, or the nearest section around it, was written."""
-        for length in range(len(path), 0, -1):
-            if tuple(path[:length]) in self.places:
-                return self.places[tuple(path[:length])]
-        return str(self.file)
+        return place_of(path, self.places, self.file)
 
 
 def find_option_file(name: str) -> Path:

@@ -16,7 +16,7 @@ import logging
 import math
 import random
 import signal
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -269,7 +269,7 @@ def batches(
     start: int,
     stop: int,
     device: torch.device,
-    options: dict[str, Any],
+    options: Mapping[str, Any],
 ) -> Generator[dict[str, Any], None, None]:
     """Yields the batches of the steps `start` to `stop` (counted from 0).
 

@@ -64,6 +64,25 @@ def dequeue_and_enqueue(self: Any) -> None:
     self.lq, self.gt = old_lq, old_gt
 
 
+class _Degrader(RealESRGANModel):
+    """The host's model without its networks: what is left degrades batches."""
+
+    _dequeue_and_enqueue = dequeue_and_enqueue
+
+    lq: Tensor
+    gt: Tensor
+    gt_usm: Tensor
+    queue_lr: Tensor
+    queue_gt: Tensor
+    queue_ptr: int
+
+    def __init__(self, opt: dict[str, Any], device: torch.device) -> None:
+        self.opt, self.device, self.is_train = opt, device, True
+        self.queue_size = int(opt["queue_size"])
+        self.jpeger = _Jpeg(differentiable=False).to(device)
+        self.usm_sharpener = USMSharp().to(device)
+
+
 class Degradation:
     """BasicSR's two-fold degradation of high-resolution crops.
 
@@ -78,16 +97,6 @@ class Degradation:
     Raises:
         ValueError: when the crops can shrink below what the blur kernels need.
     """
-
-    is_train = True
-    _dequeue_and_enqueue = dequeue_and_enqueue
-
-    lq: Tensor
-    gt: Tensor
-    gt_usm: Tensor
-    queue_lr: Tensor
-    queue_gt: Tensor
-    queue_ptr: int
 
     def __init__(
         self,
@@ -104,39 +113,39 @@ class Degradation:
                 f"degraded, but got crop_size {crop_size}, which shrinks to {least:g}. "
                 "Raise crop_size, or the lower end of degradation:resize_range."
             )
-        self.opt = {**options, "scale": scale, "gt_size": gt_size}
-        self.device = device
-        self.queue_size = int(options["queue_size"])
-        self.jpeger = _Jpeg(differentiable=False).to(device)
-        self.usm_sharpener = USMSharp().to(device)
+        self.options = options
+        self.degrader = _Degrader(
+            {**options, "scale": scale, "gt_size": gt_size}, device
+        )
 
-    @torch.no_grad()
     def __call__(self, data: Mapping[str, Any]) -> DegradedPairs:
         """Degrades a batch of the host's `RealESRGANDataset` (crops and kernels)."""
-        # The host's method needs of its model what this object has.
-        RealESRGANModel.feed_data(self, data)  # type: ignore[arg-type]
+        made = self.degrader
+        made.feed_data(data)
         return DegradedPairs(
-            self.lq,
-            self.gt_usm if self.opt["loss_gt_usm"] else self.gt,
-            self.gt_usm if self.opt["gan_gt_usm"] else self.gt,
+            made.lq,
+            made.gt_usm if self.options["loss_gt_usm"] else made.gt,
+            made.gt_usm if self.options["gan_gt_usm"] else made.gt,
         )
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the pool of pairs, in 8 bits, which is what its images have."""
-        if not hasattr(self, "queue_lr"):
+        made = self.degrader
+        if not hasattr(made, "queue_lr"):
             return {}
         return {
-            "lr": _to_bytes(self.queue_lr),
-            "gt": _to_bytes(self.queue_gt),
-            "filled": self.queue_ptr,
+            "lr": _to_bytes(made.queue_lr),
+            "gt": _to_bytes(made.queue_gt),
+            "filled": made.queue_ptr,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Takes the pool back."""
         if state:
-            self.queue_lr = _from_bytes(state["lr"], self.device)
-            self.queue_gt = _from_bytes(state["gt"], self.device)
-            self.queue_ptr = state["filled"]
+            made = self.degrader
+            made.queue_lr = _from_bytes(state["lr"], made.device)
+            made.queue_gt = _from_bytes(state["gt"], made.device)
+            made.queue_ptr = state["filled"]
 
 
 def _to_bytes(x: Tensor) -> Tensor:

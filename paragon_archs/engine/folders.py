@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import random
 import shlex
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from logging.handlers import MemoryHandler
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import torch
 from basicsr.utils.logger import initialized_logger
 
 from ..config.errors import wrong
@@ -26,27 +23,27 @@ logger = logging.getLogger("basicsr")
 FORM = logging.Formatter("%(asctime)s %(levelname)s: %(message)s")
 
 
-def lock_of(opt: Mapping[str, Any]) -> Lock:
-    """Returns the lock that a run holds on its folder."""
-    return Lock(Path(opt["path"]["log"], "run.lock"))
+@dataclass(frozen=True)
+class Folders:
+    """Where a run writes; a test run has neither `models` nor `states`."""
+
+    root: Path
+    visualization: Path
+    models: Path
+    states: Path
 
 
-@contextlib.contextmanager
-def unheld(opt: Mapping[str, Any]) -> Iterator[None]:
-    """Turns a lock that another run holds into a sentence.
+def check_unlocked(folders: Folders, name: str) -> None:
+    """Makes sure that no other run holds a run's folder; creates nothing.
 
     Raises:
         OptionError: when another process runs under this name.
     """
-    try:
-        yield
-    except HeldError as error:
-        raise wrong(
-            "running", value=opt["name"], folder=opt["path"]["log"], holder=error.holder
-        ) from error
+    with _unheld(folders, name):
+        _lock_of(folders).check()
 
 
-def make_folders(opt: dict[str, Any], keep: bool) -> Lock:
+def make_folders(folders: Folders, name: str, training: bool, keep: bool) -> Lock:
     """Makes the run's folders; a former run of that name is renamed, unless `keep`.
 
     Returns:
@@ -55,19 +52,33 @@ def make_folders(opt: dict[str, Any], keep: bool) -> Lock:
     Raises:
         OptionError: when another process runs under this name.
     """
-    path, lock = opt["path"], lock_of(opt)
-    folder = Path(path["log"])
-    with unheld(opt):
+    lock, root = _lock_of(folders), folders.root
+    with _unheld(folders, name):
         lock.check()
-        if folder.exists() and not keep:
+        if root.exists() and not keep:
             stamp = time.strftime("%Y%m%d_%H%M%S")
-            _own(folder.with_name(f"{folder.name}_archived_{stamp}"), folder.rename)
-        folder.mkdir(parents=True, exist_ok=True)
+            _own(root.with_name(f"{root.name}_archived_{stamp}"), root.rename)
+        root.mkdir(parents=True, exist_ok=True)
         lock.acquire()
-    for key in ("log", "visualization", "models", "training_states"):
-        if key in path:
-            Path(path[key]).mkdir(parents=True, exist_ok=True)
+    made = [folders.visualization]
+    made += [folders.models, folders.states] if training else []
+    for folder in made:
+        folder.mkdir(parents=True, exist_ok=True)
     return lock
+
+
+def _lock_of(folders: Folders) -> Lock:
+    return Lock(folders.root / "run.lock")
+
+
+@contextlib.contextmanager
+def _unheld(folders: Folders, name: str) -> Iterator[None]:
+    try:
+        yield
+    except HeldError as error:
+        raise wrong(
+            "running", value=name, folder=str(folders.root), holder=error.holder
+        ) from error
 
 
 def _own(path: Path, make: Callable[[Path], object]) -> Path:
@@ -91,31 +102,30 @@ def close_log() -> None:
         handler.close()
 
 
-def open_log(opt: dict[str, Any]) -> None:
+def open_log(rank: int) -> None:
     """Sends the host's log to the terminal, and keeps it for `write_log` (rank 0)."""
     close_log()  # of an earlier run in this process
     initialized_logger["basicsr"] = True  # the host shall not add its own
     logger.propagate = False
     handlers: list[logging.Handler] = [logging.StreamHandler()]
-    if opt["rank"] == 0:
+    if rank == 0:
         # Nothing is written before data and model stand: a mistake leaves no trace.
         handlers.append(MemoryHandler(10**5, logging.CRITICAL + 1, flushOnClose=False))
     for handler in handlers:
         handler.setFormatter(FORM)
         logger.addHandler(handler)
-    logger.setLevel(logging.INFO if opt["rank"] == 0 else logging.ERROR)
+    logger.setLevel(logging.INFO if rank == 0 else logging.ERROR)
 
 
-def write_log(opt: dict[str, Any], option_file: Path) -> None:
+def write_log(folder: Path, name: str, training: bool, option_file: Path) -> None:
     """Writes the log so far, and from now on, into the run's folder (rank 0 only)."""
     kept = [h for h in logger.handlers if isinstance(h, MemoryHandler)]
-    if opt["rank"] != 0 or not kept:
+    if not kept:
         return
-    kind = "train" if opt["is_train"] else "test"
+    kind = "train" if training else "test"
     stamp = time.strftime("%Y%m%d_%H%M%S")
-    folder = Path(opt["path"]["log"])
-    name = f"{kind}_{opt['name']}_{stamp}.log"
-    path = _own(folder / name, lambda new: new.touch(exist_ok=False))
+    file_name = f"{kind}_{name}_{stamp}.log"
+    path = _own(folder / file_name, lambda new: new.touch(exist_ok=False))
     file = logging.FileHandler(path)
     file.setFormatter(FORM)
     kept[0].setTarget(file)
@@ -125,16 +135,3 @@ def write_log(opt: dict[str, Any], option_file: Path) -> None:
     shutil.copyfile(option_file, folder / option_file.name)
     command = shlex.join(sys.argv)
     (folder / "command.txt").write_text(f"{command}\n", encoding="utf-8")
-
-
-def seed_all(opt: dict[str, Any]) -> None:
-    """Seeds this process; draws a seed, the same for all, where none is given."""
-    if opt.get("manual_seed") is None:
-        drawn = [random.randint(1, 10000)]
-        if opt["dist"]:
-            torch.distributed.broadcast_object_list(drawn)
-        opt["manual_seed"] = drawn[0]
-    seed = opt["manual_seed"] + opt["rank"]
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)

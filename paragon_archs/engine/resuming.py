@@ -6,6 +6,7 @@ rates, schedules and everything else. Where the two differ, the log says so.
 
 from __future__ import annotations
 
+import logging
 import reprlib
 import warnings
 from collections.abc import Iterator, Mapping
@@ -14,6 +15,8 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+
+logger = logging.getLogger("basicsr")
 
 # Entries of a parameter group that a schedule moves; the option file has them anew.
 SCHEDULED = {"lr", "betas", "momentum"}
@@ -46,6 +49,17 @@ def _flatten(section: Mapping[Any, Any], above: str = "") -> Iterator[tuple[str,
 def describe(value: Any) -> str:
     """Returns an option's value as a log line shows it."""
     return "nothing" if value is None else reprlib.repr(value)
+
+
+def report_changes(state: Mapping[str, Any], recorded: Mapping[str, Any]) -> None:
+    """Logs one line for each option that differs from what a state recorded."""
+    if "options" not in state:
+        logger.info("The state keeps no options; those of the option file count.")
+        return
+    for key, now, then in differences(state["options"], recorded):
+        logger.warning(
+            "Resuming with %s %s instead of %s.", key, describe(now), describe(then)
+        )
 
 
 def options_of_optimizers(options: Mapping[str, Any]) -> set[str]:

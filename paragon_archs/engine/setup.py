@@ -1,58 +1,36 @@
-"""What training and test runs begin with: processes, seed, model."""
+"""What training and test runs build: data sets and the model."""
 
 from __future__ import annotations
 
-import argparse
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from basicsr.data import build_dataset
 from basicsr.models import build_model
 
+from ..config.check import has_base
 from ..config.data_check import IMPOSSIBLE
 from ..config.errors import OptionError, SectionError, TrainingError, wrong
-from ..config.loading import Options
+from ..config.frozen import Frozen, RunOptions
 from ..data.stream import sort_paths
 from ..utils.budget import CreationBudget
-from ..utils.processes import init_processes
+from ..utils.registry import MODEL_REGISTRY
 from ..utils.weight_header import MAX_TENSORS
-from .folders import seed_all
 
 MAX_NUMBERS = 1 << 28  # of a model: 1 GB
 MAX_CREATED = MAX_TENSORS // 2  # its weight files can be read with as many
 
 
-def join(arguments: argparse.Namespace, opt: dict[str, Any]) -> None:
-    """Joins the other processes, seeds this one, and notes both in the options.
-
-    Raises:
-        OptionError: when the launcher did not set its environment variables.
-    """
-    try:
-        opt["rank"], opt["world_size"] = init_processes(
-            arguments.launcher, opt.get("dist_params") or {}
-        )
-    except ValueError as error:
-        raise wrong("launcher", problem=error) from error
-    opt["dist"] = arguments.launcher != "none"
-    seed_all(opt)
-
-
-def together(opt: dict[str, Any]) -> None:
-    """Waits for the other processes."""
-    if opt["dist"]:
-        torch.distributed.barrier()
-
-
-def build_set(section: dict[str, Any]) -> Any:
+def build_set(section: Mapping[str, Any]) -> Any:
     """Builds one data set, its files in an order that no file system decides.
 
     Raises:
         OptionError: when its files are not what its section says.
     """
     try:
-        dataset = build_dataset(section)
+        dataset = build_dataset(section)  # it works on a copy
     except OptionError:
         raise
     except (OSError, *IMPOSSIBLE) as error:
@@ -64,17 +42,23 @@ def build_set(section: dict[str, Any]) -> Any:
     return dataset
 
 
-def build(options: Options) -> Any:
-    """Builds the model of the options.
+def build(options: RunOptions, opt: Frozen) -> Any:
+    """Builds the model.
+
+    Args:
+        options: For places of keys in messages.
+        opt: What the model's class gets. The host's takes its options apart, and gets
+            a copy.
 
     Raises:
         OptionError: when a network, a loss, an optimizer, a schedule or an argument of
             one is impossible.
     """
+    kind = MODEL_REGISTRY.get(options.model_type)
     try:
         with CreationBudget(MAX_NUMBERS, MAX_CREATED), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of layers without channels; they fail
-            return build_model(options.values)
+            return kind(opt) if has_base(kind, "ParagonModel") else build_model(opt)
     except (OptionError, TrainingError, torch.OutOfMemoryError):
         raise
     except SectionError as error:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import random
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +15,27 @@ import torch
 import torch.distributed as dist
 
 from ..checkpoint import read_pickle, write_pickle
-from ..config.errors import TrainingError
+from ..config.errors import TrainingError, wrong
+from ..config.frozen import RunOptions
 from .guard import all_finite
 from .resuming import training_state
 
 logger = logging.getLogger("basicsr")
 
 FORMAT = 1
+
+
+@dataclass(frozen=True)
+class ResumePoint:
+    """The training state that a run goes on from."""
+
+    file: Path
+    state: Mapping[str, Any]
+
+    @property
+    def iteration(self) -> int:
+        """Steps done."""
+        return int(self.state["iter"])
 
 
 def rng_state() -> dict[str, Any]:
@@ -83,7 +99,7 @@ def save_state(
         "iter": current_iter,
         "rng": generators,
         "position": dict(position),
-        "options": dict(options),
+        "options": copy.deepcopy(options),  # plain ones
         **training_state(model),
     }
     for name, tensors in state["networks"].items():
@@ -124,14 +140,54 @@ def read_state(path: Path) -> dict[str, Any]:
     return state
 
 
-def newest_state(folder: Path) -> tuple[Path, dict[str, Any]] | None:
+def newest_state(folder: Path) -> ResumePoint | None:
     """Returns the newest state that is whole, or None; damaged ones are named."""
     for path in list_states(folder):
         try:
-            return path, read_state(path)
+            return ResumePoint(path, read_state(path))
         except ValueError as error:
             logger.warning("%s It is passed over.", error)
     return None
+
+
+def find_state(options: RunOptions, folder: Path) -> ResumePoint | None:
+    """Returns the training state to go on from, or None for a fresh run.
+
+    Raises:
+        OptionError: when the state that the options name is not whole.
+    """
+    found = newest_state(folder) if options.auto_resume else None
+    named = options.values["path"].get("resume_state")
+    if found is not None or not named:
+        return found
+    try:
+        return ResumePoint(Path(named), read_state(Path(named)))
+    except ValueError as error:
+        raise wrong(
+            "no_state",
+            key="path:resume_state",
+            value=named,
+            problem="is cut off, damaged or something else",
+            place=options.place(("path", "resume_state")),
+        ) from error
+
+
+def weights_beside(options: RunOptions, resume: ResumePoint) -> dict[str, str]:
+    """Returns entries of `path` for a state of the host, which holds no weights.
+
+    They lie beside it, in `models`.
+    """
+    values = options.values
+    path: dict[str, str] = {}
+    folder = resume.file.parent.parent / "models"
+    for section in values:
+        if str(section).startswith("network_"):
+            label = section.removeprefix("network_")
+            file = folder / f"net_{label}_{resume.iteration}.pth"
+            path[f"pretrain_{section}"] = str(file)
+            if values["path"].get(f"param_key_{label}") == "params_ema":
+                path[f"param_key_{label}"] = "params"
+    return path
 
 
 def prune(folder: Path, models: Path, keep: int) -> None:

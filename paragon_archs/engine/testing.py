@@ -2,47 +2,49 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import logging
 
 from basicsr.data import build_dataloader
 
-from ..config.loading import Options
-from .folders import make_folders, open_log, write_log
-from .setup import build, build_set, join, together
+from .context import RunContext
+from .folders import check_unlocked, make_folders, write_log
+from .setup import build, build_set
 
 logger = logging.getLogger("basicsr")
 
 
-def run_tests(arguments: argparse.Namespace, options: Options) -> int:
+def run_tests(context: RunContext) -> int:
     """Runs every test set through the model; returns 0.
 
     Raises:
         OptionError: when the options do not describe a network, or its weights are
             another's.
     """
-    opt = options.values
-    join(arguments, opt)
-    open_log(opt)
+    options, folders = context.options, context.folders
+    values, name = options.values, options.name
+    if context.first:
+        check_unlocked(folders, name)
     loaders = []
-    for section in opt["datasets"].values():
+    for section in values["datasets"].values():
         if section["phase"] == "train":
             continue
         dataset = build_set(section)
         logger.info("Test set %s: %d images.", section["name"], len(dataset))
         loaders.append(build_dataloader(dataset, section, sampler=None))
-    model = build(options)
+    model = build(options, context.host_options())
     with contextlib.ExitStack() as stack:
-        if opt["rank"] == 0:
-            stack.callback(make_folders(opt, keep=False).release)
-        together(opt)
-        write_log(opt, options.file)
+        if context.first:
+            lock = make_folders(folders, name, training=False, keep=False)
+            stack.callback(lock.release)
+        context.wait()
+        if context.first:
+            write_log(folders.root, name, False, options.file)
         for loader in loaders:
             model.validation(
                 loader,
-                current_iter=opt["name"],
+                current_iter=name,
                 tb_logger=None,
-                save_img=opt["val"]["save_img"],
+                save_img=values["val"]["save_img"],
             )
     return 0

@@ -63,8 +63,6 @@ def validate(
         images: dict[str, Any] = {"img": tensor2img([visuals["result"]])}
         if "gt" in visuals:
             images["img2"] = tensor2img([visuals["gt"]])
-            del model.gt
-        del model.lq, model.output
         path = data["lq_path"][0]
         image = stems.get(path) or Path(path).stem
         if index < (opt["val"].get("samples") or 0):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -175,10 +175,10 @@ class ParagonGANModel(ParagonModel):
         return torch.stack([loss.mean() for loss in losses]).mean()
 
     def compute_losses(
-        self, lq: Tensor, gt: Tensor, current_iter: int
+        self, lq: Tensor, gt: Tensor, current_iter: int, first: bool = True
     ) -> dict[str, Tensor]:
         """Returns the generator's losses of one micro-batch, the opinions included."""
-        losses = super().compute_losses(lq, gt, current_iter)
+        losses = super().compute_losses(lq, gt, current_iter, first)
         if self.cri_ldl is not None:
             assert self.average is not None
             with torch.no_grad(), self.precision.autocast():
@@ -187,11 +187,10 @@ class ParagonGANModel(ParagonModel):
             losses["l_ldl"] = self.cri_ldl(weight * self.output, weight * gt)
         for label, net in self.discriminators():
             bare = self.get_bare_model(net)  # no gradient of it, so nothing to share
-            with self.precision.autocast(), power_iteration(bare, not self.fakes):
+            with self.precision.autocast(), power_iteration(bare, first):
                 logits = bare(self.output)
             opinion = self.logits_loss(logits, real=True, for_generator=True)
             losses[f"l_g_gan{label[1:]}"] = self.gan_weights[label] * opinion
-        self.fakes.append(self.output.detach())
         return losses
 
     def optimize_parameters(  # type: ignore[override] (the host's base is a sketch)
@@ -201,43 +200,47 @@ class ParagonGANModel(ParagonModel):
         train = self.train_opt
         due = current_iter % train["net_d_iters"] == 0
         due = due and current_iter > train["net_d_init_iters"]
-        self.fakes: list[Tensor] = []
+        fakes: list[Tensor] = []
         log: dict[str, float] = {}
         if due:
             for _, net in self.discriminators():
                 net.requires_grad_(False)
             self.optimizer_g.zero_grad(set_to_none=True)
-            losses = self.backward(current_iter)
+            losses = self.backward(current_iter, fakes)
             for _, net in self.discriminators():
                 net.requires_grad_(True)
             log |= self.gather_losses(losses)
             if self.step(self.optimizer_g, self.net_g, log, current_iter):
                 self.update_average()
         else:
-            self._make_fakes()
+            fakes = self._make_fakes()
         for label, net in self.discriminators():
             self.optimizers_d[label].zero_grad(set_to_none=True)
-            losses = self.backward_d(label, net)
+            losses = self.backward_d(label, net, fakes)
             own = self.gather_losses(losses)
             self.step(self.optimizers_d[label], net, own, current_iter, self.guard_d)
             log |= own
-        self.fakes = []
         self.log_dict = log
 
     @torch.no_grad()
-    def _make_fakes(self) -> None:
+    def _make_fakes(self) -> list[Tensor]:
+        """Returns the generator's output for each micro-batch, without a gradient."""
+        fakes = []
         for lq in self.lq.chunk(self.train_opt["accum_iter"]):
             with self.precision.autocast():
-                self.fakes.append(self.net_g(lq).float())
-        self.output = self.fakes[-1]
+                fakes.append(self.net_g(lq).float())
+        self.output = fakes[-1]
+        return fakes
 
-    def backward_d(self, label: str, net: nn.Module) -> dict[str, Tensor]:
+    def backward_d(
+        self, label: str, net: nn.Module, fakes: Sequence[Tensor]
+    ) -> dict[str, Tensor]:
         """Accumulates a discriminator's gradient; returns its mean losses."""
-        parts = len(self.fakes)
+        parts = len(fakes)
         sums: dict[str, Tensor] = {}
         suffix = label[1:]
         # Real and fake apart, so that no map of one batch has to hold both.
-        for name, images in (("real", self.gan_gt.chunk(parts)), ("fake", self.fakes)):
+        for name, images in (("real", self.gan_gt.chunk(parts)), ("fake", fakes)):
             real = name == "real"
             for index, image in enumerate(images):
                 last = index == parts - 1 and not real

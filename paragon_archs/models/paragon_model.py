@@ -58,11 +58,13 @@ class ParagonModel(Repaired):
 
     def __init__(self, opt: dict[str, Any]) -> None:
         super().__init__(opt)
+        self.current_iter = 0
         self.log_dict: dict[str, float] = OrderedDict()
         self.lq: Tensor
         self.gt: Tensor
         self.output: Tensor
-        self.train_opt: dict[str, Any] = opt.get("train") or {}
+        self.train_opt: Mapping[str, Any] = opt.get("train") or {}
+        self.network_arguments: Mapping[str, Any] = opt["network_g"]
         self.average: Average | None = None
         self.layout = (
             torch.channels_last
@@ -80,14 +82,27 @@ class ParagonModel(Repaired):
         """Builds `net_g` and loads what it starts from."""
         self.net_g = self.build("network_g", "g")
 
-    def build(self, section: str, label: str) -> nn.Module:
-        """Builds one network out of its section, loads it, moves and wraps it."""
+    def build(
+        self,
+        section: str,
+        label: str,
+        arguments: Mapping[str, Any] | None = None,
+        pretrained: bool = True,
+    ) -> nn.Module:
+        """Builds one network, loads it, moves and wraps it.
+
+        Args:
+            section: `network_g`, say.
+            label: What follows `network_`.
+            arguments: Type and arguments, where they are not the section's.
+            pretrained: Whether `path:pretrain_network_*` counts.
+        """
         try:
-            net = build_network(self.opt[section])
+            net = build_network(arguments or self.opt[section])
         except IMPOSSIBLE as error:
             raise SectionError(section, error) from error
         path = self.opt["path"]
-        if path.get(f"pretrain_network_{label}") is not None:
+        if pretrained and path.get(f"pretrain_network_{label}") is not None:
             self.load_network(
                 net,
                 path[f"pretrain_network_{label}"],
@@ -206,9 +221,11 @@ class ParagonModel(Repaired):
         return images.to(self.device, memory_format=self.layout, non_blocking=True)
 
     def compute_losses(
-        self, lq: Tensor, gt: Tensor, current_iter: int
+        self, lq: Tensor, gt: Tensor, current_iter: int, first: bool = True
     ) -> dict[str, Tensor]:
         """Returns the weighted losses of one micro-batch; leaves `self.output`.
+
+        `first` is True of the first micro-batch of a step.
 
         The network runs in mixed precision, the losses in float32 outside of it.
         """
@@ -263,16 +280,25 @@ class ParagonModel(Repaired):
         if self.step(self.optimizer_g, self.net_g, self.log_dict, current_iter):
             self.update_average()
 
-    def backward(self, current_iter: int) -> dict[str, Tensor]:
-        """Accumulates the gradient of all micro-batches; returns their mean losses."""
+    def backward(
+        self, current_iter: int, outputs: list[Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """Accumulates the gradient of all micro-batches; returns their mean losses.
+
+        Args:
+            current_iter: Counted from 1.
+            outputs: Takes the network's output for each micro-batch, detached.
+        """
         parts = self.train_opt["accum_iter"]
         sums: dict[str, Tensor] = {}
         for index, (lq, gt) in enumerate(
             zip(self.lq.chunk(parts), self.gt.chunk(parts), strict=True)
         ):
             with self.together(self.net_g, index == parts - 1):
-                losses = self.compute_losses(lq, gt, current_iter)
+                losses = self.compute_losses(lq, gt, current_iter, first=index == 0)
                 self.precision.scaler.scale(total_of(losses) / parts).backward()
+            if outputs is not None:
+                outputs.append(self.output.detach())
             for name, value in losses.items():
                 part = value.detach().float().mean() / parts
                 sums[name] = sums[name] + part if name in sums else part
@@ -403,13 +429,13 @@ class ParagonModel(Repaired):
 
     def metadata(self, net: nn.Module) -> dict[str, str]:
         """Returns what a released file says about itself."""
-        section = dict(self.opt["network_g"])
+        section = dict(self.network_arguments)
         kind = section.pop("type")
         known = describe(net)
         known.setdefault("arguments", json.dumps(section))
         known["type"] = kind
         known.setdefault("scale", str(self.opt["scale"]))
-        known["iteration"] = str(self.opt.get("current_iter", 0))
+        known["iteration"] = str(self.current_iter)
         known["weights"] = "average" if self.average else "trained"
         licence = self.opt["logger"].get("licence")
         if licence:

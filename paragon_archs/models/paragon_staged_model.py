@@ -55,7 +55,6 @@ class ParagonStagedModel(ParagonModel):
         if not self.is_train:
             super().build_networks()
             return
-        self.network_options = dict(self.opt["network_g"])
         for stage in self.stages:
             with torch.device("meta"):
                 freeze(build_network(self._arguments(stage)), stage)
@@ -70,22 +69,17 @@ class ParagonStagedModel(ParagonModel):
         self._build_stage(None)
 
     def _arguments(self, stage: Stage) -> dict[str, Any]:
-        return {**self.network_options, **stage.network_g}
+        return {**self.opt["network_g"], **stage.network_g}
 
     def _build_stage(self, before: Mapping[str, Tensor] | None) -> None:
         """Builds this stage's network out of a file or what the last stage left."""
-        stage, path = self.stage, self.opt["path"]
-        self.opt["network_g"] = self._arguments(stage)
+        stage = self.stage
+        self.network_arguments = self._arguments(stage)
         self._begin_with = (before, "the stage before")
         if stage.load is not None:
             self._begin_with = (read_state_dict(resolve(stage.load)), repr(stage.load))
-        pretrained = path.get("pretrain_network_g")
-        if self._begin_with[0] is not None:
-            path["pretrain_network_g"] = None
-        try:
-            self.net_g = self.build("network_g", "g")
-        finally:
-            path["pretrain_network_g"] = pretrained
+        fresh = self._begin_with[0] is None
+        self.net_g = self.build("network_g", "g", self.network_arguments, fresh)
         bare = self.get_bare_model(self.net_g)
         trains = sum(p.numel() for p in bare.parameters() if p.requires_grad)
         logger.info(

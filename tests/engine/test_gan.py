@@ -85,9 +85,8 @@ def model_of(here, changes=None):
     """The model of an option file, as the command builds it."""
     common.write_options(here / "o.yml", {**GAN, **(changes or {})})
     options = prepare(arguments_of("train", ["-opt", "o.yml"]), True, here)
-    opt = options.values
-    opt |= {"dist": False, "rank": 0, "world_size": 1}
-    return build_model(opt)
+    given = {"dist": False, "rank": 0, "world_size": 1}
+    return build_model({**options.values, **given})
 
 
 def states(here):
@@ -147,7 +146,6 @@ def test_generator_gradient_is_that_of_the_formula(here):
     loss = loss + 0.5 * 0.1 * torch.stack(opinion).mean()
     wanted = torch.autograd.grad(loss, list(net.parameters()))
     model.optimizer_g.zero_grad()
-    model.fakes = []
     for _, discriminator in model.discriminators():
         discriminator.requires_grad_(False)
     model.backward(1)
@@ -181,10 +179,10 @@ def test_accumulation_gives_the_gradient_of_the_whole_batch(here, kind):
             },
         )
         model.feed_data({"lq": image(4, 3, 16, 16), "gt": image(4, 3, 32, 32, seed=1)})
-        model.fakes = []
-        model.backward(1)
+        fakes = []
+        model.backward(1, fakes)
         model.net_d.zero_grad()
-        model.backward_d("d", model.net_d)
+        model.backward_d("d", model.net_d, fakes)
         networks = (model.net_g, model.net_d)
         gradients.append([p.grad for n in networks for p in n.parameters()])
         estimates.append(list(model.net_d.buffers()))

@@ -39,9 +39,8 @@ join, joined = processes.init_processes, []
 def once(*a):
     joined[:] = joined or [join(*a)]
     return joined[0]
-from paragon_archs.engine import setup
-from paragon_archs.cli import train
-setup.init_processes, train.leave_processes = once, lambda: None
+from paragon_archs.engine import context
+context.init_processes, context.leave_processes = once, lambda: None
 codes = []
 for file, *flags in (
     ["two.yml"],

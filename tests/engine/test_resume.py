@@ -183,7 +183,7 @@ def test_asked_to_stop_it_saves_first(number: signal.Signals, here: Path) -> Non
     assert process.returncode == 128 + number
     found = newest_state(here / "experiments/killed/training_states")
     assert found is not None
-    stopped = found[1]["iter"]
+    stopped = found.iteration
     assert stopped >= 3
     more = [f"train:total_iter={stopped + 2}", "logger:save_checkpoint_freq=1"]
     command = ["train", "-opt", "o.yml", "--auto_resume", "--force_yml", *more]

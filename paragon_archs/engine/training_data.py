@@ -1,0 +1,131 @@
+"""The data of a training run: which samples each iteration sees."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from basicsr.data import build_dataloader
+
+from ..config.errors import wrong
+from ..data.stream import SampleStream, same_images
+from .context import RunContext
+from .setup import build_set
+from .stages import Stage, read_stages
+
+logger = logging.getLogger("basicsr")
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """Iterations `start` to `stop` (from 0) and the data that they see."""
+
+    start: int
+    stop: int
+    dataset: Any
+    stream: SampleStream
+    section: Mapping[str, Any]
+
+
+class TrainingData:
+    """Data sets, streams of samples and stages of a run.
+
+    Args:
+        context: Its options, processes and seed.
+
+    Raises:
+        OptionError: when a data set or a stage is not what its section says.
+    """
+
+    def __init__(self, context: RunContext) -> None:
+        self.context = context
+        opt = context.options.values
+        self.val_loaders: list[Any] = []
+        for section in opt["datasets"].values():
+            dataset = build_set(section)
+            if section["phase"] == "train":
+                self.train_set, self.train_section = dataset, section
+            elif section["phase"] == "val":
+                loader = build_dataloader(dataset, section, sampler=None)
+                self.val_loaders.append(loader)
+        section = self.train_section
+        self.stream = self.stream_of(self.train_set, section, context.seed)
+        self.stages: list[Stage] = []
+        epoch = self.stream.iterations_per_epoch
+        self.total_iter = opt["train"].get("total_iter")
+        if opt.get("stages") is not None:
+            try:
+                self.stages = read_stages(opt["stages"], epoch)
+            except ValueError as error:
+                raise wrong("stages", problem=error) from error
+            self.total_iter = self.stages[-1].stop
+        self.parts = self.build_parts()
+        logger.info(
+            "Training: %d images, batch %d x %d processes, %.2f iterations per epoch, "
+            "%d iterations, seed %d.",
+            len(self.train_set),
+            self.stream.batch,
+            context.world_size,
+            self.stream.iterations_per_epoch,
+            self.total_iter,
+            context.seed,
+        )
+
+    def stream_of(
+        self, dataset: Any, section: Mapping[str, Any], seed: int
+    ) -> SampleStream:
+        """Returns the stream of a training set's samples."""
+        opt, context = self.context.options.values, self.context
+        accumulated = opt["train"].get("accum_iter") or 1
+        gpus = 1 if context.distributed else max(1, opt["num_gpu"])
+        return SampleStream(
+            len(dataset),
+            section["batch_size_per_gpu"] * accumulated * gpus,
+            seed,
+            context.world_size,
+            context.rank,
+            section.get("dataset_enlarge_ratio") or 1,
+        )
+
+    def build_parts(self) -> list[Part]:
+        """Returns which data the iterations see: those of stages may differ."""
+        whole = Part(
+            0, self.total_iter, self.train_set, self.stream, self.train_section
+        )
+        parts = []
+        for index, stage in enumerate(self.stages):
+            part = dataclasses.replace(whole, start=stage.start, stop=stage.stop)
+            if stage.data is not None:
+                section = {
+                    **stage.data,
+                    "phase": "train",
+                    "scale": self.context.options.values.get("scale"),
+                }
+                dataset = same_images(self.train_set, section) or build_set(section)
+                seed = self.context.seed + index
+                stream = self.stream_of(dataset, section, seed)
+                part = Part(stage.start, stage.stop, dataset, stream, section)
+            parts.append(part)
+        return parts or [whole]
+
+    def position(self) -> dict[str, Any]:
+        """Returns what a state says about the place in the data."""
+        return {
+            "seed": self.context.seed,
+            "global_batch": self.parts[0].stream.batch * self.context.world_size,
+            "images": len(self.train_set),
+        }
+
+    def compare(self, position: Mapping[str, Any]) -> None:
+        """Reports what makes a resumed run see other samples."""
+        for key, value in self.position().items():
+            if value != position.get(key, value):
+                logger.warning(
+                    "Resuming with %s %s instead of %s: the samples differ from those "
+                    "of an uninterrupted run.",
+                    key,
+                    value,
+                    position[key],
+                )
