@@ -224,14 +224,16 @@ def serve(port: int | None, open_browser: bool) -> None:
         OSError: when the port is taken.
     """
     app = App()
-    fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["monospace"]}
+    theme = gr.themes.Default(  # pyright: ignore[reportPrivateImportUsage]
+        font=["system-ui", "sans-serif"], font_mono=["monospace"]
+    )
     try:
         build(app).launch(
             server_name="127.0.0.1",
             server_port=port,
             inbrowser=open_browser,
             share=False,
-            theme=gr.themes.Default(**fonts),
+            theme=theme,
             css=_CSS,
             footer_links=[],
             allowed_paths=[str(app.folder)],
