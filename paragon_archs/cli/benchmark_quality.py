@@ -23,6 +23,7 @@ from .common import (
     report,
 )
 from .progress import add_progress, progress
+from .startup import load_spandrel
 
 if TYPE_CHECKING:
     from ..evaluation.protocols import TestSet
@@ -125,6 +126,7 @@ def flags() -> Parser:
 
 def run(options: argparse.Namespace) -> int:
     """Does what parsed flags ask for."""
+    load_spandrel()
     import torch
 
     from ..evaluation import protocols, quality, reports, tables

@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from .common import EXIT_DONE, Parser, add_json, execute, parser, print_json
+from .startup import load_spandrel
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,6 +35,7 @@ def flags() -> Parser:
 
 def run(options: argparse.Namespace) -> int:
     """Does what parsed flags ask for."""
+    load_spandrel()
     from ..evaluation.flicker import measure_flicker
     from ..inference import Upscaler, read_picture
     from ..media.images import to_depth

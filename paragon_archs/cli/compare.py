@@ -18,6 +18,7 @@ from .common import (
     print_json,
 )
 from .progress import add_progress, progress
+from .startup import load_spandrel
 
 if TYPE_CHECKING:
     from ..evaluation.comparison import Metrics
@@ -68,6 +69,7 @@ def flags() -> Parser:
 
 def run(options: argparse.Namespace) -> int:
     """Does what parsed flags ask for."""
+    load_spandrel()
     from ..evaluation import comparison, page
 
     output = new_output(Path(options.output), options.overwrite)

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..utils.dtypes import DTYPES, dtype_of
 from .common import EXIT_DONE, Parser, execute, new_output, parser, read_ours
+from .startup import load_spandrel
 
 OURS_ALONE = ("settings",)  # entries that the released layouts do not have
 DESCRIBED = ("architecture", "arguments", "scale", "form")
@@ -52,6 +53,7 @@ def flags() -> Parser:
 
 def run(options: argparse.Namespace) -> int:
     """Does what parsed flags ask for."""
+    load_spandrel()
 
     from ..checkpoint import describe, load_model, read_metadata, save_state_dict
     from ..fuse import fuse_model, is_fused

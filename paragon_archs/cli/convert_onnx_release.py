@@ -21,6 +21,7 @@ from .common import (
     stem,
 )
 from .export import write_graph
+from .startup import load_spandrel
 
 if TYPE_CHECKING:
     from spandrel import ImageModelDescriptor
@@ -66,6 +67,7 @@ def flags() -> Parser:
 
 def run(options: argparse.Namespace) -> int:
     """Does what parsed flags ask for."""
+    load_spandrel()
     from ..checkpoint import load_model
     from ..weights import resolve
 

@@ -21,6 +21,7 @@ from .common import (
     parser,
     stem,
 )
+from .startup import load_spandrel
 from .steps import reported
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ def flags() -> Parser:
 
 def run(options: argparse.Namespace) -> int:
     """Does what parsed flags ask for."""
+    load_spandrel()
     from ..checkpoint import load_model
     from ..export.tensorrt import trtexec_line
     from ..weights import resolve

@@ -16,6 +16,7 @@ from .common import (
     read_ours,
     stem,
 )
+from .startup import load_spandrel
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,6 +47,7 @@ def flags() -> Parser:
 
 def run(options: argparse.Namespace) -> int:
     """Does what parsed flags ask for."""
+    load_spandrel()
     from ..checkpoint import load_model, read_metadata, save_model
     from ..fuse import fuse_model, is_fused
     from ..weights import resolve

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .common import EXIT_DONE, Parser, add_json, execute, parser, print_json
+from .startup import load_spandrel
 
 # spandrel's ModelTiling, by name.
 _TILES = {
@@ -58,6 +59,7 @@ def describe(file: str) -> dict[str, Any]:
     """Returns what a weight file or a graph holds, as `--json` prints it."""
     if Path(file).suffix.lower() == ".onnx":
         return _graph(Path(file))
+    load_spandrel()
     from ..checkpoint import (
         find_architecture,
         load_model,

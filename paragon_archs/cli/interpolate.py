@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .common import EXIT_DONE, Parser, execute, new_output, parser, read_ours
+from .startup import load_spandrel
 
 SEEN_AS_TRAINED = ("detail_gain",)  # arguments that are weights: they blend too
 
@@ -33,6 +34,7 @@ def flags() -> Parser:
 
 def run(options: argparse.Namespace) -> int:
     """Does what parsed flags ask for."""
+    load_spandrel()
     from ..checkpoint import describe, load_model, save_state_dict
     from ..weights import resolve
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from ..utils.allocator import keep_freed_memory
 from . import upscale
 from .common import Parser, check_claims, guarded, parser, set_up_logging
+from .startup import load_spandrel
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -53,6 +54,7 @@ def flags() -> Parser:
 
 def run(options: argparse.Namespace) -> int:
     """Does what parsed flags ask for."""
+    load_spandrel()
     from ..inference.backends import GRAPH_SUFFIXES, load_graph
     from ..inference.upscaler import pick_device
     from ..weights import resolve

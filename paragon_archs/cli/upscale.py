@@ -19,6 +19,7 @@ from .common import (
     set_up_logging,
 )
 from .progress import add_progress, progress
+from .startup import load_spandrel
 
 if TYPE_CHECKING:
     from ..inference.jobs import Job
@@ -124,6 +125,7 @@ def add_model_flags(arguments: argparse.ArgumentParser) -> None:
 
 def upscale(options: argparse.Namespace) -> int:
     """Does what parsed flags ask for; `options.loaded` may hold a model already."""
+    load_spandrel()
     from ..inference import (
         Upscaler,
         WriteOptions,
