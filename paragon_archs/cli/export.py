@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..utils.progress import each
 from .common import (
     EXIT_DONE,
     CommandError,
@@ -21,6 +22,7 @@ from .common import (
     parser,
     stem,
 )
+from .progress import add_progress, progress
 from .startup import load_spandrel
 from .steps import reported
 
@@ -79,6 +81,7 @@ def flags() -> Parser:
         engine.add_argument(
             f"--{name}", metavar="HxW", type=image_size, help=f"profile ({usual})"
         )
+    add_progress(arguments)
     published = arguments.add_argument_group("published flags")
     published.add_argument("--checkpoint", help="same as INPUT")
     published.add_argument(
@@ -93,7 +96,6 @@ def run(options: argparse.Namespace) -> int:
     """Does what parsed flags ask for."""
     load_spandrel()
     from ..checkpoint import load_model
-    from ..export.tensorrt import trtexec_line
     from ..weights import resolve
 
     source = options.input or options.checkpoint
@@ -119,18 +121,28 @@ def run(options: argparse.Namespace) -> int:
         static=options.static,
         video=options.video,
     )
-    for output, dtype in outputs.items():
-        if output.suffix.lower() == ".trt":
-            command = ["paragon", "export", source, *["--video"] * options.video]
-            _engine(write, shapes, command, output, dtype)
-            continue
-        print(f"checked against torch: {write(output, dtype=dtype)}")
-        print(f"wrote {output}")
-        # In a graph of half precision the types are there already.
-        flag = "--stronglyTyped" if dtype == "fp16" else "--fp16"
-        line = trtexec_line(output, output.with_suffix(".trt"), flag, shapes)
-        print(f"for TensorRT: {line}")
+    with progress(options):
+        for output, dtype in each(list(outputs.items()), "export", "file"):
+            if output.suffix.lower() == ".trt":
+                command = ["paragon", "export", source, *["--video"] * options.video]
+                _engine(write, shapes, command, output, dtype)
+            else:
+                _graph(write, shapes, output, dtype)
     return EXIT_DONE
+
+
+def _graph(
+    write: Callable[..., Comparison], shapes: Shapes, output: Path, dtype: str
+) -> None:
+    """Writes a graph and prints how TensorRT takes it."""
+    from ..export.tensorrt import trtexec_line
+
+    print(f"checked against torch: {write(output, dtype=dtype)}")
+    print(f"wrote {output}")
+    # In a graph of half precision the types are there already.
+    flag = "--stronglyTyped" if dtype == "fp16" else "--fp16"
+    line = trtexec_line(output, output.with_suffix(".trt"), flag, shapes)
+    print(f"for TensorRT: {line}")
 
 
 def _shapes(

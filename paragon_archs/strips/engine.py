@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ..deploy.leaf import Rule
 from ..utils.oom import is_out_of_memory, release
+from ..utils.progress import Task, task
 from .graph import Node, Ref, record
 from .maps import Map, Rows, Source, Span
 from .plan import Plan, Stage, make_plan
@@ -211,13 +212,17 @@ class _Run:
 
     @torch.inference_mode()
     def run(self, rows: Sequence[int]) -> Iterator[Part]:
-        for index, stage in enumerate(self.plan.stages):
-            yield from self._sweep(index, stage, rows[index])
-            for v, last in self.plan.until.items():
-                if last == index:
-                    self.maps.pop(v, None)
+        total = self.height * len(self.plan.stages)
+        with task("strips", total, "row") as counted:
+            for index, stage in enumerate(self.plan.stages):
+                yield from self._sweep(index, stage, rows[index], counted)
+                for v, last in self.plan.until.items():
+                    if last == index:
+                        self.maps.pop(v, None)
 
-    def _sweep(self, index: int, stage: Stage, rows: int) -> Iterator[Part]:
+    def _sweep(
+        self, index: int, stage: Stage, rows: int, counted: Task
+    ) -> Iterator[Part]:
         graph = self.graph
         gathered: dict[int, Moments | Mean] = {
             n: _moments(graph.nodes[n])
@@ -249,6 +254,7 @@ class _Run:
             self._gather(values, gathered)
             yield from self._made(stage, strip, values)
             del values
+            counted.advance(strip.next - at)
             at = strip.next
             for v in ending:
                 self.maps[v].release(strip.done)

@@ -15,8 +15,10 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Iterator, Sequence
+from typing import Protocol, TypeVar
+
+T = TypeVar("T")
 
 
 class Display(Protocol):
@@ -107,12 +109,39 @@ def task(name: str, total: float | None = None, unit: str = "step") -> Task:
     return Task(name, total, unit)
 
 
+def each(items: Sequence[T], name: str, unit: str) -> Iterator[T]:
+    """Yields items and counts them, as a task of its own."""
+    with task(name, len(items), unit) as counted:
+        for item in items:
+            yield item
+            counted.advance()
+
+
 @contextlib.contextmanager
-def shown_by(display: Display | None) -> Iterator[None]:
-    """Shows the tasks of this process by `display` while the context lasts."""
+def shown_by(display: Display | None, every: float = 1.0) -> Iterator[None]:
+    """Shows the tasks of this process by `display` while the context lasts.
+
+    Args:
+        display: What shows them, or None.
+        every: Seconds after which it is called though nothing has changed.
+    """
     global _display  # noqa: PLW0603 (one terminal, one display)
     before, _display = _display, display
+    ended = threading.Event()
+
+    def tick() -> None:
+        while not ended.wait(every):
+            with _lock:
+                if _open and _display is not None:
+                    _display.update(_open[0])
+
+    clock = threading.Thread(target=tick, daemon=True)
+    if display is not None:
+        clock.start()
     try:
         yield
     finally:
+        ended.set()
+        if display is not None:
+            clock.join()
         _display = before
