@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from benchmarks import docs_charts
 from benchmarks.peers import PUBLISHED, build
 from paragon_archs import create
 from paragon_archs.checkpoint import save_model
@@ -442,3 +443,14 @@ def test_known_bicubic_figures(root, name, scale):
     want_psnr, want_ssim = KNOWN[name, scale]
     assert np.mean([s["psnr_y"] for s in scores]) == pytest.approx(want_psnr, abs=0.03)
     assert np.mean([s["ssim_y"] for s in scores]) == pytest.approx(want_ssim, abs=0.002)
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+def test_charts_of_the_docs_are_those_of_their_tables(root, scale):
+    pytest.importorskip("matplotlib")
+    rows = docs_charts.tables((root / "docs" / "results.md").read_text())[scale]
+    file = (root / "docs" / f"quality_x{scale}.svg").read_text()
+    # Labels, not places: another matplotlib draws a little otherwise.
+    assert set(texts(file)) == set(texts(docs_charts.draw(rows, scale)))
+    timed = {r["model"] for r in rows if r["MP/s"] != "-"}
+    assert timed and timed <= set(texts(file))
