@@ -21,6 +21,7 @@ from .common import (
     stem,
 )
 from .export import write_graph
+from .progress import progress
 from .startup import load_spandrel
 
 if TYPE_CHECKING:
@@ -85,7 +86,10 @@ def run(options: argparse.Namespace) -> int:
     pictures = _pictures(options)
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_write(output) as graph:
-        found = write_graph(descriptor, graph, opset=options.opset, video=options.video)
+        with progress(options):
+            found = write_graph(
+                descriptor, graph, opset=options.opset, video=options.video
+            )
         print(f"checked against torch: {found}")
         if pictures:
             _validate(descriptor, graph, pictures, options.video)

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..utils.progress import each
 from .common import (
     EXIT_DONE,
     CommandError,
@@ -94,6 +93,11 @@ def flags() -> Parser:
 
 def run(options: argparse.Namespace) -> int:
     """Does what parsed flags ask for."""
+    with progress(options):
+        return _run(options)
+
+
+def _run(options: argparse.Namespace) -> int:
     load_spandrel()
     from ..checkpoint import load_model
     from ..weights import resolve
@@ -121,13 +125,12 @@ def run(options: argparse.Namespace) -> int:
         static=options.static,
         video=options.video,
     )
-    with progress(options):
-        for output, dtype in each(list(outputs.items()), "export", "file"):
-            if output.suffix.lower() == ".trt":
-                command = ["paragon", "export", source, *["--video"] * options.video]
-                _engine(write, shapes, command, output, dtype)
-            else:
-                _graph(write, shapes, output, dtype)
+    for output, dtype in outputs.items():
+        if output.suffix.lower() == ".trt":
+            command = ["paragon", "export", source, *["--video"] * options.video]
+            _engine(write, shapes, command, output, dtype)
+        else:
+            _graph(write, shapes, output, dtype)
     return EXIT_DONE
 
 

@@ -48,9 +48,11 @@ class Bar:
         if whole.seconds < _QUIET or now - self._last < 0.1:
             return
         self._last, self._drawn = now, True
-        share = whole.fraction or 0.0
-        filled = "█" * int(24 * share) + "░" * (24 - int(24 * share))
-        self.out.write(f"\r\033[K{filled} {line(whole)}")
+        share = whole.fraction
+        bar = ""
+        if share is not None:
+            bar = "█" * int(24 * share) + "░" * (24 - int(24 * share)) + " "
+        self.out.write(f"\r\033[K{bar}{line(whole)}")
         self.out.flush()
 
     def close(self, whole: Task) -> None:
@@ -95,8 +97,9 @@ def line(whole: Task) -> str:
     """Returns where a task stands: `upscale 42%, 10 of 24 images, 0:12, 0:16 left`."""
     shown, share, eta = whole.shown, whole.fraction, whole.eta
     parts = [whole.name if share is None else f"{whole.name} {share:.0%}"]
-    count = f"{shown.done:g}" + (f" of {shown.total:g}" if shown.total else "")
-    parts.append(f"{count} {shown.unit}{'s' * (shown.total != 1)}")
+    if shown.total:
+        plural = "s" * (shown.total != 1)
+        parts.append(f"{shown.done:g} of {shown.total:g} {shown.unit}{plural}")
     parts.append(_clock(whole.seconds))
     if eta is not None:
         parts.append(f"{_clock(eta)} left")
@@ -125,8 +128,10 @@ def add_progress(arguments: argparse.ArgumentParser) -> None:
 
 @contextlib.contextmanager
 def progress(options: argparse.Namespace) -> Iterator[None]:
-    """Shows the work inside as the flags of `add_progress` ask."""
-    mode = "none" if options.quiet and options.progress == "auto" else options.progress
+    """Shows the work inside as the flags of `add_progress` ask, if there are such."""
+    mode = getattr(options, "progress", "auto")
+    if mode == "auto" and getattr(options, "quiet", False):
+        mode = "none"
     if mode == "auto":
         mode = "bar" if sys.stderr.isatty() else "lines"
     kinds = {"bar": Bar, "json": JsonLines, "lines": Lines}

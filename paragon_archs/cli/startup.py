@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import MutableSequence
 from types import ModuleType
 from typing import Any
 
@@ -37,7 +38,7 @@ class _Later:
 class _StandIn(ModuleType):
     """A module that gives names away without being there."""
 
-    __path__: list[str] = []  # noqa: RUF012 (a package without modules of its own)
+    __path__: MutableSequence[str] = []  # noqa: RUF012 (no modules of its own)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
