@@ -23,6 +23,7 @@ from ..media.video import SourceFrame, VideoSource, local
 from ..media.video_timing import settle
 from ..utils.files import atomic_write
 from ..utils.optional import need
+from ..utils.progress import task
 from .overlap import ahead
 from .segments import Segments, fingerprint
 from .temporal import ALPHA, FrameUpscaler, has_feature_tap
@@ -147,7 +148,7 @@ def run_video(
         output: `.mkv`, `.mp4`, `.mov`, `.m4v` or `.webm`.
         options: How it is written.
         resume: Whether to go on with the parts of an earlier run.
-        progress: Whether to show a bar with frames per second and what is left.
+        progress: Whether frames are counted for whoever shows progress.
 
     Raises:
         FileNotFoundError: when the source or the output's folder does not exist.
@@ -188,7 +189,9 @@ def run_video(
             results = ahead(_compute(worker, decoded, options, parts.done), 4)
             # Their threads end before the file that they read is closed.
             with contextlib.closing(decoded), contextlib.closing(results):
-                shown = _bar(results, opened, parts.done, progress)
+                shown: Iterable[_Frame] = results
+                if progress:
+                    shown = _counted(results, opened.total, parts.done)
                 count = _encode(shown, wanted, parts, options.segment)
             times = [time for part in parts.times for time in part]
             encoded = Encoded(list(parts.paths()), wanted.aspect)
@@ -309,13 +312,15 @@ def _brought(pixels: np.ndarray, options: VideoOptions) -> np.ndarray:
     return resized(pixels, None, size)[0]
 
 
-def _bar(
-    frames: Iterable[_Frame], source: VideoSource, done: int, progress: bool
-) -> Iterable[_Frame]:
-    if not progress:
-        return frames
-    tqdm = need("tqdm", "the progress bar", "tqdm").tqdm
-    return tqdm(frames, total=source.total, initial=done, unit="frame", disable=None)
+def _counted(
+    frames: Iterable[_Frame], total: int | None, done: int
+) -> Iterator[_Frame]:
+    """Yields frames and counts them; `done` of them were there before."""
+    with task("video", total, "frame") as counted:
+        counted.advance(done)
+        for frame in frames:
+            yield frame
+            counted.advance()
 
 
 def _encode(

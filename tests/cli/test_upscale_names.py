@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import numpy as np
@@ -60,6 +61,16 @@ def test_two_inputs_of_one_stem_are_refused(photos, capsys):
 def test_quiet_prints_nothing(photos, capsys):
     assert main(["upscale", "a.jpg", "--quiet", "--device", "cpu"]) == 0
     assert capsys.readouterr() == ("", "")
+
+
+def test_progress_for_programs_is_a_json_object_a_line(photos, capsys):
+    arguments = ["upscale", "photos", "--progress", "json", "--device", "cpu"]
+    assert main(arguments) == 0
+    lines = [json.loads(x) for x in capsys.readouterr().err.splitlines()]
+    assert lines[-1]["ended"] is True
+    assert (lines[-1]["done"], lines[-1]["total"]) == (2, 2)
+    assert lines[-1]["fraction"] == 1
+    assert all(a["fraction"] <= b["fraction"] for a, b in itertools.pairwise(lines))
 
 
 def test_models_lists_what_ships(capsys):
