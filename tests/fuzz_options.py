@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import random
 import sys
 from collections.abc import Callable
@@ -220,17 +221,17 @@ def check(file: Path) -> int:
     Nothing is trained, and nothing may be created.
     """
     from paragon_archs.cli.session import arguments_of, exit_code, prepare
-    from paragon_archs.engine.setup import build, build_set, join
+    from paragon_archs.engine.context import run_context
+    from paragon_archs.engine.setup import build, build_set
 
     arguments = arguments_of("train", ["-opt", str(file)])
 
     def run() -> int:
         options = prepare(arguments, True, Path.cwd())
-        join(arguments, options.values)
-        for section in options.values["datasets"].values():
-            build_set(section)
-        options.values.setdefault("iterations_per_epoch", 1)
-        build(options)
+        with run_context(arguments, options) as context:
+            for section in options.values["datasets"].values():
+                build_set(section)
+            build(options, context.host_options(iterations_per_epoch=1))
         return 0
 
     return exit_code(run, False)
@@ -238,6 +239,8 @@ def check(file: Path) -> int:
 
 def open_all(folder: Path) -> None:
     from paragon_archs.host import patches
+
+    logging.disable(logging.INFO)  # the log of a run; errors are what counts here
 
     patches.install()
     right = folder.parent / "right.yml"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -114,10 +115,11 @@ class ParagonSR2Arch(PackArchitecture):
     def _settings(state_dict: Mapping[str, Any]) -> tuple[float | None, int | None]:
         """Returns upsampler_alpha and window_size where the weights carry them."""
         settings = state_dict.get("settings")
+        values = [] if settings is None else settings.tolist()
         # A converter may have turned the integers into halves, which overflow.
-        if settings is None or not torch.isfinite(settings).all():
+        if len(values) != 2 or not all(map(math.isfinite, values)):
             return None, None
-        alpha, window_size = settings.tolist()
+        alpha, window_size = values
         return alpha / MILLION, int(window_size)
 
     def overridden(

@@ -39,6 +39,11 @@ class CreationBudget(TorchDispatchMode):
         self.tensors = tensors
         self.left = numbers
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Answers torch: True would import its compiler at the first operator."""
+        return False
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
