@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -143,8 +144,10 @@ def _hand_scale_on(opt: dict[str, Any]) -> None:
                 section.setdefault(key, opt["scale"])
 
 
-def exit_code(run: Callable[[], int], debug: bool) -> int:
-    """Runs a command; mistakes become sentences on stderr and an exit code.
+def exit_code(
+    run: Callable[[argparse.Namespace], int], arguments: argparse.Namespace
+) -> int:
+    """Runs a command with its flags; mistakes become sentences and an exit code.
 
     Returns:
         `run`'s; 2 for wrong options or data, 1 for work that failed, 130 for a second
@@ -156,7 +159,9 @@ def exit_code(run: Callable[[], int], debug: bool) -> int:
             "Install it: pip install 'paragon-archs[train]' (Python 3.10 to 3.12)."
         )
         return EXIT_FAILED
-    return guarded(run, debug, ERRORS, _told, "Stopped at once; what was saved stays.")
+    stopped = "Stopped at once; what was saved stays."
+    work = functools.partial(run, arguments)
+    return guarded(work, arguments.debug, ERRORS, _told, stopped)
 
 
 def _told(error: BaseException) -> Sequence[str]:

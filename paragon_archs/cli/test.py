@@ -15,7 +15,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Tests; returns 0, 1 (failed) or 2 (wrong options)."""
     arguments = arguments_of("test", argv)
     keep_freed_memory()
-    return exit_code(lambda: _test(arguments), arguments.debug)
+    return exit_code(_test, arguments)
 
 
 def _test(arguments: argparse.Namespace) -> int:

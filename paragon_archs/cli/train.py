@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,18 +16,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Trains; returns 0, 1 (failed), 2 (wrong options), 130 or 143 (asked to stop)."""
     arguments = arguments_of("train", argv)
     keep_freed_memory()
-    return exit_code(lambda: _train(arguments), arguments.debug)
+    return exit_code(_train, arguments)
 
 
 def _train(arguments: argparse.Namespace) -> int:
     from ..engine.context import run_context
-    from ..engine.pipeline import train
+    from ..engine.pipeline import Run
     from ..host import patches
 
     options = prepare(arguments, is_train=True, root=Path.cwd())
     patches.install()
-    with run_context(arguments, options) as context:
-        return train(context)
+    with (
+        run_context(arguments, options) as context,
+        contextlib.closing(Run(context)) as run,
+    ):
+        return run.train()
 
 
 if __name__ == "__main__":

@@ -153,7 +153,9 @@ class Run:
         with StopRequest() as stop, self.progress() as bar:
             try:
                 if not self.finished():
-                    code = self.loop(stop, bar)
+                    self.fit_head()
+                    with contextlib.closing(self.samples()) as samples:
+                        code = self.iterate(samples, stop, bar)
             except ValueError as error:
                 # A worker's error arrives with its traceback; the sentence is last.
                 text = str(error).strip().split("\n")[-1]
@@ -171,24 +173,22 @@ class Run:
         stopped = self.stopping is not None and self.stopping[0].done
         return stopped or self.current_iter >= self.total_iter
 
-    def loop(self, stop: StopRequest, bar: tqdm) -> int:
-        """Runs iterations; returns the exit code."""
+    def fit_head(self) -> None:
+        """Fits the network's head to the first batches, where a fresh run asks."""
         if self.current_iter == 0 and self.opt["train"].get("fit_head"):
-            count = min(FITTED_BATCHES, self.data.parts[0].stop)
-            with contextlib.closing(
-                self.batches_of(self.data.parts[0], 0, count)
-            ) as stream:
+            first = self.data.parts[0]
+            count = min(FITTED_BATCHES, first.stop)
+            with contextlib.closing(self.batches_of(first, 0, count)) as stream:
                 self.model.fit_head(stream)
+
+    def samples(self) -> Generator[dict[str, Any], None, None]:
+        """Yields the batches of all iterations that are left."""
         for part in self.data.parts:
-            if self.current_iter >= part.stop:
-                continue
-            self.stream = part.stream
-            stream = self.batches_of(part, self.current_iter, part.stop)
-            with contextlib.closing(stream):
-                code = self.iterate(stream, stop, bar)
-            if code or self.finished():
-                return code
-        return 0
+            if self.current_iter < part.stop:
+                self.stream = part.stream
+                stream = self.batches_of(part, self.current_iter, part.stop)
+                with contextlib.closing(stream):
+                    yield from stream
 
     def batches_of(
         self, part: Part, start: int, stop: int
@@ -199,13 +199,13 @@ class Run:
         )
 
     def iterate(
-        self, stream: Iterable[dict[str, Any]], stop: StopRequest, bar: tqdm
+        self, samples: Iterable[dict[str, Any]], stop: StopRequest, bar: tqdm
     ) -> int:
         """Takes one step for every batch; returns the exit code."""
         opt, model = self.opt, self.model
         warmup = opt["train"].get("warmup_iter", -1)
         data_clock = time.time()
-        for data in stream:
+        for data in samples:
             data_time = time.time() - data_clock
             step_clock = time.time()
             self.current_iter += 1
@@ -360,9 +360,3 @@ class Run:
                 tag = f"losses/{name}" if name.startswith("l_") else name
                 self.tb_logger.add_scalar(tag, value, self.current_iter)
             self.tb_logger.add_scalar("lr", rates[0], self.current_iter)
-
-
-def train(context: RunContext) -> int:
-    """Builds a run and trains it; returns its exit code."""
-    with contextlib.closing(Run(context)) as run:
-        return run.train()
