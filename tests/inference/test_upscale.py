@@ -331,7 +331,7 @@ def test_wrong_use_is_one_sentence(tmp_path, weights, capsys):
     cases = [
         ((source, "-o", out, "--model", "paragonsr2_realtme_x2"), "Did you mean"),
         ((tmp_path / "no_folder", "-o", out, "--model", weights), "there is no"),
-        ((source, "-o", out, "--model", tmp_path / "text.safetensors"), "whole"),
+        ((source, "-o", out, "--model", tmp_path / "text.safetensors"), "cut off"),
         ((source, "-o", out, "--model", tmp_path / "random.safetensors"), "none"),
         ((source, "-o", source / "sub", "--model", weights), "written to"),
         ((source, "-o", out, "--model", tmp_path / "none.safetensors"), "none.safe"),
