@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -90,7 +89,7 @@ def address():
                 yield found[0]
                 break
     finally:
-        server.send_signal(signal.SIGINT)
+        server.terminate()  # a background job of a shell ignores SIGINT
         server.wait(30)
 
 
