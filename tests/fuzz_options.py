@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import argparse
 import copy
 import logging
 import random
@@ -226,7 +227,7 @@ def check(file: Path) -> int:
 
     arguments = arguments_of("train", ["-opt", str(file)])
 
-    def run() -> int:
+    def run(arguments: argparse.Namespace) -> int:
         options = prepare(arguments, True, Path.cwd())
         with run_context(arguments, options) as context:
             for section in options.values["datasets"].values():
@@ -234,7 +235,7 @@ def check(file: Path) -> int:
             build(options, context.host_options(iterations_per_epoch=1))
         return 0
 
-    return exit_code(run, False)
+    return exit_code(run, arguments)
 
 
 def open_all(folder: Path) -> None:
