@@ -115,11 +115,10 @@ class ParagonSR2Arch(PackArchitecture):
     def _settings(state_dict: Mapping[str, Any]) -> tuple[float | None, int | None]:
         """Returns upsampler_alpha and window_size where the weights carry them."""
         settings = state_dict.get("settings")
-        values = [] if settings is None else settings.tolist()
         # A converter may have turned the integers into halves, which overflow.
-        if len(values) != 2 or not all(map(math.isfinite, values)):
+        if settings is None or not all(map(math.isfinite, settings.flatten().tolist())):
             return None, None
-        alpha, window_size = values
+        alpha, window_size = settings.tolist()
         return alpha / MILLION, int(window_size)
 
     def overridden(

@@ -207,6 +207,7 @@ def test_a_shifted_image_keeps_its_norm():
 @pytest.mark.parametrize("offset", [0, 30])
 def test_face_network_s_norms_keep_their_digits(offset):
     """At high resolution, where torch's own kernel errs by 1e-4 in this layout."""
+    torch.manual_seed(0)
     model = paragon_archs.create("facesr", 4).eval()
     state = model.state_dict()
     for name in (n for n in state if n.startswith("refine") and "conv1.bias" in n):
