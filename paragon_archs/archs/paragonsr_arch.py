@@ -165,7 +165,7 @@ class ImageNorm(nn.GroupNorm):
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        if torch.jit.is_scripting():
+        if torch.jit.is_scripting():  # pyright: ignore[reportPrivateImportUsage]
             y = F.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
         else:
             y = self.choose(input)
