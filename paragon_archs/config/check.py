@@ -291,7 +291,7 @@ def _children(path: Path) -> dict[str, Key]:
         phase = Key("map", None, "")
         found |= dict.fromkeys(("train", "val", "val_*", "test", "test_*"), phase)
     if path in (("val", "metrics"), ("train", "losses"), ("stages",)):
-        found["*"] = Key("map", None, "")
+        found["*"] = Key("map", REQUIRED, "")
     return found
 
 

@@ -331,6 +331,8 @@ VALUES: list[tuple[str, dict[str, Any], str]] = [
     ("wrong_kind", {"val:metrics:psnr:crop_border": None}, "a whole number"),
     ("wrong_kind", {"val:metrics:psnr:crop_border": 0.5}, "a whole number"),
     ("wrong_kind", {"val:metrics:psnr:crop_border": []}, "a whole number"),
+    ("wrong_kind", {"val:metrics:psnr": None}, "a section"),
+    ("wrong_kind", {"train:losses": [None]}, "a section"),
     ("too_small", {"val:metrics:psnr:crop_border": -1}, "at least 0"),
     ("wrong_choice", {"val:metrics:psnr:input_order": "WHC"}, "HWC, CHW"),
     ("too_small", {"manual_seed": -1}, "at least 0"),
