@@ -234,7 +234,7 @@ def load_model(
         path_or_state_dict: A weight file, or a state dict (wrapped or not).
         device: Where the network goes.
         overrides: Constructor arguments that replace what was read; for values that
-            weights do not tell, such as `window_size`.
+            weights do not record, such as `window_size`.
 
     Returns:
         spandrel's descriptor; calling it with (B, C, H, W) in [0, 1] upscales. The

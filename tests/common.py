@@ -106,7 +106,7 @@ SMALL: dict[str, tuple[str, dict]] = {
 
 
 def pattern(height, width, channels, dtype: type = np.uint8):
-    """Smooth colours: what any format keeps."""
+    """Smooth colors: what any format keeps."""
     y, x = np.mgrid[:height, :width] / max(height, width)
     layers = [0.2 + 0.6 * (x * (c + 1) / 4 + y * (4 - c) / 4) / 1.3 for c in range(4)]
     values = np.stack(layers[:channels], axis=2)

@@ -53,8 +53,13 @@ def run_each(files: Iterable[Path], call: Callable[[Path], int]) -> None:
             code = repr(error)
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.alarm(0)
-        grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-        line = {"file": file.name, "code": code, "err": err.getvalue(), "grown": grown}
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+        line = {
+            "file": file.name,
+            "code": code,
+            "err": err.getvalue(),
+            "memory": memory,
+        }
         print(json.dumps(line), flush=True)
 
 
@@ -71,11 +76,11 @@ def in_child(script: str, folder: Path) -> list[Result]:
 
 def right(result: Result) -> bool:
     """True for a file that is right after all, or the exit code 2 and sentences."""
-    told = [line for line in result["err"].splitlines() if line.startswith("error: ")]
-    sentences = all(line.startswith("error: Expected ") for line in told)
-    whole = len(told) == result["err"].count("\n")
+    errors = [line for line in result["err"].splitlines() if line.startswith("error: ")]
+    sentences = all(line.startswith("error: Expected ") for line in errors)
+    whole = len(errors) == result["err"].count("\n")
     return result["code"] == 0 or (
-        result["code"] == 2 and bool(told) and sentences and whole
+        result["code"] == 2 and bool(errors) and sentences and whole
     )
 
 
@@ -83,7 +88,7 @@ def report(results: list[Result], count: int) -> None:
     """Prints how many files came out how."""
     counts = collections.Counter(str(r["code"]) for r in results)
     print(f"{len(results)} of {count} tried, by exit code {dict(counts)}")
-    print("most memory on top, MiB:", max(r["grown"] for r in results) >> 10)
+    print("most memory on top, MiB:", max(r["memory"] for r in results) >> 10)
     for result in results:
         if not right(result):
             print(result)

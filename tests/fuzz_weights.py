@@ -153,9 +153,9 @@ def wrong_header(rng: random.Random, state: State, file: Path) -> None:
     text = json.dumps(header).encode()
     if rng.random() < 0.1:
         text = b"[" * rng.choice((200, 10**6))
-    told = rng.choice((len(text),) * 6 + (0, 2**31, 2**63, len(text) - 3))
+    claimed = rng.choice((len(text),) * 6 + (0, 2**31, 2**63, len(text) - 3))
     file.with_suffix(".safetensors").write_bytes(
-        struct.pack("<Q", told) + text + body[: rng.choice((None, None, 0, 100))]
+        struct.pack("<Q", claimed) + text + body[: rng.choice((None, None, 0, 100))]
     )
 
 

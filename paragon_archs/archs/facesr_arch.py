@@ -1,7 +1,7 @@
 """FaceSR: the small CelebA face network, 128 to 512 pixels with 134,199 parameters.
 
 Origin: a published description of work in progress (5x5 entry to 64 maps, PixelShuffle,
-residual blocks with group normalisation that refine); this layout has its exact count.
+residual blocks with group normalization that refine); this layout has its exact count.
 MIT.
 Particular: most of the residual blocks work at the high resolution, 12 channels wide.
 """

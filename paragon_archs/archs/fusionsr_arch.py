@@ -218,7 +218,7 @@ class SwinBlock(nn.Module):
         return -100.0 * (regions[:, None] != regions[:, :, None])
 
     def attend(self, x: Tensor) -> Tensor:
-        """Attends inside windows of the normalised pixels (B, H, W, D)."""
+        """Attends inside windows of the normalized pixels (B, H, W, D)."""
         if not torch.compiler.is_compiling() and has_torch_function_unary(x):
             # Whoever records the network sees one step, as of torch's functions.
             return handle_torch_function(SwinBlock.attend, (x,), self, x)

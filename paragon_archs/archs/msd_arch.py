@@ -1,7 +1,7 @@
 """MSD: a multi-scale patch discriminator.
 
 Origin: the multi-scale discriminator of pix2pixHD (Wang et al., CVPR 2018) with the
-spectral normalisation of Miyato et al. (ICLR 2018), built here. MIT. Particular: equal
+spectral normalization of Miyato et al. (ICLR 2018), built here. MIT. Particular: equal
 patch discriminators look at the image and at its halvings, so one judges texture and
 another structure; the answer is a list with one map of logits per scale.
 """

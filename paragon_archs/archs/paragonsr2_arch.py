@@ -2,7 +2,7 @@
 
 Origin: ParagonSR2 by Philip Hofmann (MIT), built here from its published layout. MIT.
 Particular: the network only adds `detail_gain` times its residual to a fixed
-upsampling of the input; a `settings` entry keeps what released weights do not tell.
+upsampling of the input; a `settings` entry keeps what released weights do not record.
 """
 
 from __future__ import annotations
@@ -393,7 +393,7 @@ class ProBlock(nn.Module):
     """Convolutions, channel attention, window attention, token dictionary in a row.
 
     Each is a residual step with its own scale; channel attention sees the
-    un-normalised features.
+    un-normalized features.
     """
 
     def __init__(
@@ -610,12 +610,12 @@ class ParagonSR2(nn.Module):
         are never dropped, not even by `strict=False`.
         """
         key, own = f"{prefix}settings", self._settings()
-        told = state_dict.get(key)
-        if told is not None and told.tolist() != own.tolist():
+        stored = state_dict.get(key)
+        if stored is not None and stored.tolist() != own.tolist():
             logger.warning(
                 "The weights were saved with (upsampler_alpha in millionths, "
                 "window_size) = %s, the network was built with %s, which stays.",
-                told.tolist(),
+                stored.tolist(),
                 own.tolist(),
             )
         state_dict[key] = own

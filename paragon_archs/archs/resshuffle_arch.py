@@ -1,4 +1,4 @@
-"""ResShuffle: residual blocks and PixelShuffle steps, without normalisation.
+"""ResShuffle: residual blocks and PixelShuffle steps, without normalization.
 
 Origin: ResShuffle by EscapedShark, built here from its published layout; its ideas are
 EDSR's and ESPCN's. MIT.

@@ -267,7 +267,7 @@ def check_claims(
     variant: str | None = None,
     scale: int | None = None,
 ) -> None:
-    """Holds flags that repeat what a checkpoint tells to what it tells.
+    """Holds flags that repeat what a checkpoint records to what it records.
 
     Args:
         descriptor: What `load_model` read from the checkpoint.
@@ -294,13 +294,15 @@ def check_claims(
         held = [t for t in descriptor.tags if t in known] or known
         wanted = variant.lower()
         if not any(n == wanted or n.endswith(f"_{wanted}") for n in held):
-            told = held[0] if len(held) == 1 else f"a {descriptor.architecture.name}"
+            recorded = (
+                held[0] if len(held) == 1 else f"a {descriptor.architecture.name}"
+            )
             raise ValueError(
-                f"Expected --variant to be {told!r}, as {file!r} tells, but got "
-                f"{variant!r}. Leave the flag out or name the right file."
+                f"Expected --variant to be {recorded!r}, as recorded in {file!r}, but "
+                f"got {variant!r}. Leave the flag out or name the right file."
             )
     if scale is not None and scale != descriptor.scale:
         raise ValueError(
-            f"Expected --scale to be {descriptor.scale}, as {file!r} tells, but got "
-            f"{scale}. Leave the flag out or name the right file."
+            f"Expected --scale to be {descriptor.scale}, as recorded in {file!r}, but "
+            f"got {scale}. Leave the flag out or name the right file."
         )

@@ -35,7 +35,7 @@ def flags() -> Parser:
         "--layout",
         choices=["released", "ours"],
         default="ours",
-        help="released: the published entries alone; ours: with what they do not tell",
+        help="released: the published entries alone; ours: with what they lack",
     )
     arguments.add_argument("--form", choices=["training", "fused"])
     arguments.add_argument(
@@ -44,7 +44,7 @@ def flags() -> Parser:
     arguments.add_argument("--dtype", choices=[*DTYPES])
     arguments.add_argument("--overwrite", action="store_true", help="replace OUTPUT")
     unseen = arguments.add_argument_group(
-        "what released ParagonSR2 weights do not tell"
+        "what released ParagonSR2 weights do not record"
     )
     unseen.add_argument("--upsampler_alpha", type=float, help="0 to 1")
     unseen.add_argument("--window_size", type=int, help="in pixels")
@@ -63,7 +63,7 @@ def run(options: argparse.Namespace) -> int:
     if options.format and output.suffix != f".{options.format}":
         raise ValueError(
             f"Expected OUTPUT to end in .{options.format}, as --format says, but got "
-            f"{str(output)!r}. Leave --format out: the extension tells."
+            f"{str(output)!r}. Leave --format out: the extension is enough."
         )
     source = str(resolve(options.input))
     state, _, reading = read_ours(source)
@@ -86,7 +86,7 @@ def run(options: argparse.Namespace) -> int:
             )
         model = fuse_model(model)
     tensors = dict(model.state_dict())
-    told = {
+    recorded = {
         k: tensors.pop(k)
         for k in OURS_ALONE
         if options.layout == "released" and k in tensors
@@ -98,13 +98,13 @@ def run(options: argparse.Namespace) -> int:
     }
     kept = {k: v for k, v in read_metadata(source).items() if k not in DESCRIBED}
     save_state_dict(tensors, output, {**describe(model), **kept, "form": form})
-    _say_what_is_lost(told, load_model(output).model, model)
+    _say_what_is_lost(recorded, load_model(output).model, model)
     print(f"wrote {output}")
     return EXIT_DONE
 
 
-def _say_what_is_lost(told: dict[str, Any], written: Any, model: Any) -> None:
-    if not told:
+def _say_what_is_lost(recorded: dict[str, Any], written: Any, model: Any) -> None:
+    if not recorded:
         return
     lost = [
         f"{name} {model.hyperparameters[name]} (opened with "
@@ -114,7 +114,7 @@ def _say_what_is_lost(told: dict[str, Any], written: Any, model: Any) -> None:
     ]
     if lost:
         print(
-            f"warning: the released layout does not tell {' and '.join(lost)}; say it "
-            "to whoever gets the file",
+            f"warning: the released layout does not record {' and '.join(lost)}; give "
+            "it to whoever gets the file",
             file=sys.stderr,
         )

@@ -38,8 +38,8 @@ def flags() -> Parser:
     arguments = parser(
         "",
         "Writes NAME.onnx (with --video NAME_video.onnx) and checks it against torch. "
-        "What the checkpoint tells need not be repeated; a flag that contradicts it is "
-        "an error.",
+        "What the checkpoint records need not be repeated; a flag that contradicts it "
+        "is an error.",
         "python scripts/convert_onnx_release.py --arch paragonsr2_photo --scale 2 "
         "--checkpoint model.safetensors",
         program="convert_onnx_release.py",
@@ -55,14 +55,18 @@ def flags() -> Parser:
         "--val_count", type=int, default=5, help="how many of them (5)"
     )
     arguments.add_argument("--overwrite", action="store_true", help="replace the file")
-    told = arguments.add_argument_group("what released weights do not tell")
-    told.add_argument("--upsampler_alpha", type=float, help="0 to 1")
-    told.add_argument("--detail_gain", type=float, help="checked: weights hold it")
-    told.add_argument("--attention_mode", help="sdpa or flex: the same result")
-    told.add_argument(
+    unrecorded = arguments.add_argument_group("what released weights do not record")
+    unrecorded.add_argument("--upsampler_alpha", type=float, help="0 to 1")
+    unrecorded.add_argument(
+        "--detail_gain", type=float, help="checked: weights hold it"
+    )
+    unrecorded.add_argument("--attention_mode", help="sdpa or flex: the same result")
+    unrecorded.add_argument(
         "--export_safe", action="store_true", help="for weights without attention"
     )
-    told.add_argument("--window_size", type=int, help="side of the attention windows")
+    unrecorded.add_argument(
+        "--window_size", type=int, help="side of the attention windows"
+    )
     return arguments
 
 
@@ -102,8 +106,8 @@ def _check_gain(descriptor: ImageModelDescriptor[Any], claimed: float | None) ->
     held = getattr(descriptor.model, "detail_gain", None)
     if claimed is not None and held is not None and abs(float(held) - claimed) > 1e-3:
         raise ValueError(
-            f"Expected --detail_gain to be {float(held):.4g}, as the checkpoint tells, "
-            f"but got {claimed}. Leave the flag out: training changes the value."
+            f"Expected --detail_gain to be {float(held):.4g}, as recorded in the "
+            f"checkpoint, but got {claimed}. Leave the flag out: training changes the value."
         )
 
 

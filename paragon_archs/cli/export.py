@@ -237,7 +237,7 @@ def _ncnn(
 def write_graph(
     descriptor: ImageModelDescriptor[Any], output: Path, **choices: Any
 ) -> Comparison:
-    """Calls `export_onnx` with what a checkpoint tells, and `choices`.
+    """Calls `export_onnx` with what a checkpoint records, and `choices`.
 
     Raises:
         CommandError: when torch cannot trace the network, or the graph answers

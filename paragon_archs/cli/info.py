@@ -93,7 +93,7 @@ def describe(file: str) -> dict[str, Any]:
 
 
 def _graph(file: Path) -> dict[str, Any]:
-    """Returns what an ONNX graph tells; the network's own where this pack wrote it."""
+    """Returns an ONNX graph's metadata; the network's own where this pack wrote it."""
     import torch
 
     from ..inference.backends import load_graph
@@ -102,18 +102,18 @@ def _graph(file: Path) -> dict[str, Any]:
     graph = load_graph(file, torch.device("cpu"), ("cpu",))
     runtime = need("onnxruntime", "ONNX graphs", "paragon-archs[onnx]")
     session = runtime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-    told = dict(session.get_modelmeta().custom_metadata_map)
+    metadata = dict(session.get_modelmeta().custom_metadata_map)
     try:
-        hyperparameters = json.loads(told.pop("arguments", "{}"))
+        hyperparameters = json.loads(metadata.pop("arguments", "{}"))
     except ValueError:  # another program's entry of that name
         hyperparameters = {}
     return {
-        "architecture": told.pop("architecture", "unknown"),
+        "architecture": metadata.pop("architecture", "unknown"),
         "form": "ONNX graph" if graph.feature_channels is None else "ONNX video graph",
         "scale": graph.scale,
         "input_channels": graph.input_channels,
         "hyperparameters": hyperparameters,
-        "metadata": told,
+        "metadata": metadata,
     }
 
 

@@ -35,7 +35,7 @@ def flags() -> Parser:
     arguments.add_argument("--scale", type=int, help="checked against the model")
     arguments.add_argument("--fp32", action="store_true", help="no half precision")
     arguments.add_argument(
-        "--upsampler_alpha", type=float, help="replaces what the weights tell"
+        "--upsampler_alpha", type=float, help="replaces what the weights record"
     )
     arguments.add_argument(
         "--export_safe", action="store_true", help="without window attention"

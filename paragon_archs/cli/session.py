@@ -161,10 +161,10 @@ def exit_code(
         return EXIT_FAILED
     stopped = "Stopped at once; what was saved stays."
     work = functools.partial(run, arguments)
-    return guarded(work, arguments.debug, ERRORS, _told, stopped)
+    return guarded(work, arguments.debug, ERRORS, _report, stopped)
 
 
-def _told(error: BaseException) -> Sequence[str]:
+def _report(error: BaseException) -> Sequence[str]:
     """Returns the sentences of what ended a run."""
     if isinstance(error, OptionError):
         return error.sentences

@@ -112,11 +112,11 @@ def _scales(options: Options) -> Iterator[str]:
 def _channels(options: Options) -> Iterator[str]:
     network = options.values.get("network_g") or {}
     target = known_types("network").get(str(network.get("type")))
-    told = parameters("network", target) if target else {}
-    key = next((k for k in CHANNELS if k in told), None)
+    accepted = parameters("network", target) if target else {}
+    key = next((k for k in CHANNELS if k in accepted), None)
     if key is None:
         return
-    wanted = network.get(key, told[key].default)
+    wanted = network.get(key, accepted[key].default)
     for name, section in options.values["datasets"].items():
         # The host's sets read RGB, or Y alone where `color` says so.
         value = section.get("channels", 1 if section.get("color") == "y" else 3)

@@ -425,7 +425,7 @@ KEYS: dict[str, Key] = {
         length=2,
     ),
     "degradation:gray_noise_prob": Key(
-        "float", 0.4, "share of grey noise", model="ParagonGANModel", low=0, high=1
+        "float", 0.4, "share of gray noise", model="ParagonGANModel", low=0, high=1
     ),
     "degradation:jpeg_range": Key(
         "list",
@@ -486,7 +486,7 @@ KEYS: dict[str, Key] = {
     "degradation:gray_noise_prob2": Key(
         "float",
         0.4,
-        "share of grey noise, second time",
+        "share of gray noise, second time",
         model="ParagonGANModel",
         low=0,
         high=1,

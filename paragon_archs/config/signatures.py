@@ -147,7 +147,7 @@ def model_keys(target: type) -> set[tuple[str, str]]:
     return found
 
 
-# Arguments whose value neither annotation nor default tells.
+# Arguments whose value neither annotation nor default shows.
 _ARGUMENTS: dict[str, Key] = {
     "crop_border": Key("int", None, "", low=0, high=2**15),
     "input_order": Key("str", None, "", choices=("HWC", "CHW")),

@@ -15,7 +15,7 @@ from ..utils.draws import uniform
 from ..utils.registry import DATASET_REGISTRY
 from ..utils.resize import imresize
 from .hr_dataset import STORE_KEYS, StoredImages
-from .pairs import FLIP_X, augment, quantise, to_unit, upload
+from .pairs import FLIP_X, augment, quantize, to_unit, upload
 
 
 def gaussian_blur(x: Tensor, sigma: float) -> Tensor:
@@ -38,7 +38,7 @@ class FaceImageDataset(StoredImages):
     """Faces of one size, and their blurred and shrunken LR side.
 
     The largest central square is resized to `face_size`; the LR side is that, blurred
-    and shrunk by `scale`, both by MATLAB's bicubic, on the training device.
+    and downscaled by `scale`, both by MATLAB's bicubic, on the training device.
 
     Args:
         opt: The data set's section; see `KEYS`. `scale` and `phase` come from above.
@@ -55,7 +55,7 @@ class FaceImageDataset(StoredImages):
         "blur_sigma": Key(
             "float",
             1.5,
-            "width of the blur before shrinking, in HR pixels",
+            "width of the blur before downscaling, in HR pixels",
             low=0,
             high=1000,
         ),
@@ -86,7 +86,7 @@ class FaceImageDataset(StoredImages):
     def _shrink(self, gt: Tensor) -> Tensor:
         lq = gaussian_blur(gt, self.options["blur_sigma"])
         lq = imresize(lq, 1 / self.scale)
-        return quantise(lq) if self.options["quantise_lq"] else lq
+        return quantize(lq) if self.options["quantise_lq"] else lq
 
     def pairs(
         self, images: list[np.ndarray], seeds: Sequence[int], device: torch.device

@@ -1,7 +1,7 @@
 """Pairs from high-resolution images alone: the low-resolution side is made on the fly.
 
-Images are decoded once; crops, flips, turns and bicubic shrinking happen in batches on
-the training device (or on the CPU), so there is nothing for worker processes to do.
+Images are decoded once; crops, flips, turns and bicubic downscaling happen in batches
+on the training device (or on the CPU), so there is nothing for worker processes to do.
 What is random in a sample follows from its seed: position in the data is a number.
 """
 
@@ -28,7 +28,7 @@ from .image_store import CACHES, ImageStore
 from .pairs import (
     augment,
     augmentation_codes,
-    shrink,
+    downscale,
     stack_crops,
     to_unit,
     upload,
@@ -49,7 +49,7 @@ STORE_KEYS: dict[str, Key] = {
     "dataroot_gt": Key("str", REQUIRED, "folder of the HR images"),
     "meta_info": Key("str", None, "file that names the images, one a line"),
     "channels": Key(
-        "int", 3, "1 grey, 3 RGB, 4 RGB and alpha; files are converted", (1, 3, 4)
+        "int", 3, "1 gray, 3 RGB, 4 RGB and alpha; files are converted", (1, 3, 4)
     ),
     "cache": Key(
         "str",
@@ -288,7 +288,9 @@ class HRImageDataset(StoredImages):
         for index in drawn.tolist():
             gt = self.drawn(seeds[index], device)
             made["gt"][index] = gt
-            made["lq"][index] = shrink(gt, self.scale, self.options["quantise_lq"])[0]
+            made["lq"][index] = downscale(gt, self.scale, self.options["quantise_lq"])[
+                0
+            ]
         return made
 
     def drawn(self, seed: int, device: torch.device) -> Tensor:
@@ -350,13 +352,13 @@ class HRImageDataset(StoredImages):
         crops = stack_crops(images, tops, lefts, self.size)
         # Bytes are turned before they become floats: a quarter of the traffic.
         gt = to_unit(augment(upload(crops, device), self._codes(numbers)))
-        return gt, shrink(gt, self.scale, self.options["quantise_lq"])
+        return gt, downscale(gt, self.scale, self.options["quantise_lq"])
 
     def whole(self, image: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
         height, width = (side // self.scale * self.scale for side in image.shape[1:])
         pixels = np.ascontiguousarray(image[None, :, :height, :width])
         gt = to_unit(upload(pixels, device))
-        return gt, shrink(gt, self.scale, self.options["quantise_lq"])
+        return gt, downscale(gt, self.scale, self.options["quantise_lq"])
 
 
 def corners(images: Sequence[np.ndarray], numbers: np.ndarray, size: int) -> np.ndarray:

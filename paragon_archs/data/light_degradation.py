@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..utils.draws import uniform
-from .pairs import quantise
+from .pairs import quantize
 
 BLOCK = 8
 MCU = 16  # side of what JPEG with half chroma codes together
@@ -76,7 +76,7 @@ class LightDegradation:
                 generator = torch.Generator(x.device).manual_seed(seeds[index])
                 noise = torch.randn(x.shape[1:], generator=generator, device=x.device)
                 x[index] += noise * (deviations[index] / 255)
-        x = quantise(x.clone())
+        x = quantize(x.clone())
         saved = chance[:, 4] < self.jpeg_prob
         full = chance[:, 5] < self.full_chroma_prob
         quality = drawn(self.jpeg_quality, 6)

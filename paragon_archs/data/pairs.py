@@ -1,4 +1,4 @@
-"""Makes training pairs in batches on a device: crop, flip, turn, shrink, quantise."""
+"""Training pairs in batches on a device: crop, flip, turn, downscale, quantize."""
 
 from __future__ import annotations
 
@@ -80,12 +80,12 @@ def to_unit(pixels: Tensor) -> Tensor:
     return pixels.to(torch.float32).div_(white)
 
 
-def quantise(x: Tensor) -> Tensor:
+def quantize(x: Tensor) -> Tensor:
     """Rounds to what a file of 8 bits would hold, in place."""
     return x.mul_(255).round_().clamp_(0, 255).div_(255)
 
 
-def shrink(gt: Tensor, scale: int, quantised: bool) -> Tensor:
+def downscale(gt: Tensor, scale: int, quantized: bool) -> Tensor:
     """Makes the low-resolution side of images (B, C, H, W): MATLAB's bicubic."""
     lq = imresize(gt, 1 / scale)
-    return quantise(lq) if quantised else lq
+    return quantize(lq) if quantized else lq

@@ -305,7 +305,7 @@ def batches(
     try:
         yield from iterator
     finally:
-        # Workers that ignore signals must be told to go, also after an error, whose
+        # Workers that ignore signals must be stopped, also after an error, whose
         # traceback keeps the iterator: the interpreter would wait for them at exit.
         if hasattr(iterator, "_shutdown_workers"):
             iterator._shutdown_workers()  # type: ignore[attr-defined]

@@ -12,7 +12,7 @@ from ..config.errors import OptionError
 from ..config.keys import Key
 from ..utils.resize import imresize
 from .image_store import GB, ImageStore
-from .pairs import quantise, shrink, to_unit, upload
+from .pairs import quantize, downscale, to_unit, upload
 
 WHOLE_KEYS: dict[str, Key] = {
     "cache_lq": Key(
@@ -43,12 +43,12 @@ class WholeImages:
         least: Smallest side of a copy; smaller copies are left out.
         factors: At which every image takes part; 1 is the image itself.
         with_lq: Whether to make the LR sides.
-        quantised: Whether these are rounded to 8 bits.
+        quantized: Whether these are rounded to 8 bits.
         limit_gb: Memory in GiB that all of it may take beside the store.
 
     Attributes:
         high: HR images (C, H, W) in uint8 or uint16.
-        low: Their LR sides (C, h, w) in uint8, float32 where not quantised; empty
+        low: Their LR sides (C, h, w) in uint8, float32 where not quantized; empty
             without `with_lq`.
         origins: Which image of the store each one is.
 
@@ -63,7 +63,7 @@ class WholeImages:
         least: int,
         factors: Sequence[float],
         with_lq: bool,
-        quantised: bool,
+        quantized: bool,
         limit_gb: float,
     ) -> None:
         for factor in factors:
@@ -87,7 +87,7 @@ class WholeImages:
                 self.origins.append(index)
                 taken += 0 if factor == 1 else image.nbytes
                 if with_lq:
-                    self.low.append(low_side(image, scale, quantised))
+                    self.low.append(low_side(image, scale, quantized))
                     taken += self.low[-1].nbytes
                 if taken > limit_gb * GB:
                     raise OptionError(
@@ -131,11 +131,11 @@ def smaller(image: np.ndarray, factor: float) -> np.ndarray:
     return (resized * levels).round_().numpy().astype(image.dtype)
 
 
-def low_side(image: np.ndarray, scale: int, quantised: bool) -> np.ndarray:
+def low_side(image: np.ndarray, scale: int, quantized: bool) -> np.ndarray:
     """Returns the LR side of an image (C, H, W), cut to a multiple of the scale."""
     height, width = (side // scale * scale for side in image.shape[1:])
     cut = np.ascontiguousarray(image[None, :, :height, :width])
-    low = shrink(to_unit(upload(cut, torch.device("cpu"))), scale, False)
-    if not quantised:
+    low = downscale(to_unit(upload(cut, torch.device("cpu"))), scale, False)
+    if not quantized:
         return low[0].numpy()
-    return (quantise(low)[0] * 255).round_().numpy().astype(np.uint8)
+    return (quantize(low)[0] * 255).round_().numpy().astype(np.uint8)

@@ -19,7 +19,7 @@ class PublishedCells(Folded):
     """The published base path.
 
     Zeros around the input stay zeros under nearest upsampling, so the blur's padding
-    needs no mending; that of `sharp` is kept by leaving `sharp` a step of its own.
+    needs no correction; that of `sharp` is kept by leaving `sharp` a step of its own.
     """
 
     def __init__(self, base: PublishedBase, like: Tensor) -> None:
@@ -77,7 +77,7 @@ class MagicCells(Folded):
         s = base.scale
         offset = 0 if s == 1 else 1
         c, taps = base.v.in_channels, base.v.kernel_size[0]
-        self.reach = taps // 2 + offset
+        self.halo = taps // 2 + offset
         v = exact(base.v.weight).view(c, s, taps)
         h = exact(base.h.weight).view(c, s, s, taps)
         down = torch.zeros(c, s, s, c, taps + offset, dtype=torch.float64)
@@ -95,7 +95,7 @@ class MagicCells(Folded):
 
     def forward(self, x: Tensor) -> Tensor:
         """Computes (B, C * s * s, H', W') from `x` (B, C, H, W)."""
-        x = F.pad(x, (self.reach,) * 4, mode="replicate")
+        x = F.pad(x, (self.halo,) * 4, mode="replicate")
         if fast(x):
             x = channels_last(x)
         x = conv(x, self.down, None, 0)

@@ -291,7 +291,7 @@ def shuffle(cells: Tensor, scale: int) -> Tensor:
     """`F.pixel_shuffle`: (B, C * s * s, H, W) to (B, C, H * s, W * s), contiguous."""
     if scale == 1 or not fast(cells):
         return F.pixel_shuffle(cells, scale)
-    # Channels-last cells hold runs of s neighbours: moved as one wide element each.
+    # Channels-last cells hold runs of s neighbors: moved as one wide element each.
     b, n, h, w = cells.shape
     s, c = scale, n // scale**2
     lanes, wide = {0: (4, torch.complex128), 2: (2, torch.float64)}.get(

@@ -88,7 +88,7 @@ class ParagonDeployBlock(Folded):
         identity, g = self.split[0], self.split[1]
         self.branches = (context.dwconv_hw, context.dwconv_w, context.dwconv_h)
         # Identity channels: x + gamma (a x + c), with a and c the norm's; the other
-        # channels: x + (gamma kernel) * (a x + c), whose padding is of normalised
+        # channels: x + (gamma kernel) * (a x + c), whose padding is of normalized
         # pixels, so the norm stays in front of them.
         share = torch.cat((gamma1[:identity], torch.ones(3 * g, dtype=torch.float64)))
         self.keep("norm_weight", weight1 * share, like)

@@ -166,7 +166,7 @@ class _Windows(Folded):
         self, norm: RMSNorm2d, attention: WindowAttention, gamma: Tensor
     ) -> None:
         super().__init__()
-        self.norm = _Norm(norm, affine=True)  # padding is of normalised pixels
+        self.norm = _Norm(norm, affine=True)  # padding is of normalized pixels
         self.window, self.shift = attention.window, attention.shift
         like = attention.qkv.weight
         self.keep("qkv", exact(attention.qkv.weight), like)
@@ -192,7 +192,7 @@ class _Windows(Folded):
 
     @leaf(lambda self, x: Rule("window", window=self.window, shift=self.shift))
     def windows(self, x: Tensor) -> Tensor:
-        """Attention inside windows of the normalised features, (B, C, H, W)."""
+        """Attention inside windows of the normalized features, (B, C, H, W)."""
         if fast(x) and x.shape[0] == 1:
             x = channels_last(x)
             return image_of(linear(self._gathered(x), self.proj, self.proj_bias), x)

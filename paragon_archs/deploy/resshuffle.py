@@ -16,16 +16,16 @@ growing part is zero, against three output channels that leave a processor idle.
 
 
 class Unshuffled(Folded):
-    """conv(shuffle(x)) as shuffle(conv'(x)), exactly; the kernel is odd and centred."""
+    """conv(shuffle(x)) as shuffle(conv'(x)), exact for an odd, centered kernel."""
 
     def __init__(self, layer: nn.Conv2d, factor: int) -> None:
         super().__init__()
         self.factor = s = factor
         weight, bias = exact(layer.weight), exact(layer.bias)
         c, m, k, _ = weight.shape
-        reach = -(-(k // 2) // s)  # pixels of the smaller image on each side
-        self.padding = reach
-        n = 2 * reach + 1
+        halo = -(-(k // 2) // s)  # pixels of the smaller image on each side
+        self.padding = halo
+        n = 2 * halo + 1
         wide = torch.zeros(c, s, s, m, s, s, n, n, dtype=torch.float64)
         places = [
             (i, tap, *reversed(divmod(i + tap - k // 2, s)))
@@ -34,7 +34,7 @@ class Unshuffled(Folded):
         ]
         for i, row, sub_row, y in places:
             for j, column, sub_column, x in places:
-                wide[:, i, j, :, sub_row, sub_column, y + reach, x + reach] = weight[
+                wide[:, i, j, :, sub_row, sub_column, y + halo, x + halo] = weight[
                     :, :, row, column
                 ]
         self.keep("weight", wide.reshape(c * s * s, m * s * s, n, n), layer.weight)

@@ -95,7 +95,7 @@ class Degradation:
         device: Where it runs.
 
     Raises:
-        ValueError: when the crops can shrink below what the blur kernels need.
+        ValueError: when the crops can be downscaled below what the blur kernels need.
     """
 
     def __init__(
@@ -110,8 +110,8 @@ class Degradation:
         if least <= HALF_KERNEL:
             raise ValueError(
                 f"Expected crops to stay over {HALF_KERNEL} pixels while they are "
-                f"degraded, but got crop_size {crop_size}, which shrinks to {least:g}. "
-                "Raise crop_size, or the lower end of degradation:resize_range."
+                f"degraded, but got crop_size {crop_size}, which is downscaled to "
+                f"{least:g}. Raise crop_size, or the lower end of degradation:resize_range."
             )
         self.options = options
         self.degrader = _Degrader(

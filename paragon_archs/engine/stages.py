@@ -127,7 +127,7 @@ def _matches(name: str, patterns: Sequence[str]) -> bool:
 def freeze(network: nn.Module, stage: Stage) -> list[nn.Module]:
     """Lets the parameters that the stage names train, and no other.
 
-    A normalisation whose parameters and statistics are all outside of the patterns
+    A normalization whose parameters and statistics are all outside of the patterns
     keeps its statistics too: it goes to evaluation mode.
 
     Args:
@@ -136,7 +136,7 @@ def freeze(network: nn.Module, stage: Stage) -> list[nn.Module]:
         stage: Whose patterns count.
 
     Returns:
-        The frozen normalisations, which must be put back after every `train()`.
+        The frozen normalizations, which must be put back after every `train()`.
 
     Raises:
         ValueError: when a pattern matches no parameter.

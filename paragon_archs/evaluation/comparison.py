@@ -16,7 +16,7 @@ from ..media.paths import find_images
 from ..utils.progress import task
 from ..utils.resize import imresize
 from . import iqa
-from .measures import luma, psnr, quantise, shave, ssim
+from .measures import luma, psnr, quantize, shave, ssim
 from .page import Entry, Measure, Set
 
 _SMALLEST = 11  # pixels of a side: SSIM's window
@@ -178,13 +178,13 @@ def run_models(
 def bicubic(pixels: np.ndarray, scale: int) -> Entry:
     """Returns a picture upscaled by MATLAB's bicubic, as an entry."""
     x = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
-    return Entry(f"bicubic x{scale}", to_pixels(quantise(imresize(x, scale)[0])))
+    return Entry(f"bicubic x{scale}", to_pixels(quantize(imresize(x, scale)[0])))
 
 
 def bicubic_to(pixels: np.ndarray, size: tuple[int, int]) -> Entry:
     """Returns a picture brought to (height, width) by bicubic, as an entry."""
     x = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
-    return Entry("bicubic", to_pixels(quantise(imresize(x, size=size)[0])))
+    return Entry("bicubic", to_pixels(quantize(imresize(x, size=size)[0])))
 
 
 def _cropped(original: np.ndarray, entries: Sequence[Entry]) -> np.ndarray:

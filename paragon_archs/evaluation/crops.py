@@ -37,7 +37,7 @@ def crop_sheet(
         rows: Per image, (caption, 8-bit crop (3, side, side)) from left to right; a
             line feed in a caption starts its second line.
         side: Side of the crops in pixels.
-        zoom: Factor of enlargement, nearest neighbour: pixels stay what they are.
+        zoom: Factor of enlargement, nearest neighbor: pixels stay what they are.
     """
     cell = side * zoom
     lines = 1 + max(caption.count("\n") for row in rows for caption, _ in row)

@@ -82,9 +82,9 @@ def _figures(
     before: np.ndarray | None = None
     differences, errors = [], []
     for index, frame in enumerate(scene):
-        grown = worker.frames([frame])[0].astype(np.float64)
+        upscaled = worker.frames([frame])[0].astype(np.float64)
         if index >= settle and before is not None:
-            differences.append(((grown - before) ** 2).mean())
-            errors.append(((grown - clean) ** 2).mean())
-        before = grown
+            differences.append(((upscaled - before) ** 2).mean())
+            errors.append(((upscaled - clean) ** 2).mean())
+        before = upscaled
     return float(np.mean(differences)), float(10 * np.log10(255**2 / np.mean(errors)))

@@ -18,7 +18,7 @@ _LUMA = (65.481 / 255, 128.553 / 255, 24.966 / 255)
 _GRAY = (0.299, 0.587, 0.114)
 
 
-def quantise(image: Tensor) -> Tensor:
+def quantize(image: Tensor) -> Tensor:
     """Returns an image in [0, 1] as 8-bit values in [0, 255], float64."""
     return (image.double() * 255).round().clamp(0, 255)
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from ..media.images import read_pixels, to_depth
 from ..media.paths import find_images
 from ..utils.resize import imresize
-from .measures import gray, luma, psnr, quantise, shave, ssim
+from .measures import gray, luma, psnr, quantize, shave, ssim
 
 Measure = Callable[[Tensor, Tensor], float]
 
@@ -38,13 +38,13 @@ def crop_to_multiple(image: Tensor, scale: int) -> Tensor:
     return image[..., :height, :width]
 
 
-def shrink_like_matlab(high: Tensor, scale: int) -> Tensor:
+def downscale_like_matlab(high: Tensor, scale: int) -> Tensor:
     """Returns the 8-bit LR image of `high` (3, H, W), uint8, by MATLAB's imresize."""
     low = imresize(high[None].float() / 255, 1 / scale)[0]
-    return quantise(low).to(torch.uint8)
+    return quantize(low).to(torch.uint8)
 
 
-def shrink_like_pillow(high: Tensor, scale: int) -> Tensor:
+def downscale_like_pillow(high: Tensor, scale: int) -> Tensor:
     """Returns the 8-bit LR image of `high` (3, H, W), uint8, by Pillow's bicubic."""
     picture = Image.fromarray(high.permute(1, 2, 0).numpy())
     size = (picture.width // scale, picture.height // scale)
@@ -59,14 +59,14 @@ class Protocol:
     Attributes:
         name: What the command calls it.
         about: One line for `--help` and for the head of the tables.
-        shrink: (HR, scale) -> LR, both (3, H, W), uint8.
+        downscale: (HR, scale) -> LR, both (3, H, W), uint8.
         border: Whether `scale` pixels at each border are left out.
         measures: Column -> measure of two 8-bit RGB images (3, H, W) in [0, 255].
     """
 
     name: str
     about: str
-    shrink: Callable[[Tensor, int], Tensor]
+    downscale: Callable[[Tensor, int], Tensor]
     border: bool
     measures: dict[str, Measure]
 
@@ -77,7 +77,7 @@ PROTOCOLS = {
         Protocol(
             "standard",
             "LR by MATLAB's bicubic, 8-bit rounding, crop = scale, Y of BT.601",
-            shrink_like_matlab,
+            downscale_like_matlab,
             True,
             {
                 "psnr_y": lambda a, b: psnr(luma(a), luma(b)),
@@ -89,7 +89,7 @@ PROTOCOLS = {
         Protocol(
             "resshuffle",
             "LR by Pillow's bicubic, 8-bit rounding, no crop, RGB PSNR, gray SSIM",
-            shrink_like_pillow,
+            downscale_like_pillow,
             False,
             {
                 "psnr_rgb": psnr,
@@ -101,7 +101,7 @@ PROTOCOLS = {
 
 
 def is_stored_gray(path: str | Path) -> bool:
-    """Tells whether an image file holds one channel (three equal ones are colour)."""
+    """Tells whether an image file holds one channel (three equal ones are color)."""
     with Image.open(path) as opened:
         return opened.mode in ("1", "L", "LA", "I;16")
 
@@ -109,7 +109,7 @@ def is_stored_gray(path: str | Path) -> bool:
 def bicubic_of_luma(high: Tensor, scale: int, gray_file: bool) -> dict[str, float]:
     """Measures the bicubic baseline as the papers' MATLAB scripts did.
 
-    The Y channel alone, 8-bit, is shrunk, enlarged and rounded once; an image that is
+    The Y channel alone, 8-bit, is downscaled, upscaled and rounded once; an image that is
     stored gray is its own Y, full range (1.3 dB on one of Set14's images). This gives
     the published 33.66 dB on Set5 x2; upsampling R, G and B of the 8-bit LR image, as
     networks do, gives up to 0.1 dB more.
@@ -199,7 +199,7 @@ class TestSet:
         """
         high = crop_to_multiple(read_image(self.images[index]), scale)
         if self.lows is None:
-            return self._saved(protocol.shrink(high, scale)), high
+            return self._saved(protocol.downscale(high, scale)), high
         low = read_image(self.lows[index])
         want = tuple(side // scale for side in high.shape[-2:])
         if tuple(low.shape[-2:]) != want:

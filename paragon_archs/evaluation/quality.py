@@ -16,7 +16,7 @@ from ..checkpoint import find_architecture, load_model
 from ..deploy import deploy_model
 from ..utils.progress import task
 from ..utils.resize import imresize
-from .measures import quantise, shave
+from .measures import quantize, shave
 from .protocols import (
     Protocol,
     TestSet,
@@ -149,7 +149,7 @@ def _fill_image(
 def upscaled(method: Method, low: Tensor) -> Tensor:
     """Returns the 8-bit answer (3, H, W) in [0, 255], float64."""
     with torch.inference_mode():
-        return quantise(method.upscale(low[None].float() / 255)[0])
+        return quantize(method.upscale(low[None].float() / 255)[0])
 
 
 def scores(

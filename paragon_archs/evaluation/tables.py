@@ -38,11 +38,11 @@ class Table:
         file = self.folder / "settings.json"
         if not file.is_file():
             return
-        told = json.loads(file.read_text())
-        shared = {k: v for k, v in told.items() if k != "digests"}
+        stored = json.loads(file.read_text())
+        shared = {k: v for k, v in stored.items() if k != "digests"}
         own = {k: v for k, v in self.settings.items() if k != "digests"}
-        digests = {**told["digests"], **self.settings["digests"]}
-        if shared != own or any(digests[k] != v for k, v in told["digests"].items()):
+        digests = {**stored["digests"], **self.settings["digests"]}
+        if shared != own or any(digests[k] != v for k, v in stored["digests"].items()):
             raise ValueError(
                 f"Expected the settings that {str(self.folder)!r} was begun with "
                 f"({json.dumps(shared)}), but got {json.dumps(own)} or another file "
@@ -85,7 +85,7 @@ def averages(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Returns one row per set, scale and model: the mean of each column.
 
     A column is averaged only where every image has it: a mean over fewer images than
-    its neighbours' would not be comparable.
+    its neighbors' would not be comparable.
     """
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for row in rows:

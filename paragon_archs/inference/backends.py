@@ -41,9 +41,9 @@ class GraphModel:
         scale: Upscaling factor.
         input_channels: Channels of the image.
         feature_channels: Channels of `prev_feat` in a graph for video, else None.
-        alpha: Share of `prev_feat` in its blend, where the graph tells.
-        base_kernel: ParagonSR2's base path in a graph for video, where it tells.
-        told: Metadata, sorted by name.
+        alpha: Share of `prev_feat` in its blend, where the graph records it.
+        base_kernel: ParagonSR2's base path in a graph for video, where it is recorded.
+        metadata: Metadata, sorted by name.
         digest: Of the file.
         size_requirements: None in graphs with dynamic sizes.
         bytes_per_pixel: What a pixel of the input takes at the most, where it is known.
@@ -64,7 +64,7 @@ class GraphModel:
         self.feature_channels: int | None = None
         self.alpha: float | None = None
         self.base_kernel: str | None = None
-        self.told: dict[str, str] = {}
+        self.metadata: dict[str, str] = {}
         self.bytes_per_pixel: float | None = None
         self.largest: tuple[int, int] | None = None
         self.static = False
@@ -159,15 +159,15 @@ class OnnxModel(GraphModel):
                 f"{image}. Export it without --static."
             )
         self.input_channels = image[1] if isinstance(image[1], int) else 3
-        told = self._session.get_modelmeta().custom_metadata_map
-        self.told = dict(sorted(told.items()))
-        if "bytes_per_pixel" in told:
-            self.bytes_per_pixel = float(told["bytes_per_pixel"])
+        metadata = self._session.get_modelmeta().custom_metadata_map
+        self.metadata = dict(sorted(metadata.items()))
+        if "bytes_per_pixel" in metadata:
+            self.bytes_per_pixel = float(metadata["bytes_per_pixel"])
         if "prev_feat" in shapes:
             self.feature_channels = shapes["prev_feat"][1]
-            if told.get("architecture") == "ParagonSR2":
-                self.alpha = float(told["alpha"])
-                self.base_kernel = json.loads(told["arguments"])["base_kernel"]
+            if metadata.get("architecture") == "ParagonSR2":
+                self.alpha = float(metadata["alpha"])
+                self.base_kernel = json.loads(metadata["arguments"])["base_kernel"]
         self._measure(file)
 
     def _check_started(self, name: str, explicit: bool) -> None:
@@ -256,7 +256,7 @@ _TYPES = {"FLOAT": torch.float32, "HALF": torch.float16, "BF16": torch.bfloat16}
 class TensorRTModel(GraphModel):
     """A TensorRT engine.
 
-    An engine tells neither scale nor variant in words, so its scale is measured.
+    An engine records neither scale nor variant, so its scale is measured.
 
     Raises:
         FileNotFoundError: when the file does not exist.

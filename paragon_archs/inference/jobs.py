@@ -24,7 +24,7 @@ from ..utils.optional import need
 from ..utils.progress import Task, task
 from .memory import free_memory
 from .moving import run_moving
-from .overlap import ahead
+from .overlap import prefetch
 from .planning import Job, beside, parse_shard, plan
 from .upscaler import Upscaler
 from .video import VideoOptions
@@ -181,7 +181,7 @@ class _PictureRun:
             max(lanes, _WRITERS), initializer=_take_threads, initargs=(threads, lanes)
         )
         try:
-            for job, picture in ahead(self._read(jobs), 2):
+            for job, picture in prefetch(self._read(jobs), 2):
                 if isinstance(picture, BaseException):
                     self._settled(job, picture)
                 elif lanes > 1 and self._upscaler.fits(picture.size, lanes):

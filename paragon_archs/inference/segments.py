@@ -21,9 +21,9 @@ _MANIFEST = "manifest.json"
 def fingerprint(source: Path, settings: dict[str, Any]) -> str:
     """Returns what a result depends on, in short: the source's name, size and time,
     and the settings."""
-    told = source.stat()
+    status = source.stat()
     text = json.dumps(
-        [str(source.resolve()), told.st_size, told.st_mtime_ns, settings],
+        [str(source.resolve()), status.st_size, status.st_mtime_ns, settings],
         sort_keys=True,
         default=str,
     )
@@ -62,9 +62,9 @@ class Segments:
             ) from error
         manifest = self.folder / _MANIFEST
         if self._resume and manifest.is_file():
-            told = json.loads(manifest.read_text())
-            if told["fingerprint"] == self._print:
-                self.times, self.last = told["times"], told["last"]
+            manifest_data = json.loads(manifest.read_text())
+            if manifest_data["fingerprint"] == self._print:
+                self.times, self.last = manifest_data["times"], manifest_data["last"]
         if not self.times and self.folder.exists():
             shutil.rmtree(self.folder)
         self.folder.mkdir(exist_ok=True)
@@ -115,8 +115,12 @@ class Segments:
         self.times.append(times)
         self.last = last
         with atomic_write(self.folder / _MANIFEST) as temporary:
-            told = {"fingerprint": self._print, "times": self.times, "last": last}
-            temporary.write_text(json.dumps(told))
+            manifest_data = {
+                "fingerprint": self._print,
+                "times": self.times,
+                "last": last,
+            }
+            temporary.write_text(json.dumps(manifest_data))
         before.unlink(missing_ok=True)
 
     def remove(self) -> None:

@@ -25,7 +25,7 @@ def run_tiles(
 ) -> Iterator[tuple[int, int, Tensor]]:
     """Runs a network on overlapping tiles; rows of tiles are blended into the next.
 
-    Each tile sees `halo` pixels of its neighbours; inside that, results fade into each
+    Each tile sees `halo` pixels of its neighbors; inside that, results fade into each
     other linearly over half of it, so that no seam stands where two tiles disagree.
 
     Args:

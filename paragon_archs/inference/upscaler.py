@@ -122,9 +122,9 @@ class Upscaler:
         """
         check_array(array)
         layers = array.reshape(*array.shape[:2], -1)
-        colours = 3 if layers.shape[2] >= 3 else 1
-        alpha = None if layers.shape[2] == colours else layers[..., colours]
-        pixels, alpha = self._upscale(layers[..., :colours], alpha)
+        colors = 3 if layers.shape[2] >= 3 else 1
+        alpha = None if layers.shape[2] == colors else layers[..., colors]
+        pixels, alpha = self._upscale(layers[..., :colors], alpha)
         if alpha is not None:
             pixels = np.concatenate([pixels, alpha[..., None]], axis=2)
         return pixels[..., 0] if array.ndim == 2 else pixels

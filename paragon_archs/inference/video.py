@@ -24,7 +24,7 @@ from ..media.video_timing import settle
 from ..utils.files import atomic_write
 from ..utils.optional import need
 from ..utils.progress import task
-from .overlap import ahead
+from .overlap import prefetch
 from .segments import Segments, fingerprint
 from .temporal import ALPHA, FrameUpscaler, has_feature_tap
 from .upscaler import Upscaler
@@ -185,8 +185,8 @@ def run_video(
             if parts.done:
                 logger.warning("%s: going on after %d frames", output, parts.done)
                 worker.restore(parts.state())
-            decoded = ahead(_chained(first, frames), 4)
-            results = ahead(_compute(worker, decoded, options, parts.done), 4)
+            decoded = prefetch(_chained(first, frames), 4)
+            results = prefetch(_compute(worker, decoded, options, parts.done), 4)
             # Their threads end before the file that they read is closed.
             with contextlib.closing(decoded), contextlib.closing(results):
                 shown: Iterable[_Frame] = results

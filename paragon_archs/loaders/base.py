@@ -25,12 +25,12 @@ from ..utils.nearest import did_you_mean
 
 @dataclass(frozen=True)
 class Reading:
-    """What a state dict tells about its network.
+    """What a state dict shows about its network.
 
     Attributes:
         arguments: Every argument of the network's constructor.
         form: `training` or `fused`.
-        assumed: For arguments that the tensors do not tell: where the value is from.
+        assumed: For arguments that the tensors do not show: where the value is from.
     """
 
     arguments: dict[str, Any]
@@ -106,13 +106,13 @@ class PackArchitecture(Architecture[nn.Module]):
         """Reads the arguments off a state dict of any supported layout.
 
         Raises:
-            ValueError: when an entry that tells them is missing or misshapen.
+            ValueError: when an entry that holds them is missing or misshapen.
         """
         try:
             return self.read(self.canonical(state_dict))
         except (LookupError, ValueError, TypeError, ZeroDivisionError) as error:
             raise ValueError(
-                f"Expected the weights of {self.name} to tell its hyperparameters, but "
+                f"Expected the weights of {self.name} to show its hyperparameters, but "
                 f"an entry is missing or misshapen ({error}). Check that the file is "
                 "whole and unedited."
             ) from error

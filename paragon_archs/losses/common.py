@@ -54,5 +54,5 @@ def in_float32(x: Tensor) -> Tensor:
 
 
 def three_channels(x: Tensor) -> Tensor:
-    """Makes (B, 3, H, W): grey is expanded, an alpha channel is left out."""
+    """Makes (B, 3, H, W): gray is expanded, an alpha channel is left out."""
     return x.expand(-1, 3, -1, -1) if x.shape[1] == 1 else x[:, :3]

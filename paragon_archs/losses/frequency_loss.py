@@ -18,7 +18,7 @@ class FocalFrequencyLoss(nn.Module):
 
     Args:
         loss_weight: Factor on the loss.
-        alpha: How strongly hard frequencies are favoured; 0 weighs all the same.
+        alpha: How strongly hard frequencies are favored; 0 weighs all the same.
         patch_factor: The image is cut into this many patches each way first.
     """
 

@@ -94,7 +94,7 @@ class VGGPerceptualLoss(_Frozen):
         loss_weight: Factor on the loss.
         layers: Entries of torchvision's `vgg19().features`; 36 ends with relu5_4.
         weights: Local weight file; None takes torchvision's, cached or downloaded.
-        input_norm: Whether to normalise by ImageNet's mean and deviation first.
+        input_norm: Whether to normalize by ImageNet's mean and deviation first.
         criterion: "l1" or "l2".
     """
 

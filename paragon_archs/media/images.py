@@ -456,8 +456,8 @@ def _encode_with_pillow(
     image = module.fromarray(array[..., 0] if array.shape[2] == 1 else array)
     extra: dict[str, Any] = {}
     if name in ("WEBP", "AVIF"):
-        told = {"exif": about.exif, "icc_profile": about.icc, "xmp": about.xmp}
-        extra = {key: value for key, value in told.items() if value}
+        chunks = {"exif": about.exif, "icc_profile": about.icc, "xmp": about.xmp}
+        extra = {key: value for key, value in chunks.items() if value}
         extra["quality"] = options.quality
         extra |= (
             {"lossless": options.lossless}

@@ -1,4 +1,4 @@
-"""What a file is, by its ending and, where that does not tell, by its content."""
+"""What a file is, by its ending and, where that is not enough, by its content."""
 
 from __future__ import annotations
 

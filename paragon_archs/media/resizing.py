@@ -23,11 +23,11 @@ def resized(
     if alpha is None:
         return rounded(_resize(layers, size), pixels.dtype), None
     opacity = alpha[..., None].astype(np.float32) / full
-    grown = _resize(layers * opacity, size)
+    resized = _resize(layers * opacity, size)
     cover = _resize(opacity, size).clip(0, 1)
     step = 0.5 / full
-    np.divide(grown, cover, out=grown, where=cover >= step)
-    return rounded(grown, pixels.dtype), rounded(cover[..., 0], pixels.dtype)
+    np.divide(resized, cover, out=resized, where=cover >= step)
+    return rounded(resized, pixels.dtype), rounded(cover[..., 0], pixels.dtype)
 
 
 def _resize(layers: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -72,7 +72,7 @@ class VideoSource:
         self.packets_bad = 0
         self.turned = False  # whether the frames are shown turned by a quarter
         self.missing = Fraction(0)  # seconds at the end that the header promises
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
         if has_alpha(self.video):
             self.leave_out("its transparency")
 
@@ -102,7 +102,7 @@ class VideoSource:
 
     @property
     def total(self) -> int | None:
-        """About how many frames there are, where the header tells."""
+        """About how many frames there are, where the header has it."""
         stream = self.video
         if stream.frames:
             return stream.frames
@@ -114,14 +114,14 @@ class VideoSource:
     @property
     def damage(self) -> str | None:
         """What of the file could not be read, after `frames` has run; None if all."""
-        told = []
+        notes = []
         if self.packets_bad:
-            told.append(
+            notes.append(
                 f"{self.packets_bad} of {self.packets_read} packets cannot be decoded"
             )
         if self.missing:
-            told.append(f"its last {float(self.missing):.1f} s are missing")
-        return " and ".join(told) or None
+            notes.append(f"its last {float(self.missing):.1f} s are missing")
+        return " and ".join(notes) or None
 
     def frames(self) -> Iterator[SourceFrame]:
         """Yields the video's frames in the order shown, times strictly rising."""
@@ -256,8 +256,8 @@ class VideoSource:
 
     def note(self, what: str) -> None:
         """Logs what the result does not carry on, once."""
-        if what not in self._told:
-            self._told.add(what)
+        if what not in self._warned:
+            self._warned.add(what)
             logger.warning("%s: %s", self.path, what)
 
 

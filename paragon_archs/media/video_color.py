@@ -69,15 +69,15 @@ def look_of(stream: Any) -> Look:
     context = stream.codec_context
     pixel_format = context.format
     name = pixel_format.name
-    told = {
+    stored = {
         tag: int(getattr(context, tag) or 0)
         for tag in ("colorspace", "color_primaries", "color_trc", "color_range")
     }
     rgb = name.startswith(("rgb", "gbr", "bgr", "pal8")) or pixel_format.is_rgb
-    full = told["color_range"] == 2 or name.startswith("yuvj")
+    full = stored["color_range"] == 2 or name.startswith("yuvj")
     chroma = next((c for c in ("444", "422") if c in name), "420")
     bits = max(c.bits for c in pixel_format.components)
-    tags = _assumed(told, context.height, full)
+    tags = _assumed(stored, context.height, full)
     matrix = tags["colorspace"]
     return Look(
         matrix={6: 5, 10: 9}.get(matrix, matrix) if matrix in _MATRICES else 5,
@@ -88,9 +88,9 @@ def look_of(stream: Any) -> Look:
     )
 
 
-def _assumed(told: dict[str, int], height: int, full: bool) -> dict[str, int]:
+def _assumed(stored: dict[str, int], height: int, full: bool) -> dict[str, int]:
     """Returns tags with those filled in that players assume for a height."""
-    tags = dict(told)
+    tags = dict(stored)
     if tags["colorspace"] in _UNSPECIFIED:  # 0 is RGB, which results are not
         tags["colorspace"] = 1 if height >= _HD else 5 if height in _PAL else 6
     primaries, transfer = _COMPANIONS.get(tags["colorspace"], (2, 2))

@@ -73,7 +73,7 @@ class ParagonGANModel(ParagonModel):
             yield label, getattr(self, f"net_{label}")
 
     def _crop(self) -> int | None:
-        """Returns the side of the HR crops, where the options tell."""
+        """Returns the side of the HR crops, where the options give it."""
         section = self.opt["datasets"]["train"]
         return section.get("gt_size") or section.get("face_size")
 
@@ -244,7 +244,7 @@ class ParagonGANModel(ParagonModel):
             real = name == "real"
             for index, image in enumerate(images):
                 last = index == parts - 1 and not real
-                with self.together(net, last):
+                with self.gradient_sync(net, last):
                     with self.precision.autocast(), power_iteration(net, index == 0):
                         logits = net(image)
                     loss = self.logits_loss(logits, real, for_generator=False)

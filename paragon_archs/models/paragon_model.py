@@ -294,7 +294,7 @@ class ParagonModel(Repaired):
         for index, (lq, gt) in enumerate(
             zip(self.lq.chunk(parts), self.gt.chunk(parts), strict=True)
         ):
-            with self.together(self.net_g, index == parts - 1):
+            with self.gradient_sync(self.net_g, index == parts - 1):
                 losses = self.compute_losses(lq, gt, current_iter, first=index == 0)
                 self.precision.scaler.scale(total_of(losses) / parts).backward()
             if outputs is not None:
@@ -304,7 +304,7 @@ class ParagonModel(Repaired):
                 sums[name] = sums[name] + part if name in sums else part
         return sums
 
-    def together(
+    def gradient_sync(
         self, net: nn.Module, last: bool
     ) -> contextlib.AbstractContextManager[object]:
         """Lets processes exchange gradients only with the last micro-batch."""

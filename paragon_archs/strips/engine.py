@@ -57,7 +57,7 @@ class StripEngine:
         self.device = parameter.device
         graph = record(network, channels, call)
         self._plans = [make_plan(graph, limit) for limit in _LIMITS]
-        self._told = False
+        self._warned = False
         self.busy = 0.0  # seconds times threads spent in computing strips, in all runs
         self._lock = threading.Lock()
 
@@ -184,9 +184,9 @@ class StripEngine:
 
     def say_once(self, rows: int) -> None:
         """Says that memory ran out; once per engine."""
-        if not self._told:
+        if not self._warned:
             logger.warning("out of memory: going on with strips of %d rows", rows)
-            self._told = True
+            self._warned = True
 
 
 class _Run:

@@ -216,7 +216,7 @@ def record(
         call: What is run on the inputs; the network itself by default.
 
     Raises:
-        UntraceableError: when rows cannot be computed from a neighbourhood,
+        UntraceableError: when rows cannot be computed from a neighborhood,
             statistics and windows; the message names the operation.
     """
     parameter = next(network.parameters(), torch.empty(0))

@@ -19,7 +19,7 @@ class Rows(Protocol):
         ...
 
     def release(self, spans: Sequence[Span]) -> None:
-        """Is told that rows are read no more."""
+        """Called when rows are no longer read."""
         ...
 
 

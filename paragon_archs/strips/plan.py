@@ -74,12 +74,12 @@ def make_plan(graph: Graph, limit: int | None = None) -> Plan:
     graph = _late(graph)
     cuts: set[int] = set()
     while True:
-        levels, reach = _levels(graph, cuts)
-        more = _further_cuts(graph, levels, reach, limit) if limit else set()
+        levels, halos = _levels(graph, cuts)
+        more = _further_cuts(graph, levels, halos, limit) if limit else set()
         if not more - cuts:
             break
         cuts |= more
-    return _stages(graph, levels, reach)
+    return _stages(graph, levels, halos)
 
 
 def _levels(graph: Graph, cuts: set[int]) -> tuple[dict[int, int], dict[int, float]]:
@@ -160,23 +160,23 @@ def _late(graph: Graph) -> Graph:
 
 def _reach(graph: Graph, level: dict[int, int]) -> dict[int, float]:
     """Returns how many rows of a stage's sources each node needs on each side."""
-    reach: dict[int, float] = {}
+    halos: dict[int, float] = {}
     made_by = {v: i for i, node in enumerate(graph.nodes) for v in node.outputs}
     for index, node in enumerate(graph.nodes):
         inside = [
-            reach[made_by[v]]
+            halos[made_by[v]]
             for v in node.inputs
             if v in made_by and level[made_by[v]] == level[index]
         ]
         factor = graph.values[node.inputs[0]].factor
-        reach[index] = max(inside, default=0.0) + node.rule.halo / factor
-    return reach
+        halos[index] = max(inside, default=0.0) + node.rule.halo / factor
+    return halos
 
 
 def _further_cuts(
     graph: Graph,
     levels: dict[int, int],
-    reach: dict[int, float],
+    halos: dict[int, float],
     limit: int,
 ) -> set[int]:
     """Returns nodes after which the stages with too wide margins should end."""
@@ -184,9 +184,9 @@ def _further_cuts(
     cuts = set()
     for stage in set(levels.values()):
         nodes = [n for n, at in levels.items() if at == stage]
-        if math.ceil(max(reach[n] for n in nodes)) <= limit:
+        if math.ceil(max(halos[n] for n in nodes)) <= limit:
             continue
-        allowed = [n for n in nodes[:-1] if 0 < reach[n] <= limit]
+        allowed = [n for n in nodes[:-1] if 0 < halos[n] <= limit]
         if allowed:
             cuts.add(min(allowed, key=lambda n: (alive[n], -n)))
     return cuts
@@ -211,7 +211,7 @@ def _alive(graph: Graph) -> list[float]:
     return alive
 
 
-def _stages(graph: Graph, levels: dict[int, int], reach: dict[int, float]) -> Plan:
+def _stages(graph: Graph, levels: dict[int, int], halos: dict[int, float]) -> Plan:
     stages = [Stage() for _ in range(max(levels.values()) + 1)]
     made_at = {
         v: levels[index] for index, node in enumerate(graph.nodes) for v in node.outputs
@@ -232,7 +232,7 @@ def _stages(graph: Graph, levels: dict[int, int], reach: dict[int, float]) -> Pl
             stages[at].after.append(index)
             continue
         stage.nodes.append(index)
-        stage.margin = max(stage.margin, math.ceil(reach[index] - 1e-9))
+        stage.margin = max(stage.margin, math.ceil(halos[index] - 1e-9))
         if node.rule.kind == "window":
             stage.window = node.rule
         for v in node.inputs:

@@ -122,8 +122,8 @@ def classify(node: Node, values: Sequence[Value]) -> Rule:
         if constant and source.rows_dim != dims - 1:
             return Rule()
     elif name == "layer_norm":
-        normalised = len(argument(node, 1, "normalized_shape", ()))
-        if source.rows_dim is not None and source.rows_dim < dims - normalised:
+        normalized = len(argument(node, 1, "normalized_shape", ()))
+        if source.rows_dim is not None and source.rows_dim < dims - normalized:
             return Rule()
     elif name in ("batch_norm", "dropout"):
         # At the positions of `training`: a batch or chance would decide then.

@@ -76,7 +76,7 @@ def _noise(rng: np.random.Generator, side: int, cell: int) -> np.ndarray:
 
 
 def _stripes(rng: np.random.Generator, side: int, cell: int) -> np.ndarray:
-    """Stripes, or a chequered pattern, of two colors in any direction."""
+    """Stripes, or a checkered pattern, of two colors in any direction."""
     y, x = np.mgrid[:side, :side]
     angle = rng.choice([0, np.pi / 2, rng.uniform(0, np.pi)])
     across = np.cos(angle) * x + np.sin(angle) * y
@@ -93,7 +93,7 @@ def drawing(rng: np.random.Generator, side: int, scale: int) -> Tensor:
     Args:
         rng: Where its shapes come from.
         side: Its side in pixels.
-        scale: Factor by which it will be shrunk; details are up to 4 times as large,
+        scale: Factor of the later downscaling; details are up to 4 times as large,
             and many just as large, which become single pixels.
     """
     kind = int(rng.integers(3))
@@ -101,7 +101,7 @@ def drawing(rng: np.random.Generator, side: int, scale: int) -> Tensor:
     if kind == 0:
         pixels = _shapes(rng, side, cell)
     else:
-        # What explodes first: patterns as fine as the shrunk picture shows them.
+        # What explodes first: patterns as fine as the downscaled picture shows them.
         cell = scale if rng.random() < 0.5 else cell
         pixels = (_noise if kind == 1 else _stripes)(rng, side, cell)
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
@@ -113,7 +113,7 @@ def page(rng: np.random.Generator, side: int, scale: int) -> Tensor:
     Args:
         rng: Where its letters come from.
         side: Its side in pixels.
-        scale: Factor by which it will be shrunk; letters are then 6 to 16 pixels high.
+        scale: Factor of the later downscaling; letters are then 6 to 16 pixels high.
     """
     ground, ink = (tuple(int(v) for v in color) for color in _pair(rng))
     picture = Image.new("RGB", (side, side), ground)

@@ -1,4 +1,4 @@
-"""Several processes: starting them, and what they tell each other."""
+"""Several processes: starting them, and the messages between them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """MATLAB's bicubic `imresize` on torch tensors, in batches, on any device.
 
 The field's low-resolution images are made by this one filter: Keys' cubic (a = -0.5),
-widened by the scale when shrinking, each output's weights normalised, the border
+widened by the scale when downscaling, each output's weights normalized, the border
 mirrored with the edge pixel repeated. (Pillow's bicubic renormalises at the border
 instead of mirroring, and OpenCV's has a = -0.75 and never widens: neither is a
 substitute.) Source: MATLAB's documentation of `imresize`, and Keys, "Cubic convolution
@@ -43,15 +43,15 @@ def weight_matrix(
         out_length: Pixels of the output.
         scale: Output pixel pitch over input pixel pitch; not always
             `out_length / length`, since a length is rounded up.
-        antialias: Whether to widen the kernel when shrinking.
+        antialias: Whether to widen the kernel when downscaling.
     """
     stretch = scale if antialias and scale < 1 else 1.0
     support = 4 / stretch
-    # Centres of the output pixels in input coordinates, both counted from 0.
-    centres = (np.arange(out_length) + 0.5) / scale - 0.5
-    first = np.floor(centres - support / 2).astype(np.int64)
+    # Centers of the output pixels in input coordinates, both counted from 0.
+    centers = (np.arange(out_length) + 0.5) / scale - 0.5
+    first = np.floor(centers - support / 2).astype(np.int64)
     taps = first[:, None] + np.arange(math.ceil(support) + 2)
-    weights = _cubic((centres[:, None] - taps) * stretch)
+    weights = _cubic((centers[:, None] - taps) * stretch)
     weights /= weights.sum(axis=1, keepdims=True)
     # Mirror with the edge repeated, as often as a tiny image needs it.
     taps %= 2 * length
@@ -97,7 +97,7 @@ def imresize(
         scale: Factor for both axes; the result is ceil(H * scale) x ceil(W * scale).
         size: (height, width) of the result, instead of `scale`; each axis then has
             its own factor, size over input, as in MATLAB.
-        antialias: Whether to widen the kernel when shrinking, MATLAB's default.
+        antialias: Whether to widen the kernel when downscaling, MATLAB's default.
 
     Returns:
         The resized images, of x's dtype and device, neither rounded nor clipped.
@@ -133,7 +133,7 @@ def imresize(
         if not 0 < scales[0] < math.inf:
             raise ValueError(
                 f"Expected scale to be a positive number, but got {scale!r}. "
-                "Below 1 shrinks, above 1 enlarges."
+                "Below 1 downscales, above 1 upscales."
             )
         out_height = math.ceil(height * scales[0])
         out_width = math.ceil(width * scales[1])

@@ -23,7 +23,7 @@ from paragon_archs.inference.memory import strip_bytes
 from paragon_archs.strips import StripEngine
 from paragon_archs.utils.allocator import keep_freed_memory
 
-# Upscales as the command does and tells the most memory that its process ever held.
+# Upscales as the command does and prints the most memory that its process ever held.
 _SCRIPT = """
 import sys
 from paragon_archs.cli.upscale import main
@@ -53,15 +53,15 @@ def measure_command(model: Path, size: tuple[int, int]) -> CommandCost:
 
     Args:
         model: A weight file.
-        size: Height and width of the picture, smooth colours with some noise.
+        size: Height and width of the picture, smooth colors with some noise.
 
     Raises:
         ValueError: elsewhere than on Linux, or when the command fails.
     """
     if not sys.platform.startswith("linux"):
         raise ValueError(
-            f"Expected Linux, which tells a process's peak, but got {sys.platform!r}. "
-            "Measure there."
+            f"Expected Linux, which reports a process's peak, but got "
+            f"{sys.platform!r}. Measure there."
         )
     height, width = size
     y, x = np.mgrid[:height, :width].astype(np.float32)

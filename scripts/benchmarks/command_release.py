@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser(
         "",
         "Times a checkpoint over a folder of pictures, in its published and in its "
-        "deploy form. What the checkpoint tells need not be repeated.",
+        "deploy form. What the checkpoint records need not be repeated.",
         "python scripts/benchmark_release.py --input photos --scale 2 --pt_model "
         "model.safetensors --arch paragonsr2_photo",
         program="benchmark_release.py",

@@ -58,7 +58,7 @@ SOURCES = {
     "N": "torchSR's README",
     "O": "Omni-SR's result.tex",
     "W": "SwinIR's figs/lightweight_image_sr.png",
-    "P": "ParagonSR2's README, through pyiqa, protocol not told",
+    "P": "ParagonSR2's README, through pyiqa, protocol not stated",
     "F": "FusionSR's README, its own table: HR, LR and bicubic files mixed",
 }
 
@@ -156,8 +156,8 @@ def side_by_side(
         known = dict[str, float | None](zip(SETS, peer.figures, strict=True))
         lines.append(line(peer.name, peer.parameters, known, peer.source))
     used = dict.fromkeys(peer.source for peer in published(scale))
-    told = "; ".join(f"{key}: {SOURCES[key]}" for key in used)
-    return "\n".join(lines) + f"\n\nPSNR-Y in dB. Published figures from {told}.\n"
+    sources = "; ".join(f"{key}: {SOURCES[key]}" for key in used)
+    return "\n".join(lines) + f"\n\nPSNR-Y in dB. Published figures from {sources}.\n"
 
 
 def build(name: str, scale: int) -> nn.Module:

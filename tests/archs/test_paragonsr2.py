@@ -177,7 +177,7 @@ def test_settings_survive_half_and_are_not_needed(caplog):
     with caplog.at_level(logging.WARNING):
         other.load_state_dict(released, strict=True)
         assert not caplog.records
-        # What the constructor was told stays, and the difference is said.
+        # The constructor's arguments stay, and the difference is logged.
         other.load_state_dict(state, strict=True)
     assert other.settings.tolist() == [400000, 4]
     assert "which stays" in caplog.text

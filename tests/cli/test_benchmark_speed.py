@@ -78,7 +78,7 @@ def test_peak_memory_counts_what_an_earlier_call_freed():
     )
     peaks = ast.literal_eval(done.stdout)
     if peaks[0] is None:
-        pytest.skip("the kernel or the C library does not tell")
+        pytest.skip("the kernel or the C library does not report it")
     assert all(p is not None and 15 * 2**20 < p < 40 * 2**20 for p in peaks)
 
 

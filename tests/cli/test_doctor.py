@@ -55,5 +55,5 @@ def test_a_fresh_process_finds_every_row_of_the_host_needed(
     assert str(Path.home()) not in done.stdout
     rows = done.stdout.partition("repairs of BasicSR:")[2].splitlines()
     unneeded = [r for r in rows if "  not needed: " in r and ":" in r.split()[0]]
-    assert not unneeded or torch.cuda.is_available()  # some mend what lacks a GPU
+    assert not unneeded or torch.cuda.is_available()  # some fix what needs a GPU
     assert sum("  needed: " in row for row in rows) > 25

@@ -105,8 +105,8 @@ def check_fused(weights: Path) -> None:
         got = fused.model(torch.from_numpy(x)).numpy()
     want = answer(weights / f"{NAME}.safetensors", x)
     np.testing.assert_allclose(got, want, rtol=0, atol=1e-5 * want.std())
-    told = read_metadata(f"release_models/{NAME}_fused.safetensors")
-    assert told["form"] == "fused"
+    metadata = read_metadata(f"release_models/{NAME}_fused.safetensors")
+    assert metadata["form"] == "fused"
 
 
 def check_graphs(weights: Path, name: str) -> None:
@@ -203,8 +203,8 @@ def test_convert_onnx_release_with_every_flag(checkout, capsys):
     assert execute(f"{CONVERT} {flags.format(gain)}") == 0
     assert re.search(r"input\.png: differs by at most \d", capsys.readouterr().out)
     x = noise(1, 3, 11, 6)
-    told = {"upsampler_alpha": 0.1, "window_size": 8}
-    model = load_model("model.safetensors", overrides=told).model
+    overrides = {"upsampler_alpha": 0.1, "window_size": 8}
+    model = load_model("model.safetensors", overrides=overrides).model
     with torch.no_grad():
         want = model(torch.from_numpy(x)).numpy()
     (got,) = run_graph(Path("made/model.onnx"), input=x)
@@ -296,8 +296,8 @@ def test_run_inference_s_flags(checkout, flags, file):
 
 def test_run_inference_changes_what_it_is_told_to(checkout, capsys):
     assert execute(f"{IMAGE} --upsampler_alpha 0.9") == 0
-    told = load_model("model.safetensors", overrides={"upsampler_alpha": 0.9})
-    wanted = Upscaler(told, "cpu").image(pixels("input.png").astype(np.uint8))
+    descriptor = load_model("model.safetensors", overrides={"upsampler_alpha": 0.9})
+    wanted = Upscaler(descriptor, "cpu").image(pixels("input.png").astype(np.uint8))
     assert np.abs(pixels("output/input.png") - wanted).max() <= 1
     assert execute(f"{IMAGE} --output safe --export_safe") == 2
     assert "trained with it" in capsys.readouterr().err
@@ -401,11 +401,11 @@ def test_benchmark_release_with_an_engine_needs_tensorrt(checkout, capsys):
 
 
 def test_contradictions_are_errors(checkout, capsys):
-    """Flags that repeat what the checkpoint tells are held to it."""
+    """Flags that repeat what the checkpoint records are held to it."""
     for line in (CONVERT, IMAGE, BENCHMARK.format(".")):
         for wrong in ("--scale 3", "--arch paragonsr2_stream"):
             assert execute(f"{line} {wrong}") == 2
-            assert "as 'model.safetensors' tells" in capsys.readouterr().err
+            assert "as recorded in 'model.safetensors'" in capsys.readouterr().err
     assert {p.name for p in checkout.iterdir()} <= {
         "scripts",
         "input.png",

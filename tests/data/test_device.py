@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-import paragon_archs  # first: it mends BasicSR's import
+import paragon_archs  # first: it fixes BasicSR's import
 
 if not paragon_archs.HAS_BASICSR:
     pytest.skip("needs BasicSR", allow_module_level=True)
@@ -30,7 +30,7 @@ CPU = torch.device("cpu")
 
 
 def write(file: Path, pixels: np.ndarray) -> np.ndarray:
-    """Writes RGB(A) or grey pixels with OpenCV and returns them as (C, H, W)."""
+    """Writes RGB(A) or gray pixels with OpenCV and returns them as (C, H, W)."""
     order = pixels
     if pixels.ndim == 3:
         order = pixels[..., [2, 1, 0, *range(3, pixels.shape[2])]]

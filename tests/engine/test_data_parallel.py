@@ -1,4 +1,4 @@
-"""`num_gpu: 2` without a launcher, as far as a CPU can tell.
+"""`num_gpu: 2` without a launcher, as far as a CPU can show.
 
 torch's DataParallel without GPUs calls the network as it is. So what can be held here
 is all that our side does about the wrapper: whatever is trained, averaged, saved and

@@ -230,7 +230,7 @@ def test_what_cannot_train_is_said_before_the_first_iteration(here, capsys):
         "crop_size' to be a multiple of scale (2), but got 81": (
             DEGRADED | {"datasets:train:crop_size": 81}
         ),
-        "shrinks to 6": DEGRADED | {"datasets:train:crop_size": 40},
+        "is downscaled to 6": DEGRADED | {"datasets:train:crop_size": 40},
         "ema_decay over 0": {"train:ldl_opt": {"type": "L1Loss"}, "train:ema_decay": 0},
         "'train:optim_d' to be given": {"train:optim_d": ...},
     }

@@ -105,7 +105,7 @@ def test_mixed_precision_trains_in_it_and_loses_in_float32(
 def test_precision_falls_back_where_the_device_lacks_it(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A GPU without bf16, as far as a machine without any can tell."""
+    """A GPU without bf16, as far as a machine without any can show."""
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: False)
     precision = Precision("bf16", torch.device("cuda"))
     assert precision.name == "fp32"
@@ -443,7 +443,7 @@ def test_weights_of_another_scale_lend_all_but_the_head(
     assert common.train(here, start) == 2
     err = capfd.readouterr().err
     assert "'path:pretrain_network_g'" in err
-    if kind == "ParagonSR":  # a network of the pack tells its scale
+    if kind == "ParagonSR":  # a network of the pack has its scale
         assert "for scale 4, but got 'x2.pth', which holds a ParagonSR for scale 2" in (
             err
         )

@@ -165,10 +165,10 @@ def test_a_run_starts_from_a_shipped_model_by_its_name(here):
     assert train(here, changes) == 0
     from paragon_archs.weights import resolve
 
-    told = load_file(resolve("paragonsr2_realtime_x2"))
+    shipped = load_file(resolve("paragonsr2_realtime_x2"))
     made = load_file(here / "experiments/run/models/net_g_latest.safetensors")
     for name, value in made.items():
-        assert torch.equal(value, told[name]), name
+        assert torch.equal(value, shipped[name]), name
 
 
 def test_mistakes_are_said_before_the_first_iteration(here, capsys):

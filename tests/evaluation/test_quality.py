@@ -22,7 +22,7 @@ from paragon_archs.cli import benchmark_quality
 from paragon_archs.cli.benchmark import main as benchmark
 from paragon_archs.evaluation import iqa
 from paragon_archs.evaluation.crops import crop_sheet, hardest_window
-from paragon_archs.evaluation.measures import gray, luma, psnr, quantise, shave, ssim
+from paragon_archs.evaluation.measures import gray, luma, psnr, quantize, shave, ssim
 from paragon_archs.evaluation.plots import Series, chart
 from paragon_archs.evaluation.protocols import (
     PROTOCOLS,
@@ -30,8 +30,8 @@ from paragon_archs.evaluation.protocols import (
     bicubic_of_luma,
     is_stored_gray,
     read_image,
-    shrink_like_matlab,
-    shrink_like_pillow,
+    downscale_like_matlab,
+    downscale_like_pillow,
 )
 from paragon_archs.evaluation.tables import averages, markdown
 from paragon_archs.media.paths import find_images
@@ -123,7 +123,7 @@ def test_measures_at_the_edges():
     assert luma(black).unique().item() == pytest.approx(16)
     assert luma(white).unique().item() == pytest.approx(235)
     assert gray(white).unique().item() == pytest.approx(255)
-    assert quantise(torch.tensor([-1.0, 0.5, 2.0])).tolist() == [0, 128, 255]
+    assert quantize(torch.tensor([-1.0, 0.5, 2.0])).tolist() == [0, 128, 255]
     with pytest.raises(ValueError, match="11 x 11"):
         ssim(black, white)
     with pytest.raises(ValueError, match="one shape"):
@@ -134,19 +134,19 @@ def test_measures_at_the_edges():
 
 def test_protocols_differ_as_they_say():
     high = tensor(picture(64, 96))
-    low = shrink_like_matlab(high, 4)
+    low = downscale_like_matlab(high, 4)
     want = imresize(high[None].double() / 255, 0.25)[0].mul(255).round().clamp(0, 255)
     assert low.dtype == torch.uint8 and (low - want).abs().max() <= 1
     pil = Image.fromarray(high.permute(1, 2, 0).numpy()).resize(
         (24, 16), Image.Resampling.BICUBIC
     )
-    got = shrink_like_pillow(high, 4).permute(1, 2, 0).numpy()
+    got = downscale_like_pillow(high, 4).permute(1, 2, 0).numpy()
     assert np.array_equal(got, np.array(pil))
     assert set(PROTOCOLS["standard"].measures) >= {"psnr_y", "ssim_y", "psnr_rgb"}
     assert set(PROTOCOLS["resshuffle"].measures) == {"psnr_rgb", "ssim_gray"}
     assert not PROTOCOLS["resshuffle"].border
-    told = {name: p.about for name, p in PROTOCOLS.items()}
-    assert told == benchmark_quality.PROTOCOLS  # what `--help` prints without torch
+    about = {name: p.about for name, p in PROTOCOLS.items()}
+    assert about == benchmark_quality.PROTOCOLS  # what `--help` prints without torch
 
 
 def test_a_test_set_lies_in_one_folder(folder, tmp_path):
@@ -166,7 +166,7 @@ def test_set_names_and_partners(folder, tmp_path):
     low = tmp_path / "LR"
     low.mkdir()
     for path in find_images(folder)[:2]:
-        image = shrink_like_matlab(read_image(path)[:, :64, :66], 2)
+        image = downscale_like_matlab(read_image(path)[:, :64, :66], 2)
         Image.fromarray(image.permute(1, 2, 0).numpy()).save(low / path.name)
     with pytest.raises(ValueError, match="same name"):
         TestSet.open(str(folder), str(low))
@@ -213,15 +213,15 @@ def test_averages_need_every_image():
 def test_stored_gray_is_its_own_luma(tmp_path):
     array = picture(48, 48)[..., 0]
     Image.fromarray(array).save(tmp_path / "gray.png")
-    Image.fromarray(np.stack([array] * 3, -1)).save(tmp_path / "colour.png")
+    Image.fromarray(np.stack([array] * 3, -1)).save(tmp_path / "color.png")
     scores = {}
-    for name, stored in (("gray", True), ("colour", False)):
+    for name, stored in (("gray", True), ("color", False)):
         path = tmp_path / f"{name}.png"
         assert is_stored_gray(path) == stored
         scores[name] = bicubic_of_luma(read_image(path), 2, stored)["psnr_y"]
     # Y of BT.601 spans 219 of 255 levels: its error is smaller by that ratio.
     ratio = 20 * math.log10(255 / 219)
-    assert scores["colour"] - scores["gray"] == pytest.approx(ratio, abs=0.1)
+    assert scores["color"] - scores["gray"] == pytest.approx(ratio, abs=0.1)
 
 
 def test_crops_show_what_is_hard():
@@ -245,8 +245,8 @@ def test_command_measures_resumes_and_refuses(folder, model, tmp_path, capsys):
     rows = rows_of(out / "images.csv")
     assert len(rows) == 3 * 3  # bicubic, bicubic on Y, the model
     image = read_image(folder / "0.png")[:, :66, :80]
-    low = shrink_like_matlab(image, 2)
-    up = quantise(imresize(low[None].float() / 255, 2)[0])
+    low = downscale_like_matlab(image, 2)
+    up = quantize(imresize(low[None].float() / 255, 2)[0])
     want = psnr(*(shave(luma(i.double()), 2) for i in (up, image)))
     (row,) = [r for r in rows if (r["model"], r["image"]) == ("bicubic", "0.png")]
     assert float(row["psnr_y"]) == pytest.approx(want, abs=1e-5)
@@ -388,7 +388,7 @@ def test_pyiqa_measures(folder, tmp_path):
     for row in rows_of(out / "images.csv"):
         if row["model"] != "bicubic":
             continue
-        # pyiqa takes whole images; only the border tells it from our column.
+        # pyiqa takes whole images; only the border differs from our column.
         assert float(row["pyiqa_psnr"]) == pytest.approx(float(row["psnr_rgb"]), abs=1)
         assert 0 < float(row["pyiqa_ssim_c"]) < 1
 

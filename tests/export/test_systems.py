@@ -76,9 +76,11 @@ def test_restrictions_of_tensorrt_are_kept(graph):
         if node.op_type == "LayerNormalization":
             assert len(node.output) == 1
         if node.op_type == "Resize":
-            told = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
-            assert told["mode"] in (b"nearest", b"linear")
-            assert not told.get("antialias")
+            attributes = {
+                a.name: onnx.helper.get_attribute_value(a) for a in node.attribute
+            }
+            assert attributes["mode"] in (b"nearest", b"linear")
+            assert not attributes.get("antialias")
 
 
 # Measured with two blocks, and a little more.
@@ -155,12 +157,12 @@ def test_convert_onnx_release_compares_on_pictures(tmp_path, capsys, monkeypatch
     rng = np.random.default_rng(0)
     Image.fromarray(rng.integers(0, 256, (9, 7, 3), np.uint8)).save(tmp_path / "a.png")
     model = create("paragonsr2_realtime", 2, num_blocks=1, in_chans=1)
-    save_model(model, tmp_path / "grey.pth")
-    command = ["--checkpoint", str(tmp_path / "grey.pth"), "--val_dir", str(tmp_path)]
+    save_model(model, tmp_path / "gray.pth")
+    command = ["--checkpoint", str(tmp_path / "gray.pth"), "--val_dir", str(tmp_path)]
     command += ["--output", str(tmp_path)]
     assert convert(command) == 0
     assert "a.png: differs by at most" in capsys.readouterr().out
-    graph = tmp_path / "grey.onnx"
+    graph = tmp_path / "gray.onnx"
     before = graph.read_bytes()
 
     real, calls = graphs.session_runner, []

@@ -110,9 +110,9 @@ def test_the_real_package_is_as_we_call_it(tmp_path, checkpoint, capsys):
     for path, wanted in calls.items():
         owner, _, name = path.partition(".")
         # pybind11's: `name(self: a.b.Owner, x: typing.SupportsInt = 0) -> ...`
-        told = getattr(getattr(trt, owner), name).__doc__
-        first = re.search(rf"{name}\(self: [\w.]+(?:, )?(.*?)\)(?: ->|$)", told, re.M)
-        assert first is not None, told
+        doc = getattr(getattr(trt, owner), name).__doc__
+        first = re.search(rf"{name}\(self: [\w.]+(?:, )?(.*?)\)(?: ->|$)", doc, re.M)
+        assert first is not None, doc
         given = [
             re.sub(r" = .*", "", p) for p in re.split(r", (?=\w+:)", first[1]) if p
         ]

@@ -1,4 +1,4 @@
-"""Every row of the host's table of patches is needed, and mends what it names."""
+"""Every row of the host's table of patches is needed, and fixes what it names."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_a_row_is_needed_and_repairs(
     patches.install()
     needed = patches.is_needed(patch, target)
     if not needed and torch.cuda.is_available():
-        pytest.skip("it mends what lacks a GPU")
+        pytest.skip("it fixes what needs a GPU")
     assert needed, "the host needs this row no more"
     owner, name = patches._owner(target)
     monkeypatch.setattr(

@@ -1,4 +1,4 @@
-"""The host's data sets under our command: bits, grey, damaged files."""
+"""The host's data sets under our command: bits, gray, damaged files."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ def draw(kind, file):
             order = cv2.COLOR_RGB2BGR if kind == "rgb 16" else cv2.COLOR_RGBA2BGRA
             cv2.imwrite(str(file), cv2.cvtColor(kept, order))
         return kept
-    if kind == "dark 16":  # no value above 255: only the file tells its depth
+    if kind == "dark 16":  # no value above 255: only the file shows its depth
         dark = (deep[..., :3] >> 8).astype(np.uint16)
         cv2.imwrite(str(file), dark[..., ::-1])
         return dark

@@ -89,7 +89,7 @@ def test_published_flags_that_contradict_are_errors(folder, monkeypatch, capsys)
     line = "--input input.png --model model.safetensors --output contradicted"
     for more in ("--arch paragonsr2_photo", "--scale 4"):
         assert run_inference.main([*line.split(), *more.split()]) == 2
-        assert "as 'model.safetensors' tells" in capsys.readouterr().err
+        assert "as recorded in 'model.safetensors'" in capsys.readouterr().err
 
 
 def test_shipped_models_go_by_name(folder, capsys):

@@ -207,10 +207,10 @@ def exactly(file):
             yield graph.vpull().to_ndarray()
 
 
-def colour_map(before, after):
-    """The linear map between the colours of two pictures, by least squares; (3, 3).
+def color_map(before, after):
+    """The linear map between the colors of two pictures, by least squares; (3, 3).
 
-    The identity when colours are kept; BT.601 taken for BT.709 shows as 0.1 beside
+    The identity when colors are kept; BT.601 taken for BT.709 shows as 0.1 beside
     the diagonal, a mistaken range as 0.14 on it.
     """
     cells = [
@@ -220,8 +220,8 @@ def colour_map(before, after):
         .reshape(-1, 3)
         for picture in (before.astype(float), after.astype(float))
     ]
-    centred = [c - c.mean(0) for c in cells]
-    return np.linalg.lstsq(*centred, rcond=None)[0]
+    centered = [c - c.mean(0) for c in cells]
+    return np.linalg.lstsq(*centered, rcond=None)[0]
 
 
 def test_picture_keeps_its_colours(film, tmp_path):
@@ -239,11 +239,11 @@ def test_picture_keeps_its_colours(film, tmp_path):
     upscale_video(Upscaler(tmp_path / "m.safetensors", "cpu"), film, out, options)
     for before, after in zip(exactly(film), exactly(out), strict=True):
         inner = (slice(8, -8), slice(8, -8))
-        grown = before.repeat(2, 0).repeat(2, 1)[inner].astype(float)
-        found = colour_map(grown, after[inner])
+        enlarged = before.repeat(2, 0).repeat(2, 1)[inner].astype(float)
+        found = color_map(enlarged, after[inner])
         assert abs(found - np.diag(np.diag(found))).max() < 0.06
         assert 0.85 < np.diag(found).min() <= np.diag(found).max() < 1.05  # softer
-        assert abs((after[inner] - grown).mean((0, 1))).max() < 0.3
+        assert abs((after[inner] - enlarged).mean((0, 1))).max() < 0.3
 
 
 def simple_video(file, frames, rate=25, codec="ffv1", pixel_format="yuv444p", tags=()):
@@ -288,16 +288,16 @@ def test_transparency_that_is_left_out_is_said(pixel_format, tmp_path, plain, ca
         out.mux(stream.encode(frame.reformat(format=pixel_format)))
         out.mux(stream.encode(None))
     assert upscale_video(Upscaler(plain), source, tmp_path / "o.mkv", LOSSLESS) == 1
-    told = caplog.text.count("transparency is left out")
-    assert told == ("a" in pixel_format)
+    count = caplog.text.count("transparency is left out")
+    assert count == ("a" in pixel_format)
 
 
 @pytest.mark.parametrize("levels", [None, "1000,400"])
 def test_light_levels_that_are_left_out_are_said(levels, tmp_path, plain, caplog):
     source = tmp_path / "hdr.mkv"
     with av.open(str(source), "w") as out:
-        told = {"x265-params": f"log-level=error:max-cll={levels}"} if levels else {}
-        stream = out.add_stream("libx265", rate=25, options=told)
+        options = {"x265-params": f"log-level=error:max-cll={levels}"} if levels else {}
+        stream = out.add_stream("libx265", rate=25, options=options)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p10le"
         out.mux(stream.encode(av.VideoFrame.from_ndarray(scene(0), format="rgb24")))
         out.mux(stream.encode(None))

@@ -341,13 +341,13 @@ assert isinstance(descriptor, spandrel.ImageModelDescriptor)
 cls = node.NODE_CLASS_MAPPINGS["ParagonUpscale"]
 assert cls.INPUT_TYPES()["required"]["model_name"] == (["small.safetensors"],)
 x = torch.rand(2, 9, 7, 3)
-(grown,) = getattr(cls(), cls.FUNCTION)("small.safetensors", x, "fp32")
+(upscaled,) = getattr(cls(), cls.FUNCTION)("small.safetensors", x, "fp32")
 with torch.no_grad():
     want = descriptor(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 print(json.dumps({
     "id": descriptor.architecture.id,
-    "shape": list(grown.shape),
-    "error": float((grown - want).abs().max()),
+    "shape": list(upscaled.shape),
+    "error": float((upscaled - want).abs().max()),
     "steps": steps,
 }))
 """

@@ -125,7 +125,7 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("broken")
     for name, (write, _) in BROKEN.items():
         write(folder / name)
@@ -133,8 +133,8 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_broken_file_is_one_sentence_in_bounds(name: str, told: dict[str, Any]):
-    result = told[name]
+def test_a_broken_file_is_one_sentence_in_bounds(name: str, results: dict[str, Any]):
+    result = results[name]
     assert result["code"] == 2, result
     assert fuzz_common.right(result), result
     assert BROKEN[name][1] in result["err"]

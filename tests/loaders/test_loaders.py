@@ -75,7 +75,7 @@ def test_big_variants_are_read_off_their_shapes(variant, scale):
 
 @pytest.mark.parametrize("name", SMALL_VARIANTS)
 def test_free_hyperparameters_come_back(name):
-    # One step of scale 3 would not tell the face network's width between steps.
+    # One step of scale 3 would not show the face network's width between steps.
     scale = 4 if name == "facesr" else 3
     model = randomise(create(name, scale, **{**SMALL_VARIANTS[name], "in_chans": 1}))
     descriptor = load_model(model.state_dict())

@@ -273,7 +273,7 @@ def test_pyiqas_measures_as_validation_metrics(rng, offline):
     options = {"type": "calculate_iqa", "metric": "psnr", "crop_border": 2}
     got = calculate_metric({"img": a, "img2": b}, {**options, "better": "higher"})
     assert got == pytest.approx(wanted, abs=1e-3)
-    grey = calculate_metric({"img": a[..., 0], "img2": b[..., 0]}, options)
-    assert 0 < grey < 20
+    gray = calculate_metric({"img": a[..., 0], "img2": b[..., 0]}, options)
+    assert 0 < gray < 20
     with pytest.raises(ValueError, match="Leave it out of val:metrics"):
         calculate_metric({"img": a, "img2": b}, {**options, "metric": "dists"})

@@ -120,18 +120,18 @@ def test_tiff_of_16_bits_keeps_everything(channels, endian, tmp_path):
     exif = Image.Exif()
     exif.endian = endian
     exif[0x010F], exif[0x0110], exif[0x4746] = "Maker", "Model 5", 4
-    exif[256], exif[257] = 640, 480  # some cameras tell sizes twice
+    exif[256], exif[257] = 640, 480  # some cameras record sizes twice
     exif.get_ifd(0x8769).update(
         {0x829A: IFDRational(1, 4), 0xA002: 640, 0x927C: b"made\0\1\2"}
     )
     exif.get_ifd(0x8825).update({1: "N", 2: (48.0, 12.0, 30.5)})
     values = pattern(9, 13, channels, np.uint16)
-    colours = 3 if channels > 2 else 1
+    colors = 3 if channels > 2 else 1
     picture = Picture(
-        values[..., :colours],
-        None if channels == colours else values[..., colours],
+        values[..., :colors],
+        None if channels == colors else values[..., colors],
         exif.tobytes(),
-        SRGB if colours == 3 else GRAY,
+        SRGB if colors == 3 else GRAY,
         (300.0, 240.0),
         XMP % 1,
     )
@@ -149,7 +149,7 @@ def test_tiff_of_16_bits_keeps_everything(channels, endian, tmp_path):
         assert tags[0x8769].value["ExposureTime"] == (1, 4)
         assert tags[0x8769].value["PixelXDimension"] == 13
         assert tags[0x8825].value["GPSLatitudeRef"] == "N"
-        assert tags[34675].value == (SRGB if colours == 3 else GRAY)
+        assert tags[34675].value == (SRGB if colors == 3 else GRAY)
         assert bytes(tags[700].value) == XMP % 1
         assert tags[282].value == (300, 1)
     read = read_picture(out).exif

@@ -59,8 +59,8 @@ def test_a_timecode_is_carried(ending, upscaler, tmp_path):
     out = upscaled(upscaler, "tmcd.mov", ending, tmp_path)
     with av.open(str(out)) as container:
         tags = {k.lower(): v for k, v in container.streams.video[0].metadata.items()}
-        told = {k.lower(): v for k, v in container.metadata.items()} | tags
-        assert told["timecode"] == "01:00:00:00"
+        tags_in = {k.lower(): v for k, v in container.metadata.items()} | tags
+        assert tags_in["timecode"] == "01:00:00:00"
         assert container.streams.video[0].average_rate == 25
 
 
@@ -73,8 +73,8 @@ def test_a_timecode_tag_of_matroska_goes_into_mp4(upscaler, tmp_path):
 
 
 def test_a_timecode_that_does_not_fit_the_rate_is_named(upscaler, tmp_path, caplog):
-    told = {"timecode": "01:00:00:00"}
-    source = film(tmp_path / "in.mkv", metadata=told, rate=960)
+    tags_in = {"timecode": "01:00:00:00"}
+    source = film(tmp_path / "in.mkv", metadata=tags_in, rate=960)
     upscale_video(upscaler, source, tmp_path / "out.mov", progress=False)
     assert caplog.text.count("its timecode is left out") == 1
 
@@ -187,8 +187,8 @@ def test_a_cover_stays_one(ending, upscaler, tmp_path, caplog):
 
 @pytest.mark.parametrize("ending", ["mp4", "mkv", "webm"])
 def test_stereo_mode_is_carried_or_named(ending, upscaler, tmp_path, caplog):
-    told = {"stereo_mode": "left_right", "alpha_mode": "1", "BPS-eng": "1000"}
-    source = film(tmp_path / "in.mkv", metadata={**told, "title": "Film"})
+    tags_in = {"stereo_mode": "left_right", "alpha_mode": "1", "BPS-eng": "1000"}
+    source = film(tmp_path / "in.mkv", metadata={**tags_in, "title": "Film"})
     out = tmp_path / f"out.{ending}"
     upscale_video(upscaler, source, out, progress=False)
     with av.open(str(out)) as container:
@@ -427,7 +427,7 @@ def test_interlaced_video_is_named_and_deinterlaced_on_demand(
     combed = np.stack(pictures(DATA / "inter.mkv"))
 
     def combs(frames):
-        """How much rows differ from both their neighbours."""
+        """How much rows differ from both their neighbors."""
         return np.abs(2 * frames[:, 1:-1] - frames[:, :-2] - frames[:, 2:]).mean()
 
     assert combs(rows) < 0.9 * combs(combed)

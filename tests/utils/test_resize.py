@@ -23,10 +23,10 @@ def _by_definition(signal: np.ndarray, scale: float, antialias: bool) -> np.ndar
     mirrored = list(range(n)) + list(range(n - 1, -1, -1))
     out = []
     for i in range(1, math.ceil(n * scale) + 1):
-        centre = i / scale + 0.5 * (1 - 1 / scale)
+        center = i / scale + 0.5 * (1 - 1 / scale)
         total = value = 0.0
-        for j in range(math.floor(centre - 2 / wide) - 1, math.ceil(centre + 2 / wide)):
-            t = abs(centre - j) * wide
+        for j in range(math.floor(center - 2 / wide) - 1, math.ceil(center + 2 / wide)):
+            t = abs(center - j) * wide
             if t <= 1:
                 weight = 1.5 * t**3 - 2.5 * t**2 + 1
             elif t <= 2:

@@ -12,8 +12,8 @@ from PIL import Image
 
 from paragon_archs.checkpoint import load_model, read_metadata
 from paragon_archs.cli.upscale import main as upscale
-from paragon_archs.evaluation.measures import luma, psnr, quantise, shave
-from paragon_archs.evaluation.protocols import crop_to_multiple, shrink_like_matlab
+from paragon_archs.evaluation.measures import luma, psnr, quantize, shave
+from paragon_archs.evaluation.protocols import crop_to_multiple, downscale_like_matlab
 from paragon_archs.utils.drawings import drawing
 from paragon_archs.utils.resize import imresize
 from paragon_archs.weights import DEFAULTS, FOLDER, available, default, resolve
@@ -64,7 +64,7 @@ def photographs(scale):
     for photograph in PHOTOGRAPHS:
         array = np.ascontiguousarray(getattr(data, photograph)()[:240, :240, :3])
         high = crop_to_multiple(torch.from_numpy(array).permute(2, 0, 1), scale)
-        yield shrink_like_matlab(high, scale)[None].float() / 255, high
+        yield downscale_like_matlab(high, scale)[None].float() / 255, high
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -75,7 +75,7 @@ def test_every_model_beats_bicubic_on_photographs(name):
     for low, high in photographs(scale):
         want = shave(luma(high.double()), scale)
         ours, plain = (
-            psnr(shave(luma(quantise(out[0])), scale), want)
+            psnr(shave(luma(quantize(out[0])), scale), want)
             for out in (descriptor(low), imresize(low, scale))
         )
         gains.append(ours - plain)
@@ -91,10 +91,10 @@ def hard_pictures():
         "an edge": x > 19,
         "stripes": x % 2 == 0,
         "wide stripes": x // 3 % 2 == 0,
-        "a chequered pattern": (x + y) % 2 == 0,
+        "a checkered pattern": (x + y) % 2 == 0,
         "noise": noise,
         "black and white noise": noise[..., 0] > 0.5,
-        "noise of full colours": noise > 0.5,
+        "noise of full colors": noise > 0.5,
     }
     for what, array in pictures.items():
         rgb = np.broadcast_to(np.atleast_3d(array), (40, 40, 3)).astype(np.float32)
@@ -121,10 +121,10 @@ def test_letters_and_shapes_come_out_better_than_by_bicubic(name):
     gains = []
     while len(gains) < 8:
         high = drawing(rng, 120, scale)
-        low = shrink_like_matlab(high, scale)[None].float() / 255
-        plain = psnr(quantise(imresize(low, scale)[0]), high.double())
-        if plain < 40:  # not a picture of one colour
-            gains.append(psnr(quantise(descriptor(low)[0]), high.double()) - plain)
+        low = downscale_like_matlab(high, scale)[None].float() / 255
+        plain = psnr(quantize(imresize(low, scale)[0]), high.double())
+        if plain < 40:  # not a picture of one color
+            gains.append(psnr(quantize(descriptor(low)[0]), high.double()) - plain)
     assert sum(gains) / len(gains) > 0.3, gains
 
 

@@ -254,7 +254,7 @@ def scales_of(net: nn.Module, state: Mapping[str, Tensor]) -> tuple[int, int] | 
     """Returns the scales of a network and of weights that differ by nothing else.
 
     Returns:
-        None when they differ by more, or when no architecture of the pack tells.
+        None when they differ by more, or when no architecture of the pack shows it.
     """
     found = [find_architecture(s) for s in (net.state_dict(), state)]
     if found[0] is None or found[0] is not found[1]:

@@ -68,13 +68,13 @@ class ParagonUpscale:
         device = comfy.model_management.get_torch_device()
         upscaler = Upscaler(path, device=device, dtype=precision)
         progress = comfy.utils.ProgressBar(len(image))
-        grown = []
+        upscaled = []
         for picture in image:
             comfy.model_management.throw_exception_if_processing_interrupted()
             pixels = upscaler.image(picture[..., :3].cpu().float().numpy())
-            grown.append(torch.from_numpy(pixels))
+            upscaled.append(torch.from_numpy(pixels))
             progress.update(1)
-        return (torch.stack(grown),)
+        return (torch.stack(upscaled),)
 
 
 NODE_CLASS_MAPPINGS = {"ParagonUpscale": ParagonUpscale}
