@@ -107,7 +107,8 @@ def _check_gain(descriptor: ImageModelDescriptor[Any], claimed: float | None) ->
     if claimed is not None and held is not None and abs(float(held) - claimed) > 1e-3:
         raise ValueError(
             f"Expected --detail_gain to be {float(held):.4g}, as recorded in the "
-            f"checkpoint, but got {claimed}. Leave the flag out: training changes the value."
+            f"checkpoint, but got {claimed}. Leave the flag out: training changes "
+            "the value."
         )
 
 

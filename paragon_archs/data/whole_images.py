@@ -12,7 +12,7 @@ from ..config.errors import OptionError
 from ..config.keys import Key
 from ..utils.resize import imresize
 from .image_store import GB, ImageStore
-from .pairs import quantize, downscale, to_unit, upload
+from .pairs import downscale, quantize, to_unit, upload
 
 WHOLE_KEYS: dict[str, Key] = {
     "cache_lq": Key(

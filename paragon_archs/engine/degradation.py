@@ -111,7 +111,8 @@ class Degradation:
             raise ValueError(
                 f"Expected crops to stay over {HALF_KERNEL} pixels while they are "
                 f"degraded, but got crop_size {crop_size}, which is downscaled to "
-                f"{least:g}. Raise crop_size, or the lower end of degradation:resize_range."
+                f"{least:g}. Raise crop_size, or the lower end of "
+                "degradation:resize_range."
             )
         self.options = options
         self.degrader = _Degrader(

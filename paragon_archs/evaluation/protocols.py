@@ -109,10 +109,10 @@ def is_stored_gray(path: str | Path) -> bool:
 def bicubic_of_luma(high: Tensor, scale: int, gray_file: bool) -> dict[str, float]:
     """Measures the bicubic baseline as the papers' MATLAB scripts did.
 
-    The Y channel alone, 8-bit, is downscaled, upscaled and rounded once; an image that is
-    stored gray is its own Y, full range (1.3 dB on one of Set14's images). This gives
-    the published 33.66 dB on Set5 x2; upsampling R, G and B of the 8-bit LR image, as
-    networks do, gives up to 0.1 dB more.
+    The Y channel alone, 8-bit, is downscaled, upscaled and rounded once; an image that
+    is stored gray is its own Y, full range (1.3 dB on one of Set14's images). This
+    gives the published 33.66 dB on Set5 x2; upsampling R, G and B of the 8-bit LR
+    image, as networks do, gives up to 0.1 dB more.
 
     Args:
         high: (3, H, W), uint8, sides multiples of `scale`.

@@ -28,10 +28,10 @@ from paragon_archs.evaluation.protocols import (
     PROTOCOLS,
     TestSet,
     bicubic_of_luma,
-    is_stored_gray,
-    read_image,
     downscale_like_matlab,
     downscale_like_pillow,
+    is_stored_gray,
+    read_image,
 )
 from paragon_archs.evaluation.tables import averages, markdown
 from paragon_archs.media.paths import find_images
