@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..integrations import chainner
-from ..integrations.copies import HOSTS, place, states, take_away
+from ..integrations.copies import HOSTS, comfyui_weights, place, states, take_away
 from .common import EXIT_DONE, EXIT_FAILED, CommandError, Parser, execute, parser
 
 
@@ -21,7 +21,7 @@ def flags() -> Parser:
     arguments = parser(
         "integrate",
         "Makes a host open (and train) this pack's networks; nothing is patched.",
-        "paragon integrate comfyui ~/ComfyUI",
+        "paragon integrate comfyui ~/ComfyUI --weights",
         "paragon integrate chainner --check",
         "paragon integrate neosr ~/neosr --remove",
     )
@@ -31,6 +31,11 @@ def flags() -> Parser:
     )
     arguments.add_argument(
         "--python", type=Path, help="chainner: its Python (the bundled one)"
+    )
+    arguments.add_argument(
+        "--weights",
+        action="store_true",
+        help="comfyui: the shipped models as well, in models/upscale_models",
     )
     what = arguments.add_mutually_exclusive_group()
     what.add_argument("--check", action="store_true", help="say what is the case")
@@ -43,6 +48,11 @@ def flags() -> Parser:
 
 def run(options: argparse.Namespace) -> int:
     """Does what parsed flags ask for."""
+    if options.weights and options.host != "comfyui":
+        raise ValueError(
+            f"Expected --weights with comfyui, but got it with {options.host}. Use "
+            "`paragon models --copy FOLDER`."
+        )
     return (_chainner if options.host == "chainner" else _copies)(options)
 
 
@@ -84,7 +94,10 @@ def _copies(options: argparse.Namespace) -> int:
             f"Expected the folder of {options.host}, and no --python, but got "
             f"{str(options.path)!r}. Name the folder."
         )
-    files = HOSTS[options.host](options.path.expanduser().resolve())
+    folder = options.path.expanduser().resolve()
+    files = HOSTS[options.host](folder)
+    if options.weights:
+        files |= comfyui_weights(folder)
     if options.check:
         found = list(states(files).values())
         for state in ("current", "absent", "different"):

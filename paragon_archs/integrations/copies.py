@@ -6,10 +6,13 @@ import ast
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from .. import __version__
 from ..config.loading import PACK_OPTIONS
 from ..utils.files import atomic_write
+from ..weights import available
 
 PACK = Path(__file__).resolve().parents[1]
+NODE_FOLDER = PACK / "integrations" / "comfyui"
 SCALE_FILE = PACK / "integrations" / "neosr" / "paragon_scale_arch.py"
 
 _SCRIPT = '''"""`paragon {command}` under its published name and flags."""
@@ -72,23 +75,39 @@ def comfyui(folder: Path) -> dict[Path, bytes]:
     Raises:
         ValueError: when it is neither.
     """
-    if folder.name != "custom_nodes":
-        _expect(folder, "custom_nodes", "ComfyUI's folder")
-        folder = folder / "custom_nodes"
-    if not folder.is_dir():
-        raise ValueError(
-            f"Expected ComfyUI's folder or its custom_nodes, but got {str(folder)!r}, "
-            "which does not exist. Check the path."
-        )
-    node = folder / "paragon_archs"
+    node = _comfyui_root(folder) / "custom_nodes" / "paragon_archs"
     inside = node / "paragon_archs"
+    own = {file.name: file for file in NODE_FOLDER.iterdir() if file.is_file()}
+    project = own.pop("pyproject.toml").read_text(encoding="utf-8")
+    project = project.replace('version = "0"', f'version = "{__version__}"')
     return {
-        node / "__init__.py": (PACK / "integrations/comfyui/__init__.py").read_bytes(),
+        node / "pyproject.toml": project.encode(),
+        **{node / name: own[name].read_bytes() for name in sorted(own)},
         **{
             inside / file.relative_to(PACK): file.read_bytes()
             for file in sorted(PACK.rglob("*.py"))
         },
     }
+
+
+def comfyui_weights(folder: Path) -> dict[Path, bytes]:
+    """Returns the shipped weights, for ComfyUI's folder of upscale models.
+
+    Args:
+        folder: ComfyUI's folder, or its `custom_nodes`.
+
+    Raises:
+        ValueError: when it is neither.
+    """
+    target = _comfyui_root(folder) / "models" / "upscale_models"
+    return {target / file.name: file.read_bytes() for file in available().values()}
+
+
+def _comfyui_root(folder: Path) -> Path:
+    """ComfyUI's folder, given it or its `custom_nodes`."""
+    root = folder.parent if folder.name == "custom_nodes" else folder
+    _expect(root, "custom_nodes", "ComfyUI's folder")
+    return root
 
 
 HOSTS: dict[str, Callable[[Path], dict[Path, bytes]]] = {

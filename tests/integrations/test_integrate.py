@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
@@ -16,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from common import error_of, image
+from common import error_of
 
 import paragon_archs
 from paragon_archs.archs import create
@@ -297,83 +296,3 @@ def test_floors_are_the_project_s(root):
     text = (root / "pyproject.toml").read_text()
     for name, floor in chainner.FLOORS.items():
         assert f'"{name}>={".".join(map(str, floor))}"' in text
-
-
-COMFY = """
-import importlib.util, json, sys, types
-import torch
-
-folder, models, pack = sys.argv[1:]
-paths = types.ModuleType("folder_paths")
-paths.get_filename_list = lambda kind: ["small.safetensors"]
-paths.get_full_path_or_raise = lambda kind, name: f"{models}/{name}"
-management = types.ModuleType("comfy.model_management")
-management.get_torch_device = lambda: torch.device("cpu")
-management.throw_exception_if_processing_interrupted = lambda: None
-utils = types.ModuleType("comfy.utils")
-steps = []
-
-class ProgressBar:
-    def __init__(self, total):
-        self.total = total
-
-    def update(self, value):
-        steps.append((value, self.total))
-
-utils.ProgressBar = ProgressBar
-comfy = types.ModuleType("comfy")
-comfy.model_management, comfy.utils = management, utils
-for module in (paths, comfy, management, utils):
-    sys.modules[module.__name__] = module
-
-# As nodes.load_custom_node does it: the path is the module's name.
-name = folder.replace(".", "_x_")
-spec = importlib.util.spec_from_file_location(name, f"{folder}/__init__.py")
-node = importlib.util.module_from_spec(spec)
-sys.modules[name] = node
-spec.loader.exec_module(node)
-
-import safetensors.torch, spandrel
-
-state = safetensors.torch.load_file(f"{models}/small.safetensors")
-descriptor = spandrel.ModelLoader().load_from_state_dict(state)
-assert isinstance(descriptor, spandrel.ImageModelDescriptor)
-cls = node.NODE_CLASS_MAPPINGS["ParagonUpscale"]
-assert cls.INPUT_TYPES()["required"]["model_name"] == (["small.safetensors"],)
-x = torch.rand(2, 9, 7, 3)
-(upscaled,) = getattr(cls(), cls.FUNCTION)("small.safetensors", x, "fp32")
-with torch.no_grad():
-    want = descriptor(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-print(json.dumps({
-    "id": descriptor.architecture.id,
-    "shape": list(upscaled.shape),
-    "error": float((upscaled - want).abs().max()),
-    "steps": steps,
-}))
-"""
-
-
-def test_comfyui_loads_the_node_and_both_ways_upscale(tmp_path):
-    (tmp_path / "ComfyUI/custom_nodes").mkdir(parents=True)
-    assert main(["integrate", "comfyui", str(tmp_path / "ComfyUI")]) == 0
-    model = create("paragonsr2_realtime", 2)
-    model(image(1, 3, 4, 4))
-    save_model(model, tmp_path / "small.safetensors")
-    node = tmp_path / "ComfyUI/custom_nodes/paragon_archs"
-    script = tmp_path / "comfy.py"
-    script.write_text(COMFY)
-    clean = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", script, node, tmp_path, "x"],
-        env={**clean, "OMP_NUM_THREADS": "1"},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout.splitlines()[-1])
-    assert said["id"] == "ParagonSR2"
-    assert said["shape"] == [2, 18, 14, 3]
-    assert said["error"] < 1e-5
-    assert said["steps"] == [[1, 2], [1, 2]]
