@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -62,7 +64,9 @@ def _chainner(options: argparse.Namespace) -> int:
             f"Expected no path for chainner, but got {str(options.path)!r}. Name its "
             "Python with --python if it is not where chaiNNer puts it."
         )
-    python = options.python or chainner.bundled_python()
+    python = (
+        chainner.bundled_python() if options.python is None else _named(options.python)
+    )
     try:
         if options.remove:
             gone = chainner.remove(python)
@@ -86,6 +90,17 @@ def _chainner(options: argparse.Namespace) -> int:
             "knows none. `--check` says what is installed."
         )
     return EXIT_FAILED
+
+
+def _named(python: Path) -> Path:
+    """An interpreter as the shell means it: a path from here, or a command's name.
+
+    Links are not followed: a virtual environment's Python is one.
+    """
+    path = Path(os.path.abspath(python.expanduser()))
+    if path.exists() or len(python.parts) > 1:
+        return path
+    return Path(shutil.which(python) or path)
 
 
 def _copies(options: argparse.Namespace) -> int:

@@ -12,7 +12,14 @@ OPT_OUT = "PARAGON_ARCHS_NO_HOOK"
 
 
 class SpandrelFinder:
-    """Finds `spandrel` as Python would, and adds a step after its execution."""
+    """Finds `spandrel` as Python would, and adds a step after its execution.
+
+    Attributes:
+        postponed: Whether the pack's own import of spandrel set it off; then the pack
+            registers itself when that import ends.
+    """
+
+    postponed = False
 
     @staticmethod
     def find_spec(name, path=None, target=None):  # noqa: ANN001, ANN205 (Python's own)
@@ -29,6 +36,10 @@ class SpandrelFinder:
 
         def execute_and_install(module) -> None:  # noqa: ANN001 (a module)
             execute(module)
+            loaders = sys.modules.get("paragon_archs.loaders")
+            if loaders is not None and not hasattr(loaders, "install"):
+                SpandrelFinder.postponed = True  # stays, for the pack to see it
+                return
             if SpandrelFinder in sys.meta_path:
                 sys.meta_path.remove(SpandrelFinder)
             try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from spandrel import MAIN_REGISTRY, ArchRegistry, ArchSupport
 
 from .base import PackArchitecture, Reading
@@ -37,6 +39,10 @@ def install(ignore_duplicates: bool = True) -> None:
             continue
         MAIN_REGISTRY.add(support)
 
+
+# The start-up hook could not register what was being imported.
+if any(getattr(finder, "postponed", False) for finder in sys.meta_path):
+    install()
 
 __all__ = [
     "ARCHITECTURES",

@@ -213,6 +213,13 @@ def test_options_for_neosr_name_the_scale_twice(variant, root):
     assert options["train"]["optim_g"]["lr"] > 0
 
 
+COUNT = """
+import spandrel
+known = (type(s.architecture).__module__ for s in spandrel.MAIN_REGISTRY)
+print(sum(name.startswith("paragon_archs.") for name in known))
+"""
+
+
 def run(python, code, **environment):
     clean = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
     return subprocess.run(
@@ -225,7 +232,7 @@ def run(python, code, **environment):
     )
 
 
-def test_chainner_s_python_from_nothing_to_nothing(tmp_path, capsys):
+def test_chainner_s_python_from_nothing_to_nothing(tmp_path, capsys, monkeypatch):
     """A fresh Python with torch and spandrel, as chaiNNer's: install, use, remove."""
     home = tmp_path / "python"
     venv.create(home, with_pip=False, symlinks=True)  # pip is among the host's packages
@@ -237,7 +244,8 @@ def test_chainner_s_python_from_nothing_to_nothing(tmp_path, capsys):
     file = tmp_path / "face.safetensors"
     save_model(create("facesr", 4), file)
 
-    assert main(["integrate", "chainner", "--python", str(python)]) == 0
+    monkeypatch.chdir(home)  # as a shell completes it
+    assert main(["integrate", "chainner", "--python", "bin/python"]) == 0
     out = capsys.readouterr().out
     assert re.search(r"spandrel knows ParagonSR, ParagonSR2, FusionSR", out)
     assert (
@@ -266,6 +274,9 @@ def test_chainner_s_python_from_nothing_to_nothing(tmp_path, capsys):
     used = run(python, use)
     assert used.returncode == 0, used.stderr
     assert used.stdout.strip() == "FaceSR 4 SR"
+    # Our own modules first: the hook waits for them to end.
+    first = run(python, "from paragon_archs.loaders import install\n" + COUNT)
+    assert (first.stdout.strip(), first.stderr) == ("5", "")
     # A broken pack says so and breaks nothing; a stand-in for spandrel spares torch.
     package = site / "paragon_archs" / "__init__.py"
     whole = package.read_text()
@@ -296,3 +307,18 @@ def test_floors_are_the_project_s(root):
     text = (root / "pyproject.toml").read_text()
     for name, floor in chainner.FLOORS.items():
         assert f'"{name}>={".".join(map(str, floor))}"' in text
+
+
+@pytest.mark.parametrize(
+    "name", ["./bin/python", "bin/python", "~/bin/python", "python"]
+)
+def test_an_interpreter_is_named_as_in_a_shell(name, tmp_path, monkeypatch, capsys):
+    python = tmp_path / "bin" / "python"
+    python.parent.mkdir()
+    python.symlink_to(sys.executable)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", str(python.parent))
+    monkeypatch.setattr(chainner, "versions", lambda path: {"told": path}[path])
+    with pytest.raises(KeyError, match=re.escape(str(python))):
+        main(["integrate", "chainner", "--python", name, "--check"])

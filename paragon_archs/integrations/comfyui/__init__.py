@@ -10,7 +10,9 @@ picture whatever the memory, where the stock node's tiles would change it.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import importlib
 import threading
 from pathlib import Path
 from typing import Any
@@ -32,10 +34,9 @@ except ModuleNotFoundError as error:
     from .paragon_archs.loaders import install
     from .paragon_archs.utils.progress import Task, shown_by, task
 
-try:
-    from comfy_api.latest import ComfyExtension, io
-except ImportError:  # a ComfyUI of before the V3 schema
-    ComfyExtension = io = None
+api: Any = None
+with contextlib.suppress(ImportError):  # a ComfyUI of before the V3 schema
+    api = importlib.import_module("comfy_api.latest")
 
 install()
 
@@ -183,7 +184,8 @@ class ParagonUpscale:
 NODE_CLASS_MAPPINGS: dict[str, Any] = {NODE: ParagonUpscale}
 NODE_DISPLAY_NAME_MAPPINGS = {NODE: TITLE}
 
-if io is not None:
+if api is not None:
+    io = api.io
 
     class ParagonUpscaleV3(io.ComfyNode):
         """The same node with ComfyUI's V3 schema."""
@@ -218,7 +220,7 @@ if io is not None:
             """Upscales a batch."""
             return io.NodeOutput(upscale(model_name, image, precision))
 
-    class ParagonExtension(ComfyExtension):
+    class ParagonExtension(api.ComfyExtension):
         """What ComfyUI asks for nodes."""
 
         async def get_node_list(self) -> list[Any]:
