@@ -97,7 +97,7 @@ def prepare(arguments: argparse.Namespace, is_train: bool, root: Path) -> RunOpt
     check_data(options, is_train)
     options.record()
     if opt["num_gpu"] == "auto":
-        opt["num_gpu"] = torch.cuda.device_count()
+        opt["num_gpu"] = min(1, torch.cuda.device_count())
     opt["is_train"] = is_train
     for name, section in opt["datasets"].items():
         section["phase"] = str(name).split("_")[0]

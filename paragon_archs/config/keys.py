@@ -66,7 +66,7 @@ KEYS: dict[str, Key] = {
     "num_gpu": Key(
         "int|str",
         "auto",
-        "GPUs of one process; `auto` takes all, 0 none",
+        "GPUs of one process; `auto` takes one where there is one, 0 none",
         low=0,
         high=1024,
     ),

@@ -155,7 +155,8 @@ class SeededDataset(Dataset[Any]):
             for offset in range(len(self)):
                 random.seed(seed)
                 np.random.seed(seed % 2**32)
-                torch.manual_seed(seed)
+                # Of the CPU alone: `torch.manual_seed` would seed the GPUs too.
+                torch.default_generator.manual_seed(seed)
                 try:
                     return self.dataset[(index + offset) % len(self)]
                 except OptionError:  # of our own sets: names the file, knows `skip`

@@ -7,9 +7,12 @@ resumed is the network inside of it. The split over GPUs is torch's.
 
 from __future__ import annotations
 
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
+import engine_common as common
 import pytest
 import torch
 from model_common import batch, model, options, run
@@ -17,8 +20,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 from paragon_archs.checkpoint import load_model
+from paragon_archs.cli import session
 from paragon_archs.engine.checkpointing import checkpoint_blocks
 from paragon_archs.engine.resuming import training_state
+from paragon_archs.host.repairs.model import Replicas
 from paragon_archs.models.paragon_model import ParagonModel
 
 
@@ -102,3 +107,52 @@ def test_what_replicas_cannot_do_is_refused(how: str, here: Path) -> None:
     with pytest.raises(ValueError, match="one GPU per process"):
         split(here, {f"train:{how}": True})
     model(here, {f"train:{how}": True})
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, None], ids=str)
+def test_replicas_keep_the_dtype_of_autocast(
+    dtype: torch.dtype | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch gives each replica's thread autocast in its default dtype."""
+
+    def in_threads(replicas: Any, inputs: Any, kwargs: Any, devices: Any) -> list[Any]:
+        """As torch's own, without GPUs."""
+        on, results = torch.is_autocast_enabled("cuda"), [None] * len(replicas)
+
+        def work(index: int) -> None:
+            with torch.autocast("cuda", enabled=on):
+                results[index] = replicas[index](*inputs[index], **kwargs[index])
+
+        threads = [threading.Thread(target=work, args=(i,)) for i in range(len(inputs))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return results
+
+    def network(x: torch.Tensor) -> object:
+        on = torch.is_autocast_enabled("cuda")
+        return torch.get_autocast_dtype("cuda") if on else None
+
+    common_amp = torch.cuda.amp.common  # autocast is off where there is no GPU
+    monkeypatch.setattr(common_amp, "amp_definitely_not_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    module = sys.modules["torch.nn.parallel.data_parallel"]
+    monkeypatch.setattr(module, "parallel_apply", in_threads)
+    replicas = Replicas(nn.Identity())
+    with torch.autocast("cuda", dtype or torch.float16, enabled=dtype is not None):
+        inputs = [(torch.ones(1),)] * 2
+        found = replicas.parallel_apply([network] * 2, inputs, [{}, {}])
+    assert found == [dtype, dtype]
+
+
+@pytest.mark.parametrize("gpus", [0, 1, 4])
+def test_auto_is_one_gpu(
+    gpus: int, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = common.write_options(here / "o.yml", {"num_gpu": "auto"})
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    run = session.prepare(
+        session.arguments_of("train", ["-opt", str(path)]), True, here
+    )
+    assert run.values["num_gpu"] == min(gpus, 1)

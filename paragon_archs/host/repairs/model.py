@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,31 @@ from ...weights import resolve
 logger = logging.getLogger("basicsr")
 
 
+class Replicas(DataParallel):
+    """torch's DataParallel, whose replicas keep the dtype of autocast.
+
+    Each replica runs in a thread of its own, where torch switches autocast on again
+    but in its default dtype: float16, whatever the caller's is.
+    """
+
+    def parallel_apply(
+        self, replicas: Sequence[Any], inputs: Sequence[Any], kwargs: Any
+    ) -> list[Any]:
+        """Runs every replica on its part of the batch."""
+        if torch.is_autocast_enabled("cuda"):
+            dtype = torch.get_autocast_dtype("cuda")
+            replicas = [_autocast(replica, dtype) for replica in replicas]
+        return super().parallel_apply(replicas, inputs, kwargs)
+
+
+def _autocast(replica: Callable[..., Any], dtype: torch.dtype) -> Callable[..., Any]:
+    def run(*inputs: Any, **kwargs: Any) -> Any:
+        with torch.autocast("cuda", dtype):
+            return replica(*inputs, **kwargs)
+
+    return run
+
+
 class Repaired(BaseModel):
     """The host's BaseModel, with what breaks in it made whole."""
 
@@ -58,7 +83,7 @@ class Repaired(BaseModel):
                 device_ids=[torch.cuda.current_device()] if on_gpu else None,
                 find_unused_parameters=self.opt.get("find_unused_parameters") or False,
             )
-        return DataParallel(net) if self.opt["num_gpu"] > 1 else net
+        return Replicas(net) if self.opt["num_gpu"] > 1 else net
 
     # Optimizers and rates --------------------------------------------------------
 
