@@ -47,9 +47,7 @@ def vgg19_features(layers: int, weights: str | Path | None) -> nn.Sequential:
         )
     features = vgg.make_layers(vgg.cfgs["E"])[:layers]
     if weights is not None:
-        from ..checkpoint import read_state_dict  # noqa: PLC0415 (loads spandrel)
-
-        source, state = str(weights), read_state_dict(weights)
+        source, state = str(weights), _read(weights)
     else:
         published = vgg.VGG19_Weights.IMAGENET1K_V1
         source = published.url
@@ -72,6 +70,19 @@ def vgg19_features(layers: int, weights: str | Path | None) -> nn.Sequential:
         )
     features.load_state_dict({k: state[k].float() for k in wanted})
     return features.requires_grad_(False).eval()
+
+
+def _read(weights: str | Path) -> dict[str, Tensor]:
+    """Reads a local weight file; no name of a shipped model is meant here."""
+    from ..checkpoint import read_state_dict  # noqa: PLC0415 (loads spandrel)
+
+    file = Path(weights).expanduser()
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"Expected the loss's weights, but there is no file {str(weights)!r}. "
+            "Check the path."
+        )
+    return read_state_dict(file)
 
 
 class _Frozen(nn.Module):
@@ -207,9 +218,7 @@ class _PyiqaLoss(_Frozen):
         from pyiqa.archs import build_network  # noqa: PLC0415
         from pyiqa.utils.registry import ARCH_REGISTRY  # noqa: PLC0415
 
-        from ..checkpoint import read_state_dict  # noqa: PLC0415 (loads spandrel)
-
-        state = read_state_dict(weights)
+        state = _read(weights)
         module = sys.modules[ARCH_REGISTRY.get(options["type"]).__module__]
         with _empty_trunks(module):
             net = build_network({**options, "pretrained": False})

@@ -187,8 +187,9 @@ def test_vgg_perceptual_is_the_distance_of_torchvisions_features(
 def test_vgg_without_weights_says_what_to_do(offline, tmp_path):
     with pytest.raises(ValueError, match="Give a local file as `weights`"):
         make("VGGPerceptualLoss")
-    with pytest.raises(FileNotFoundError, match="weight file"):
-        make("VGGPerceptualLoss", weights=str(tmp_path / "none.pth"))
+    for missing in (str(tmp_path / "none.pth"), "paragonsr2_realtime_x2"):
+        with pytest.raises(FileNotFoundError, match=f"there is no file '{missing}'"):
+            make("VGGPerceptualLoss", weights=missing)
     other = tmp_path / "other.pth"
     torch.save({"conv.weight": torch.zeros(3)}, other)
     with pytest.raises(ValueError, match=r"'features.0.weight' is missing"):
