@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..evaluation import iqa
+from ..utils.allocator import keep_freed_memory
 from ..utils.files import atomic_write
 from ..weights import resolve
 from .benchmark import load
@@ -40,6 +41,7 @@ PROTOCOLS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measures models over folders of images; writes tables and a picture."""
+    keep_freed_memory()
     return execute(flags(), run, argv)
 
 

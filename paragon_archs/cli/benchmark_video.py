@@ -6,12 +6,14 @@ import argparse
 import dataclasses
 from collections.abc import Sequence
 
+from ..utils.allocator import keep_freed_memory
 from .common import EXIT_DONE, Parser, add_json, execute, parser, print_json
 from .startup import load_spandrel
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints flicker and PSNR with and without the temporal mode."""
+    keep_freed_memory()
     return execute(flags(), run, argv)
 
 
