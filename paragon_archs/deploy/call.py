@@ -20,8 +20,9 @@ class DeployCall:
     """Answers `call(model, image)` with the deploy form of `model`.
 
     The network itself stays what it is. Each call looks whether its weights are still
-    those that were folded: other storage (`.to()`, `.half()`), in-place changes, and
-    changes through `.data`, which torch does not count and the weights' norms show.
+    those that were folded: other storage (`.to()`, `.half()`), in-place changes, and on
+    the CPU changes through `.data`, which torch does not count and the weights' norms
+    show. On other devices norms would cost a synchronization in every call.
     A result in half precision that is not finite is computed again in float32.
 
     Whoever traces, exports or compiles the call gets the fused network instead: the
@@ -94,15 +95,13 @@ def _fused(model: nn.Module) -> nn.Module:
 
 def _fingerprint(model: nn.Module) -> object:
     tensors = [t for t in (*model.parameters(), *model.buffers()) if t.numel()]
-    with torch.no_grad():
-        floats = [t.detach() for t in tensors if t.is_floating_point()]
-        measured = torch._foreach_norm(floats)  # pyright: ignore[reportPrivateImportUsage]
-        norms = [n.double() for n in measured]
-    return (
-        id(model),
-        [(t.data_ptr(), t.dtype, _version(t)) for t in tensors],
-        torch.stack(norms).tolist(),
-    )
+    local = [t for t in tensors if t.is_floating_point() and t.device.type == "cpu"]
+    norms: list[float] = []
+    if local:
+        with torch.no_grad():
+            measured = torch._foreach_norm([t.detach() for t in local])  # pyright: ignore[reportPrivateImportUsage]
+            norms = torch.stack([n.double() for n in measured]).tolist()
+    return id(model), [(t.data_ptr(), t.dtype, _version(t)) for t in tensors], norms
 
 
 def _version(tensor: Tensor) -> int:

@@ -6,11 +6,12 @@ import pytest
 import torch
 from common import SMALL, image, small_model
 from fake import Watch, fake_gpu, on_gpu
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import paragon_archs
 from paragon_archs.archs.facesr_arch import ImageNorm as FaceNorm
 from paragon_archs.archs.paragonsr_arch import ImageNorm, image_moments
-from paragon_archs.deploy import deploy_model
+from paragon_archs.deploy import DeployCall, deploy_model
 from paragon_archs.fuse import fuse_model
 from paragon_archs.strips import StripEngine
 
@@ -44,6 +45,30 @@ def test_folding_on_a_gpu_without_float64(name):
             deployed = deploy_model(network)
     assert torch.float64 not in watch.dtypes
     assert {p.device.type for p in deployed.state_dict().values()} == {"cuda"}
+
+
+class Calls(TorchDispatchMode):
+    """Counts the operators that run."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("where", ["cpu", "meta"])
+def test_looking_for_changed_weights_waits_for_no_device(where):
+    """Norms do: off the CPU only torch's own count of changes is asked."""
+    network = small_model("realtime").to(where)
+    call = DeployCall(torch.nn.Sequential)
+    form = call.form(network)
+    with Calls() as calls:
+        assert call.form(network) is form
+    assert (calls.count == 0) == (where != "cpu")
+    with torch.no_grad():
+        network.conv_in.weight.mul_(2)
+    assert call.form(network) is not form
 
 
 # Launches of a 640x360 frame at x2 in half precision, fused and deployed.
