@@ -126,8 +126,21 @@ def test_a_graph_that_differs_leaves_no_file(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+class Cancelling(nn.Module):
+    """Loses digits in float32, as its graph must: no fault of the graph."""
+
+    def forward(self, x):
+        return (x + 4096) * 2 - (x + 8192)
+
+
+def test_a_network_that_magnifies_rounding_is_exported(tmp_path):
+    export_onnx(Cancelling(), tmp_path / "g.onnx")
+    assert (tmp_path / "g.onnx").is_file()
+
+
 def test_failed_check_exits_1(tmp_path, checkpoint, monkeypatch, capsys):
     monkeypatch.setattr("paragon_archs.export.check.BOUNDS", {"fp32": (0.0, 0.0)})
+    monkeypatch.setattr("paragon_archs.export.check.CONDITIONING", 0.0)
     assert main([str(checkpoint), "-o", str(tmp_path / "g.onnx")]) == 1
     assert "Nothing was written" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
