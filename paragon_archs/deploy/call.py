@@ -53,7 +53,10 @@ class DeployCall:
     def __call__(self, model: nn.Module, image: Tensor) -> Tensor:
         """Upscales `image` (B, C, H, W)."""
         if torch.compiler.is_compiling():
-            return model(image)  # a compiler folds what is constant by itself
+            # A compiler folds what is constant by itself, but fails on views of
+            # parameters under inference mode, which spandrel's descriptor enters.
+            with torch.inference_mode(False), torch.no_grad():
+                return model(image)
         if is_traced(image):
             return _fused(model)(image)
         form, fallback = self.form(model), self._fallback

@@ -175,7 +175,9 @@ def test_trace(name, what, example, scale, fused):
 def test_compile_without_a_break(name):
     torch.compiler.reset()
     asked = loaded(name)
-    graph = torch.compile(Host(asked), backend="eager", fullgraph=True, dynamic=True)
+    graph = torch.compile(
+        Host(asked), backend="aot_eager", fullgraph=True, dynamic=True
+    )
     check(lambda x: graph(x).numpy(), asked)
 
 
