@@ -139,13 +139,22 @@ class FrameUpscaler:
         height, width, channels = frames[0].shape
         if up.tta or channels != up.descriptor.input_channels:
             return False
-        cost = up.runner.cost((height, width), batch=len(frames))
+        size = up.border_of((height, width)).size((height, width))
+        cost = up.runner.cost(size, batch=len(frames))
         return cost <= memory.budget(up.limit, up.device)
 
     def _batch(self, frames: Sequence[np.ndarray]) -> list[np.ndarray]:
         up = self.upscaler
-        stacked = torch.cat([to_tensor(f, up.device) for f in frames]).to(up.dtype)
-        images = up.runner.whole([stacked])[0]
+        size = (frames[0].shape[0], frames[0].shape[1])
+        border = up.border_of(size)
+
+        def read(low: int, high: int) -> Tensor:
+            return torch.cat([to_tensor(f[low:high], up.device) for f in frames])
+
+        height, _ = border.size(size)
+        stacked = border.reading(read, size)(0, height).to(up.dtype)
+        whole = [(0, height, up.runner.whole([stacked])[0])]
+        _, _, images = next(border.cut(whole, size, up.scale))
         if not all_finite(images):
             return [up.image(frame) for frame in frames]  # finds out which one it is
         return [to_array(i[None], f.dtype) for i, f in zip(images, frames, strict=True)]
@@ -164,24 +173,27 @@ class FrameUpscaler:
         def read(low: int, high: int) -> Tensor:
             return channels.widen(to_tensor(frame[low:high], up.device))
 
-        reads: list[Read] = [read]
+        s, size = up.scale, (height, width)
+        border = up.border_of(size)
+        reads: list[Read] = [border.reading(read, size)]
         widths = [channels.wanted]
         if before is not None:
             reads.append(lambda low, high: before[:, :, low:high])
             widths.append(before.shape[1])
-        s, size = up.scale, (height, width)
         out = np.empty((height * s, width * s, given), frame.dtype)
         features: Tensor | None = None
-        parts = finite_parts(self._fallback, reads, size, widths, channels.batch)
+        whole = border.size(size)
+        parts = finite_parts(self._fallback, reads, whole, widths, channels.batch)
         for output, low, high, rows in parts:
             if output == 0:
-                image = channels.narrow(rows.float())
-                out[low * s : high * s] = to_array(image, frame.dtype)
-            elif high - low == height:
+                for top, bottom, made in border.cut([(low, high, rows)], size, s):
+                    image = channels.narrow(made.float())
+                    out[top * s : bottom * s] = to_array(image, frame.dtype)
+            elif high - low == whole[0]:
                 features = rows
             else:
                 if features is None or features.dtype != rows.dtype:
-                    features = rows.new_empty((*rows.shape[:2], height, width))
+                    features = rows.new_empty((*rows.shape[:2], *whole))
                 features[:, :, low:high] = rows
         assert features is not None
         self.state = features.to(up.dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -29,6 +30,7 @@ from ..utils.symmetry import SYMMETRIES, transform
 from ..weights import resolve
 from . import memory
 from .backends import GRAPH_SUFFIXES, GraphModel, load_graph
+from .borders import Border, find_border
 from .channels import Channels
 from .memory import parse_memory, say_if_taken
 from .runner import Runner, finite_parts
@@ -38,7 +40,9 @@ class Upscaler:
     """Upscales pictures with one network.
 
     Whatever the memory, the result of a network whose rows can be followed (every one
-    of this pack) is that of the whole image; others are run in overlapping tiles.
+    of this pack) is that of the whole image; others are run in overlapping tiles. Where
+    a network is wrong at its border, the whole image is the one that `border` continues
+    by reflection.
 
     Args:
         model: A weight file (this pack's or any that spandrel opens), the name of a
@@ -152,7 +156,11 @@ class Upscaler:
     def identity(self) -> dict[str, str]:
         """Returns what results depend on: the weights' digest and the settings."""
         if isinstance(self.descriptor, GraphModel):
-            return {"weights": self.descriptor.digest, "tta": str(self.tta)}
+            return {
+                "weights": self.descriptor.digest,
+                "tta": str(self.tta),
+                "border": str(self.border.width),
+            }
         digest = hashlib.sha256()
         for name, tensor in self.descriptor.model.state_dict().items():
             digest.update(name.encode())
@@ -161,6 +169,7 @@ class Upscaler:
             "weights": digest.hexdigest(),
             "dtype": str(self.dtype),
             "tta": str(self.tta),
+            "border": str(self.border.width),
         }
 
     def _upscale(
@@ -214,9 +223,42 @@ class Upscaler:
             return channels.widen(to_tensor(pixels[low:high], self.device))
 
         size = (pixels.shape[0], pixels.shape[1])
-        parts = finite_parts(self.fallback, [read], size, batch=channels.batch)
-        for _, low, high, rows in parts:
+        border = self.border_of(size)
+        parts = finite_parts(
+            self.fallback,
+            [border.reading(read, size)],
+            border.size(size),
+            batch=channels.batch,
+        )
+        made = (part[1:] for part in parts)
+        for low, high, rows in border.cut(made, size, self.scale):
             yield low, high, channels.narrow(rows.float())
+
+    @functools.cached_property
+    def border(self) -> Border:
+        """What pictures are continued by on each side, where the network needs it."""
+        model = self.descriptor
+        if isinstance(model, GraphModel) and model.static:
+            return Border(0)
+        network = self.runner.network  # not what torch compiles for pictures' sizes
+        runner = Runner(model, network, self.device, self.dtype, self.limit)
+        like = torch.empty(
+            1, model.input_channels, 0, 0, device=self.device, dtype=self.dtype
+        )
+        return find_border(lambda x: runner.whole([x])[0], like, self.scale)
+
+    def border_of(self, size: tuple[int, int]) -> Border:
+        """Returns what a picture of (height, width) is continued by.
+
+        Nothing, where a graph takes no more than the picture itself.
+        """
+        model = self.descriptor
+        largest = model.largest if isinstance(model, GraphModel) else None
+        if largest is not None:
+            wanted = self.border.size(size)
+            if wanted[0] > largest[0] or wanted[1] > largest[1]:
+                return Border(0)
+        return self.border
 
     @property
     def lanes(self) -> int:
@@ -226,7 +268,7 @@ class Upscaler:
     def fits(self, size: tuple[int, int], lanes: int) -> bool:
         """Whether as many pictures of (width, height) fit into memory at once."""
         result = 3 * 4 * self.scale**2 * size[0] * size[1]
-        each = self.runner.cost((size[1], size[0])) + result
+        each = self.runner.cost(self.border.size((size[1], size[0]))) + result
         return each * lanes <= memory.budget(self.limit, self.device)
 
 
