@@ -1,6 +1,7 @@
 """Image files in and out: pixels at their own bit depth, and what travels with them.
 
-imagecodecs reads and writes PNG and lossless AVIF, tifffile TIFF, Pillow the others.
+imagecodecs reads and writes PNG and lossless AVIF, tifffile TIFF, Pillow the others,
+but where those have more than 8 bits a value (`deep`).
 PNG and JPEG files are taken apart first: what damages metadata cannot cost the pixels.
 """
 
@@ -19,6 +20,7 @@ from ..utils.optional import need
 from . import jpeg_segments, png
 from .arrays import rounded, white
 from .color import image_to_srgb, srgb, to_srgb
+from .deep import coded_color, deep_pixels
 from .exif import ExifError
 from .metadata import HOLDS, LOSSLESS_AVIF, fit, fit_profile, upright
 from .paths import PLUGINS, UNSUPPORTED, Format, check_format
@@ -173,7 +175,7 @@ def _read(data: bytes, most: int, notes: list[str]) -> tuple[np.ndarray, Metadat
         name = "TIFF"
     else:
         image = _open(data)
-        array, about = _from_pillow(image, most, notes)
+        array, about = _from_pillow(image, data, most, notes)
         name = str(image.format)
     return array, about, name
 
@@ -253,7 +255,7 @@ def _open(data: bytes) -> Image.Image:
 
 
 def _from_pillow(
-    image: Image.Image, most: int, notes: list[str]
+    image: Image.Image, data: bytes, most: int, notes: list[str]
 ) -> tuple[np.ndarray, Metadata]:
     _check_size(image.size, len(image.getbands()), most)
     if getattr(image, "n_frames", 1) > 1:
@@ -269,8 +271,15 @@ def _from_pillow(
         xmp=xmp.encode() if isinstance(xmp, str) else xmp or None,
         text=(("Comment", comment),) if comment else (),
     )
+    icc = info.get("icc_profile") or None
+    if image.format in ("AVIF", "HEIF") and not icc:
+        about.color = coded_color(data)
+    deep = deep_pixels(image, data)
+    if deep is not None:
+        about.icc = icc
+        return deep, about
     image.load()
-    plain, about.icc = _to_plain_mode(image, info.get("icc_profile") or None, notes)
+    plain, about.icc = _to_plain_mode(image, icc, notes)
     return _as_array(plain), about
 
 
