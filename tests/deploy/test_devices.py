@@ -12,8 +12,10 @@ import paragon_archs
 from paragon_archs.archs.facesr_arch import ImageNorm as FaceNorm
 from paragon_archs.archs.paragonsr_arch import ImageNorm, image_moments
 from paragon_archs.deploy import DeployCall, deploy_model
+from paragon_archs.evaluation.gpu.parity import LIMITS, error, exact
 from paragon_archs.fuse import fuse_model
 from paragon_archs.strips import StripEngine
+from paragon_archs.utils.dtypes import dtype_name
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
@@ -186,9 +188,7 @@ def test_moments_keep_their_digits(dtype, far, device):
 def test_parity_with_the_cpu(name, dtype, device):
     """The deploy form on each device that the run was asked for."""
     network, x = small_model(name), image(1, 3, 40, 33)
-    with torch.no_grad():
+    with torch.no_grad(), exact():
         wanted = deploy_model(network)(x)
-        got = deploy_model(network).to(device, dtype)(x.to(device, dtype)).cpu().float()
-    error = (got - wanted).square().mean().sqrt() / wanted.std()
-    limits = {torch.float32: 1e-4, torch.float16: 0.005, torch.bfloat16: 0.03}
-    assert error < limits[dtype]
+        got = deploy_model(network).to(device, dtype)(x.to(device, dtype))
+    assert error(got, wanted) < LIMITS[dtype_name(dtype)]

@@ -1,0 +1,188 @@
+"""Frames a second: networks alone, and whole videos."""
+
+from __future__ import annotations
+
+import functools
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from ...deploy import deploy_model
+from ...fuse import fuse_model
+from ...inference.temporal import ALPHA, FrameUpscaler
+from ...inference.upscaler import Upscaler
+from ...inference.video import VideoOptions, upscale_video
+from ...strips import StripEngine
+from ...utils.dtypes import dtype_of
+from ...utils.optional import need
+from .bench import LAYOUTS, SCALE, Bench, gigabytes, milliseconds
+from .report import Row, Section
+
+_FORMS = {"fused": fuse_model, "deploy": deploy_model}
+_COMPILED = ("paragonsr2_realtime", "paragonsr_nano")  # a minute each
+_VIDEO = ("paragonsr2_realtime_x2", "paragonsr2_stream_x2")
+
+
+def networks(bench: Bench) -> Section:
+    """Returns the table of every network on a frame."""
+    dtype = "fp32" if bench.small else "fp16"
+    return Section(
+        f"{bench.frame} to x{SCALE} in {dtype}",
+        "Milliseconds of the network alone, per form and memory layout; frames a "
+        "second of the fastest.",
+        (
+            "network",
+            *(f"{form} {layout}" for form in _FORMS for layout in LAYOUTS),
+            "frames/s",
+        ),
+        {
+            name: functools.partial(_network, bench, name, dtype)
+            for name in bench.variants
+        },
+    )
+
+
+def _network(bench: Bench, name: str, dtype: str) -> Row:
+    plain, taken = bench.network(name), []
+    for form in _FORMS.values():
+        network = form(plain).to(bench.device, dtype_of(dtype))
+        for layout in LAYOUTS.values():
+            taken.append(bench.seconds(_call(bench, network, dtype, layout)))
+    return Row([*map(milliseconds, taken), f"{1 / min(taken):.1f}"])
+
+
+def _call(
+    bench: Bench,
+    network: Callable[..., object],
+    dtype: str,
+    layout: torch.memory_format = torch.contiguous_format,
+) -> Callable[[], object]:
+    x = bench.image(*bench.size).to(bench.device, dtype_of(dtype))
+    x = x.contiguous(memory_format=layout)
+
+    @torch.inference_mode()
+    def call() -> object:
+        return network(x)
+
+    return call
+
+
+def compiled(bench: Bench) -> Section:
+    """Returns the table of networks that torch compiles."""
+    lines = {name: functools.partial(_compiled, bench, name) for name in _COMPILED}
+    return Section(
+        "Compiled by torch",
+        f"Milliseconds of the deploy form, {bench.frame} in fp16, and the seconds that "
+        "compiling took.",
+        ("network", "as it is", "compiled", "compiling, s"),
+        lines,
+    )
+
+
+def _compiled(bench: Bench, name: str) -> Row:
+    network = deploy_model(bench.network(name)).to(bench.device, torch.float16)
+    before = bench.seconds(_call(bench, network, "fp16"))
+    call = _call(bench, torch.compile(network), "fp16")
+    start = time.perf_counter()
+    call()
+    bench.wait()
+    taken = time.perf_counter() - start
+    after = bench.seconds(call)
+    return Row([milliseconds(before), milliseconds(after), f"{taken:.0f}"])
+
+
+def memory(bench: Bench) -> Section:
+    """Returns the table of peaks against what this pack expects."""
+    lines = {name: functools.partial(_memory, bench, name) for name in bench.variants}
+    columns = [f"{d} {kind}" for d in ("fp16", "fp32") for kind in ("peak", "estimate")]
+    return Section(
+        "Memory",
+        f"GiB beyond the weights for {bench.frame} in one piece.",
+        ("network", *columns),
+        lines,
+    )
+
+
+def _memory(bench: Bench, name: str) -> Row:
+    cells = []
+    for dtype in ("fp16", "fp32"):
+        network = deploy_model(bench.network(name)).to(bench.device, dtype_of(dtype))
+        call = _call(bench, network, dtype)
+        if not bench.small:
+            call()  # libraries take their own once
+        cells.append(gigabytes(bench.peak(call)))
+        cells.append(gigabytes(StripEngine(network).peak(bench.size)))
+    return Row(cells)
+
+
+def videos(bench: Bench) -> Section:
+    """Returns the table of frames a second in a video."""
+    lines = {name: functools.partial(_video, bench, name) for name in _VIDEO}
+    return Section(
+        "Video",
+        f"Frames a second of {bench.frame} to x{SCALE}, features carried on: the "
+        "network on the device, frames from and to the host's memory, and a whole file "
+        "with decoding and encoding by x264 (ultrafast).",
+        ("model", "network", "frames in memory", "files"),
+        lines,
+    )
+
+
+def _video(bench: Bench, name: str) -> Row:
+    upscaler = Upscaler(name, bench.device)
+    count = 4 if bench.small else 96
+    frames = list(_frames(*bench.size, count))
+    network: nn.Module = upscaler.runner.network
+    x = bench.image(*bench.size).to(bench.device, upscaler.dtype)
+    with torch.inference_mode():
+        _, before = network(x, feature_tap=True)
+        call = functools.partial(network, x, True, before, ALPHA)
+        alone = 1 / bench.seconds(call)
+    rates = [alone, count / _timed(functools.partial(_in_memory, upscaler, frames))]
+    with tempfile.TemporaryDirectory() as folder:
+        source, output = Path(folder) / "in.mkv", Path(folder) / "out.mkv"
+        _write(source, frames)
+        options = VideoOptions(codec="libx264", preset="ultrafast")
+        run = functools.partial(
+            upscale_video, upscaler, source, output, options, progress=False
+        )
+        rates.append(count / _timed(run))
+    return Row([f"{rate:.1f}" for rate in rates])
+
+
+def _in_memory(upscaler: Upscaler, frames: Sequence[np.ndarray]) -> None:
+    moving = FrameUpscaler(upscaler, ALPHA)
+    for frame in frames:
+        moving.frames([frame])
+
+
+def _timed(run: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def _frames(height: int, width: int, count: int) -> Iterator[np.ndarray]:
+    """Yields frames of a soft texture that moves by two pixels each."""
+    rng = np.random.default_rng(0)
+    coarse = rng.random((height // 8 + 1, (width + 2 * count) // 8 + 1, 3))
+    wide = np.kron(coarse, np.ones((8, 8, 1)))
+    wide = (255 * (0.9 * wide + 0.1 * rng.random(wide.shape))).astype(np.uint8)
+    for index in range(count):
+        yield np.ascontiguousarray(wide[:height, 2 * index : 2 * index + width])
+
+
+def _write(path: Path, frames: Sequence[np.ndarray]) -> None:
+    av = need("av", "videos", "paragon-archs[video]")
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"preset": "fast"})
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt = "yuv420p"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame)))
+        container.mux(stream.encode(None))
