@@ -514,9 +514,11 @@ KEYS: dict[str, Key] = {
     "val:save_img": Key("bool", False, "write the validation images"),
     "val:samples": Key(
         "int",
-        0,
-        "images of each set shown beside input and target, in `visualization/samples`",
+        2,
+        "images of each set shown beside input and target, in `visualization/samples` "
+        "and in `report.html`",
         low=0,
+        host_default=0,
     ),
     "val:max_memory": Key(
         "str",
@@ -547,6 +549,12 @@ KEYS: dict[str, Key] = {
     "logger:save_checkpoint_freq": Key("int", 5000, "steps between checkpoints", low=1),
     "logger:keep_checkpoints": Key(
         "int", 0, "newest checkpoints that stay; 0 keeps all", low=0
+    ),
+    "logger:report": Key(
+        "bool",
+        True,
+        "`report.html` in the run's folder: curves, samples, options, what to do next; "
+        "written at validations and checkpoints",
     ),
     "logger:use_tb_logger": Key("bool", False, "TensorBoard"),
     "logger:wandb": Key("map", None, "Weights & Biases; needs TensorBoard"),

@@ -89,6 +89,11 @@ class Guard:
         self.in_a_row, self.total = state["in_a_row"], state["total"]
 
 
+def skipped_steps(model: object) -> int:
+    """Returns the number of steps that a model's guards have skipped."""
+    return sum(g.total for g in vars(model).values() if isinstance(g, Guard))
+
+
 def all_finite(tensors: Iterable[Tensor]) -> bool:
     """True when no floating tensor holds NaN or infinity; one wait for the device."""
     floating = [t for t in tensors if t.is_floating_point() and t.numel()]

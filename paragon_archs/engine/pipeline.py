@@ -26,6 +26,8 @@ from ..utils.processes import any_process
 from ..utils.signals import StopRequest
 from .context import RunContext
 from .folders import check_unlocked, make_folders, write_log
+from .guard import skipped_steps
+from .report import Report
 from .resuming import report_changes
 from .setup import build
 from .state import (
@@ -69,6 +71,7 @@ class Run:
             self.make_folders()
         context.wait()
         self.tb_logger = self.open_tensorboard()
+        self.report = self.open_report()
 
     def close(self) -> None:
         """Lets go of the run's folder."""
@@ -139,6 +142,13 @@ class Run:
         folder = self.context.folders.root / "tb_logger"
         purge = self.current_iter + 1 if self.resume else None
         return SummaryWriter(str(folder), purge_step=purge)
+
+    def open_report(self) -> Report | None:
+        """Returns the writer of `report.html`, or None where it is not wanted."""
+        if not self.context.first or not self.opt["logger"]["report"]:
+            return None
+        network = self.model.get_bare_model(self.model.net_g)
+        return Report(self.context, network, self.total_iter, self.current_iter)
 
     # Running ---------------------------------------------------------------------
 
@@ -220,6 +230,7 @@ class Run:
             asked = any_process(stop.number, self.context.world_size, model.device)
             if asked:
                 self.save()
+                self.write_report()
                 logger.warning(
                     "Asked to stop (signal %d); saved iteration %d. Go on with "
                     "--auto_resume.",
@@ -236,14 +247,18 @@ class Run:
         """Does what is due after this iteration; the last one is always due."""
         val, last = self.opt.get("val"), self.current_iter >= self.total_iter
         frequency = self.opt["logger"]["save_checkpoint_freq"]
-        if val and (self.current_iter % val["val_freq"] == 0 or last):
+        validates = val and (self.current_iter % val["val_freq"] == 0 or last)
+        if validates:
             try:
                 self.validate()
             except BaseException:
                 self.save()  # hours of training shall not go with a failed validation
                 raise
-        if self.current_iter % frequency == 0 or self.finished():
+        saves = self.current_iter % frequency == 0 or self.finished()
+        if saves:
             self.save()
+        if validates or saves:
+            self.write_report()
 
     def validate(self) -> None:
         """Validates every set, keeps the best weights, feeds the early stop."""
@@ -258,6 +273,8 @@ class Run:
                 for label in new_bests(self.model, name, self.current_iter):
                     self.model.save_released(label)
             values = {m: metric_value(self.model, m) for m in val.get("metrics") or ()}
+            if self.report:
+                self.report.validated(self.current_iter, name, values)
             for metric, value in values.items():
                 if math.isnan(value):
                     logger.warning(
@@ -311,6 +328,11 @@ class Run:
         if self.ours:
             self.model.guard.remember()
 
+    def write_report(self) -> None:
+        """Writes `report.html`, where it is wanted."""
+        if self.report:
+            self.report.write(self.current_iter, self.finished())
+
     # Reporting -------------------------------------------------------------------
 
     @contextlib.contextmanager
@@ -338,6 +360,9 @@ class Run:
             return
         losses = self.model.get_current_log()
         rates = self.model.get_current_learning_rate()
+        if self.report:
+            skipped = skipped_steps(self.model)
+            self.report.logged(self.current_iter, losses, rates, skipped)
         done = self.current_iter - self.first_iter
         left = (time.time() - self.started) / done * (self.total_iter - done)
         eta = datetime.timedelta(seconds=int(left))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -139,6 +140,10 @@ def test_resumed_processes_go_on_exactly(runs: Path) -> None:
 def test_only_rank_0_writes(runs: Path) -> None:
     assert len(list((runs / "experiments/two").glob("*.log"))) == 1
     assert len(list((runs / "experiments").iterdir())) == 4  # no archive of rank 1
+    for name in ("one", "two", "parts", "host"):
+        rows = (runs / "experiments" / name / "report.jsonl").read_text().split("\n")
+        steps = [json.loads(row)["iter"] for row in rows if '"losses"' in row]
+        assert steps == [1, 2, 3, 4, 5, 6]
 
 
 def test_a_host_model_trains_and_validates_in_two_processes(runs: Path) -> None:

@@ -7,6 +7,7 @@ import html
 import io
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,15 +60,17 @@ class Set:
 
     Attributes:
         name: What the list calls it.
-        entries: At least two; the first two are shown at first.
+        entries: At least two.
         against: Name of the picture that the others are measured against.
-        difference: What the list is sorted by, largest first.
+        difference: What the list is sorted by, largest first; None: by name.
+        shown: Indices of the two pictures that are shown at first.
     """
 
     name: str
     entries: Sequence[Entry]
     against: str = ""
-    difference: float = 0.0
+    difference: float | None = None
+    shown: tuple[int, int] = (0, 1)
 
 
 def render(title: str, sets: Sequence[Set], measures: Sequence[Measure]) -> str:
@@ -83,21 +86,40 @@ def render(title: str, sets: Sequence[Set], measures: Sequence[Measure]) -> str:
             {"key": m.key, "label": m.label, "better": m.better, "digits": m.digits}
             for m in measures
         ],
-        "sets": [_set(one) for one in sets],
+        "sets": [describe(one) for one in sets],
     }
-    # "<" would end the script element early.
-    text = json.dumps(data, allow_nan=False).replace("<", "\\u003c")
-    page = (_HERE / "page.html").read_text(encoding="utf-8")
-    parts = {
-        "css": (_HERE / "page.css").read_text(encoding="utf-8"),
-        "js": (_HERE / "page.js").read_text(encoding="utf-8"),
-        "about": "Made by paragon compare. Pictures are stored without loss.",
-        "title": html.escape(title),
-        "data": text,
-    }
-    for name, value in parts.items():
-        page = page.replace("{{" + name + "}}", value)
-    return page
+    return fill(
+        "page.html",
+        title=html.escape(title),
+        about="Made by paragon compare. Pictures are stored without loss.",
+        data=script_data(data),
+    )
+
+
+def fill(template: str, **parts: str) -> str:
+    """Returns a template of this folder with `{{name}}` replaced.
+
+    Args:
+        template: Its file name.
+        **parts: HTML by name; `page_css`, `viewer_js` and the like name files beside
+            it.
+    """
+    text = (_HERE / template).read_text(encoding="utf-8")
+
+    # In one pass: what is put in is not searched again.
+    def part(found: re.Match[str]) -> str:
+        name = found[1]
+        if name in parts:
+            return parts[name]
+        return (_HERE / name.replace("_", ".")).read_text(encoding="utf-8")
+
+    return re.sub(r"\{\{(\w+)\}\}", part, text)
+
+
+def script_data(value: Any) -> str:
+    """Returns a value as JSON that a script element may hold."""
+    # "<" would end the element early.
+    return json.dumps(value, allow_nan=False).replace("<", "\\u003c")
 
 
 def write(path: str | Path, page: str) -> None:
@@ -106,9 +128,19 @@ def write(path: str | Path, page: str) -> None:
         temporary.write_text(page, encoding="utf-8")
 
 
-def _set(one: Set) -> dict[str, Any]:
+def describe(one: Set, quality: int | None = None) -> dict[str, Any]:
+    """Returns a set as the viewer's script takes it.
+
+    Args:
+        one: The set.
+        quality: Of JPEG; without it pictures are stored without loss.
+    """
+    kind, choices = ("JPEG", {"quality": quality, "subsampling": 0})
+    if quality is None:
+        kind, choices = ("PNG", {"optimize": False})
     return {
         "name": one.name,
+        "shown": list(one.shown),
         "against": one.against,
         "difference": one.difference,
         "thumbnail": _thumbnail(one.entries[0].pixels),
@@ -117,7 +149,7 @@ def _set(one: Set) -> dict[str, Any]:
                 "name": entry.name,
                 "width": entry.pixels.shape[1],
                 "height": entry.pixels.shape[0],
-                "src": _source(Image.fromarray(entry.pixels), "PNG", optimize=False),
+                "src": _source(Image.fromarray(entry.pixels), kind, **choices),
                 # JSON has no infinity, which equal pictures have as PSNR.
                 "measures": {
                     key: value if math.isfinite(value) else None

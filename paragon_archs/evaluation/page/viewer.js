@@ -3,7 +3,7 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const $ = (id) => document.getElementById(id);
   const viewer = $("viewer"), handle = $("handle");
-  const state = { set: 0, left: 0, right: 1, mode: "slider", zoom: 1, x: 0, y: 0, split: 0.5, gain: 8 };
+  const state = { set: null, left: 0, right: 1, mode: "slider", zoom: 1, x: 0, y: 0, split: 0.5, gain: 8 };
   let panes = [], width = 1, height = 1, fitted = true;
   const pixels = new Map(); // picture -> ImageData, of the two that are compared
 
@@ -158,14 +158,17 @@
   // --- choices -----------------------------------------------------------------------
 
   function choose(set) {
+    const before = state.set === null ? null : data.sets[state.set];
     state.set = set;
     const pictures = current();
     width = Math.max(...pictures.map((p) => p.width));
     height = Math.max(...pictures.map((p) => p.height));
     pixels.clear();
+    // Another scene of the same pictures keeps the pair; any other has its own first one.
+    const names = (one) => one && one.pictures.map((p) => p.name).join("\n");
+    if (names(before) !== names(data.sets[set])) [state.left, state.right] = data.sets[set].shown;
     for (const id of ["left", "right"]) {
       $(id).replaceChildren(...pictures.map((p, i) => element("option", { value: i }, p.name)));
-      state[id] = Math.min(state[id], pictures.length - 1);
       $(id).value = String(state[id]);
     }
     for (const button of document.querySelectorAll("#list button"))
@@ -173,19 +176,21 @@
     fitted = true;
     table();
     build();
+    $("viewer").dispatchEvent(new Event("chosen"));
   }
 
   function list() {
     if (data.sets.length < 2) return;
     $("sets").hidden = false;
-    const order = data.sets.map((_, index) => index);
-    if ($("order").value === "name") order.sort((a, b) => data.sets[a].name.localeCompare(data.sets[b].name));
+    const order = data.sets.map((_, index) => index), measured = data.sets[0].difference !== null;
+    $("sorting").hidden = !measured;
+    if (!measured || $("order").value === "name") order.sort((a, b) => data.sets[a].name.localeCompare(data.sets[b].name));
     else order.sort((a, b) => data.sets[b].difference - data.sets[a].difference);
     $("list").replaceChildren(...order.map((index) => {
       const one = data.sets[index], item = element("li");
       const button = element("button", { type: "button", "data-set": index });
       const text = element("span", {}, one.name);
-      text.append(element("small", {}, `difference ${one.difference.toFixed(2)}`));
+      if (measured) text.append(element("small", {}, `difference ${one.difference.toFixed(2)}`));
       button.append(element("img", { src: one.thumbnail, alt: "" }), text);
       button.setAttribute("aria-current", String(index === state.set));
       button.addEventListener("click", () => choose(index));
@@ -197,6 +202,7 @@
   function table() {
     const pictures = current(), one = data.sets[state.set];
     const columns = data.measures.filter((m) => pictures.some((p) => m.key in p.measures));
+    $("measures").hidden = data.measures.length === 0;
     const head = element("tr");
     head.append(element("th", { scope: "col" }, "picture"), element("th", { scope: "col" }, "size"));
     for (const m of columns) head.append(element("th", { scope: "col" }, m.label));
@@ -283,7 +289,8 @@
     n: () => step(1), p: () => step(-1),
   };
   const slides = { ArrowLeft: -0.02, ArrowRight: 0.02, ArrowDown: -0.02, ArrowUp: 0.02, PageDown: -0.1, PageUp: 0.1, Home: -1, End: 1 };
-  document.addEventListener("keydown", (event) => {
+  // On a page of sections the keys belong to this one.
+  ($("layout").closest("section") ?? document).addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const on = event.target;
     if (on === handle && event.key in slides) {
@@ -314,11 +321,6 @@
     build();
   });
   $("tools").addEventListener("submit", (event) => event.preventDefault());
-  $("theme").addEventListener("click", () => {
-    const dark = document.documentElement.dataset.theme === "dark"
-      || (!document.documentElement.dataset.theme && matchMedia("(prefers-color-scheme: dark)").matches);
-    document.documentElement.dataset.theme = dark ? "light" : "dark";
-  });
   new ResizeObserver(layout).observe(viewer);
   list();
   const first = document.querySelector("#list button");
