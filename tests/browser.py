@@ -7,12 +7,16 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+# What WCAG 2.2 AA and axe's best practice ask for, and how much it matters.
+AXE = """axe.run({resultTypes: ["violations"]}).then((found) => found.violations
+  .filter((v) => %s.includes(v.impact))
+  .map((v) => `${v.id} (${v.impact}): ${v.nodes.map((n) => n.html).join(" | ")}`))"""
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
@@ -20,6 +24,46 @@ def find_browser() -> str | None:
     """The path of a Chromium, or None."""
     given = os.environ.get("PARAGON_CHROMIUM")
     return given or next((p for n in NAMES if (p := shutil.which(n))), None)
+
+
+def axe_source() -> str:
+    """The source of axe-core, which comes in a package of its own."""
+    package = pytest.importorskip("axe_playwright_python", reason="axe is not there")
+    return (Path(package.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
+
+
+def faults(run: Callable[[str], Any], least: str = "moderate") -> list[str]:
+    """What axe-core finds on the page in which `run` evaluates JavaScript.
+
+    Args:
+        run: Evaluates a script, promises too.
+        least: How much a fault must matter: minor, moderate, serious or critical.
+    """
+    impacts = ["minor", "moderate", "serious", "critical"]
+    if run("typeof axe") != "object":
+        run(axe_source() + "; undefined")
+    return run(AXE % json.dumps(impacts[impacts.index(least) :]))
+
+
+def unreached(run: Callable[[str], Any], press: Callable[[str], Any]) -> list[str]:
+    """What the Tab key does not reach, or reaches without an outline that is seen.
+
+    Args:
+        run: Evaluates JavaScript on the page.
+        press: Presses a key by its name.
+    """
+    wanted = """[...document.querySelectorAll(
+      'a[href], button, input, select, textarea, summary, [tabindex]')].filter(
+      (e) => e.tabIndex >= 0 && !e.disabled && e.checkVisibility())"""
+    here = """(() => {
+      const e = document.activeElement, style = getComputedStyle(e);
+      if (style.outlineStyle !== "none" || style.boxShadow !== "none") e.reached = true;
+    })()"""
+    run("document.activeElement.blur(); scrollTo(0, 0)")
+    for _ in range(run(f"{wanted}.length") + 1):
+        press("Tab")
+        run(here)
+    return run(f"{wanted}.filter((e) => !e.reached).map((e) => e.outerHTML)")
 
 
 class Page:
@@ -96,6 +140,11 @@ class Page:
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
 
+    def theme(self, name: str) -> None:
+        """Lets the system prefer `light` or `dark`."""
+        feature = {"name": "prefers-color-scheme", "value": name}
+        self.send("Emulation.setEmulatedMedia", features=[feature])
+
     def mouse(self, kind: str, x: float, y: float, **more: Any) -> None:
         """Sends a mouse event: mousePressed, mouseMoved, mouseReleased, mouseWheel."""
         button = {"button": "left", "buttons": 1, "clickCount": 1}
@@ -111,6 +160,7 @@ class Page:
 
     def key(self, key: str, code: int = 0) -> None:
         """Types a key by its DOM name."""
+        code = code or {"Tab": 9}.get(key, 0)
         text = {"text": key} if len(key) == 1 else {}
         for kind in ("keyDown", "keyUp"):
             self.send(

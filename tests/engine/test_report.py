@@ -11,7 +11,7 @@ from pathlib import Path
 import engine_common as common
 import pytest
 import yaml
-from browser import browser
+from browser import browser, faults, unreached
 
 from paragon_archs.cli import basicsr
 from paragon_archs.cli.__main__ import main
@@ -293,3 +293,15 @@ def test_the_command_lines_follow_the_checkpoint(tab):
     assert "net_g_best_few_psnr" in tab.run(shown)
     tab.run("document.querySelector('[data-file]:not([hidden]) [data-copy]').click()")
     assert "net_g_best_few_psnr" in tab.run("getSelection().toString()")
+
+
+def test_the_tab_key_reaches_everything(tab):
+    assert unreached(tab.run, tab.key) == []
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_nothing(tab, theme):
+    tab.theme(theme)
+    for one in range(2):
+        tab.run(f"document.querySelectorAll('details')[{one}].open = true")
+    assert faults(tab.run) == []

@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 import pytest
-from browser import browser
+from browser import browser, faults, unreached
 from PIL import Image
 
 from paragon_archs.cli.__main__ import main
@@ -258,10 +258,22 @@ def test_everything_has_a_name_for_screen_readers(tab):
     assert tab.run("[...document.images].every((i) => i.hasAttribute('alt'))")
 
 
+def test_the_tab_key_reaches_everything(tab):
+    assert unreached(tab.run, tab.key) == []
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_nothing(tab, theme):
+    tab.theme(theme)
+    tab.run("document.querySelector('details').open = true")
+    for mode in ("slider", "side", "difference"):
+        tab.run(f"document.querySelector('[data-mode={mode}]').click()")
+        assert faults(tab.run) == [], mode
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_contrast_is_enough_in_both_themes(tab, theme):
-    feature = {"name": "prefers-color-scheme", "value": theme}
-    tab.send("Emulation.setEmulatedMedia", features=[feature])
+    tab.theme(theme)
     names = "['--back', '--panel', '--text', '--soft', '--accent', '--on', '--best']"
     script = f"""(() => {{
       const style = getComputedStyle(document.documentElement);

@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import torch
+from browser import browser, faults
 from PIL import Image
 
 from benchmarks import docs_charts
@@ -275,6 +276,41 @@ def test_command_measures_resumes_and_refuses(folder, model, tmp_path, capsys):
     save_model(create("paragonsr_nano", 2), model)
     assert benchmark([*call, "--resume"]) == 2
     assert "Choose another --output" in capsys.readouterr().err
+
+
+def test_the_page_beside_the_tables_shows_what_they_say(
+    folder, model, tmp_path, tmp_path_factory
+):
+    out = tmp_path / "out"
+    call = ["quality", "bicubic", str(model), "--hr", str(folder), "-o", str(out)]
+    assert benchmark([*call, "--crops", "2"]) == 0
+    told = {
+        (row["image"][:-4], row["model"]): float(row["psnr_y"])
+        for row in rows_of(out / "images.csv")
+    }
+    with browser(tmp_path_factory.mktemp("profile")) as tab:
+        tab.open(out / "compare_x2.html")
+        # With a slider between any two of bicubic, the model and the original.
+        left, top, width, height = tab.box("#viewer")
+        middle = top + height / 2
+        tab.drag((left + width / 2, middle), (left + width / 4, middle))
+        at = "document.getElementById('handle').getAttribute('aria-valuenow')"
+        assert tab.run(at) == "25"
+        buttons = "[...document.querySelectorAll('#list button')]"
+        names = tab.run(f"{buttons}.map((b) => b.innerText.split('\\n')[0])")
+        assert sorted(names) == ["Tiny 0", "Tiny 1"]
+        for index, name in enumerate(names):
+            tab.run(f"{buttons}[{index}].click()")
+            cells = "[...document.querySelectorAll('tbody tr')].map((r) => r.innerText)"
+            rows = [row.split("\t") for row in tab.run(cells)]
+            assert [row[0] for row in rows] == ["bicubic", "mine", "original"]
+            for label, _, value, *_ in rows[:2]:
+                want = told[name.removeprefix("Tiny "), label]
+                assert float(value) == pytest.approx(want, abs=0.006)
+        for theme in ("light", "dark"):
+            tab.theme(theme)
+            assert faults(tab.run) == []
+        assert tab.problems == []
 
 
 def texts(svg: str) -> dict[str, list[tuple[str, ...]]]:

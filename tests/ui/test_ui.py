@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from browser import faults, unreached
 from common import pattern
 from PIL import Image
 
@@ -20,6 +21,9 @@ from paragon_archs.ui.runs import Progress, Run, Settings
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 MODEL = "paragonsr2_realtime_x2"
+# Nothing fades in or out any more; what turns for ever has no end.
+STILL = """document.getAnimations().every((one) =>
+  one.playState !== "running" || one.effect.getComputedTiming().endTime === Infinity)"""
 
 
 @pytest.fixture
@@ -137,11 +141,18 @@ def test_a_picture_goes_in_and_the_commands_picture_comes_out(page, picture, tmp
     np.testing.assert_array_equal(made, np.asarray(Image.open(own)))
     assert not page.outside
     assert not page.errors
+    # The page as it is then; its text has other colors in the dark.
+    for dark in (False, True):
+        page.evaluate("(dark) => document.body.classList.toggle('dark', dark)", dark)
+        page.wait_for_function(STILL)
+        assert faults(page.evaluate) == []
 
 
 def test_wrong_input_is_one_sentence_on_the_page(page, tmp_path):
     page.get_by_role("button", name="Upscale", exact=True).click()
     page.get_by_text("Drop a picture or a video first.").wait_for()
+    assert faults(page.evaluate) == []
+    assert unreached(page.evaluate, page.keyboard.press) == []
     page.get_by_role("tab", name="Folder").click()
     page.get_by_label("Folder with pictures").fill(str(tmp_path / "nowhere"))
     page.get_by_label("Folder for the results").fill(str(tmp_path / "out"))
