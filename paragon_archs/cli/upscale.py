@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -131,7 +132,7 @@ def upscale(options: argparse.Namespace) -> int:
         WriteOptions,
     )
     from ..inference.choice import choose
-    from ..inference.jobs import Sizing, parse_shard, plan, run
+    from ..inference.jobs import Sizing, parse_shard, plan, refusal, run
     from ..inference.video import VideoOptions
     from ..weights import resolve
 
@@ -183,7 +184,10 @@ def upscale(options: argparse.Namespace) -> int:
         overwrite=options.overwrite,
         resume=options.resume,
         shard=parse_shard(options.shard),
+        refuse=functools.partial(refusal, upscaler, write, sizing),
     )
+    refused = [job for job in jobs if job.refusal]
+    report(*(f"{job.source}: {job.refusal}" for job in refused))
     if not jobs:
         say(options, "nothing left to do")
         return EXIT_DONE
@@ -197,7 +201,8 @@ def upscale(options: argparse.Namespace) -> int:
     if options.compare:
         done = [job for job in jobs if job not in [bad for bad, _ in failed]]
         _write_page(options, [job for job in done if not job.is_video])
-    report(*(f"{job.source}: {reason}" for job, reason in failed))
+    new = [(job, reason) for job, reason in failed if not job.refusal]
+    report(*(f"{job.source}: {reason}" for job, reason in new))
     if failed:
         rest = ", the others are done" if len(failed) < len(jobs) else ""
         report(f"{len(failed)} of {len(jobs)} inputs failed{rest}")

@@ -12,16 +12,22 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from ..media.arrays import white
 from ..media.images import (
     Picture,
     WriteOptions,
     check_output,
     read_picture,
+    read_pixels,
     write_picture,
 )
+from ..media.opening import check_size, guarded, look
+from ..media.paths import check_format
 from ..media.resizing import resized
+from ..media.writing import check_kind
 from ..utils.optional import need
 from ..utils.progress import Task, task
+from .large import check_memory, goes_by_rows, write_by_rows
 from .memory import free_memory
 from .moving import run_moving
 from .overlap import prefetch
@@ -29,7 +35,7 @@ from .planning import Job, beside, parse_shard, plan
 from .upscaler import Upscaler
 from .video import VideoOptions
 
-__all__ = ["Job", "Sizing", "beside", "parse_shard", "plan", "run"]
+__all__ = ["Job", "Sizing", "beside", "parse_shard", "plan", "refusal", "run"]
 
 logger = logging.getLogger(__name__)
 
@@ -95,6 +101,29 @@ class Sizing:
         return picture.with_pixels(*resized(picture.pixels, picture.alpha, size))
 
 
+def refusal(upscaler: Upscaler, options: WriteOptions, sizing: Sizing, job: Job) -> str:
+    """Finds out by a picture's header whether its result can be written.
+
+    Returns:
+        Why not, in one sentence; "" where nothing speaks against it.
+    """
+    try:
+        if job.is_video or (seen := look(job.source)) is None:
+            return ""
+        width, height = (side * upscaler.scale for side in seen.size)
+
+        def clear() -> bool:
+            return seen.alpha and not _is_opaque(read_pixels(job.source))
+
+        most = upscaler.limit or int(free_memory())
+        guarded(job.source, lambda: check_size(seen.size, seen.each, most))
+        kind = check_kind(job.output, sizing.size((width, height)), options, clear)
+        check_memory(upscaler, job.source, seen, kind, sizing.changes)
+    except Exception as error:  # of any decoder: the others go on
+        return _sentence(job, error)
+    return ""
+
+
 def run(
     upscaler: Upscaler,
     jobs: Sequence[Job],
@@ -142,6 +171,10 @@ def run(
     return failed
 
 
+def _is_opaque(pixels: np.ndarray) -> bool:
+    return bool((pixels[..., -1] == white(pixels.dtype)).all())
+
+
 def _sentence(job: Job, error: BaseException) -> str:
     """Returns the reason for a failure in one sentence; the log has the traceback."""
     logger.info("%s", job.source, exc_info=error)
@@ -184,7 +217,11 @@ class _PictureRun:
             for job, picture in prefetch(self._read(jobs), 2):
                 if isinstance(picture, BaseException):
                     self._settled(job, picture)
-                elif lanes > 1 and self._upscaler.fits(picture.size, lanes):
+                elif (
+                    lanes > 1
+                    and self._upscaler.fits(picture.size, lanes)
+                    and not self._goes_by_rows(job, picture)
+                ):
                     self._settle(lanes - 1)
                     future = pool.submit(self._work, job, picture)
                     self._under_way.append((job, future))
@@ -193,6 +230,10 @@ class _PictureRun:
                     self._settle(_WRITERS if writing else 0)
                     writing = True
                     try:
+                        if self._goes_by_rows(job, picture):
+                            self._write_by_rows(job, picture)
+                            self._settled(job, None)
+                            continue
                         result = self._upscale(picture)
                     except Exception as error:  # one picture's; the others go on
                         self._settled(job, error)
@@ -217,13 +258,25 @@ class _PictureRun:
             except Exception as error:  # of any decoder: the others go on
                 yield job, error
 
-    def _upscale(self, picture: Picture) -> Picture:
-        dtype = picture.pixels.dtype
+    def _goes_by_rows(self, job: Job, picture: Picture) -> bool:
+        kind = check_format(job.output.suffix)
+        dtype = self._dtype(picture)
+        changes = self._sizing.changes
+        return goes_by_rows(self._upscaler, picture, dtype, kind, changes)
+
+    def _write_by_rows(self, job: Job, picture: Picture) -> None:
+        dtype = self._dtype(picture)
+        write_by_rows(self._upscaler, picture, dtype, job.output, self._options)
+
+    def _dtype(self, picture: Picture) -> np.dtype:
+        """Returns what results are made as."""
         if self._sizing.changes:
-            dtype = np.dtype(np.float32)  # rounded once, behind the resizing
-        elif self._options.depth == 16:
-            dtype = np.dtype(np.uint16)
-        return self._upscaler.picture(picture, dtype)
+            return np.dtype(np.float32)  # rounded once, behind the resizing
+        wide = self._options.depth == 16
+        return np.dtype(np.uint16) if wide else picture.pixels.dtype
+
+    def _upscale(self, picture: Picture) -> Picture:
+        return self._upscaler.picture(picture, self._dtype(picture))
 
     def _write(self, job: Job, picture: Picture) -> None:
         write_picture(self._sizing.apply(picture), job.output, self._options)

@@ -72,6 +72,13 @@ def budget(limit: int | None, device: torch.device) -> float:
     return max(0.0, 0.9 * limit - _taken(device))
 
 
+def host_budget(limit: int | None, device: torch.device) -> float:
+    """Returns the bytes that pictures may take now; `limit` is the device's own."""
+    if device.type == "cpu":
+        return budget(limit, device)
+    return free_memory() * _SHARE
+
+
 def say_if_taken(limit: int | None, device: torch.device) -> None:
     """Warns where the program without any picture takes more than `limit` bytes."""
     taken = _taken(device)

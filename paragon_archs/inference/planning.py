@@ -10,8 +10,8 @@ import logging
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..media.animations import is_animated
@@ -63,6 +63,7 @@ def plan(
     overwrite: bool = False,
     resume: bool = False,
     shard: tuple[int, int] = (1, 1),
+    refuse: Callable[[Job], str] | None = None,
 ) -> list[Job]:
     """Works out what is read and where results go, before any work.
 
@@ -79,6 +80,7 @@ def plan(
         overwrite: Whether existing results may be replaced.
         resume: Whether jobs whose results exist are left out.
         shard: K and N: every N-th job, from the K-th on (counted from 1).
+        refuse: Gives a job's `refusal`, by its file's header.
 
     Returns:
         The jobs; none when all is done already.
@@ -108,6 +110,8 @@ def plan(
     if resume:
         jobs = [job for job in jobs if job.refusal or not job.output.exists()]
     jobs = jobs[shard[0] - 1 :: shard[1]]
+    if refuse is not None:
+        jobs = [replace(j, refusal=j.refusal or refuse(j)) for j in jobs]
     for folder in {job.output.parent for job in jobs if not job.refusal}:
         _make(folder)
     return jobs

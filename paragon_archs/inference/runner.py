@@ -183,6 +183,11 @@ class Runner:
             return engine.peak(size, batch)
         return self._bytes_per_pixel * size[0] * size[1] * batch
 
+    def least(self, size: tuple[int, int]) -> float:
+        """Returns about how many bytes (height, width) takes in any way."""
+        engine = self.engine()
+        return 0.0 if engine is None else engine.least(size)
+
     @property
     def _bytes_per_pixel(self) -> float:
         """What a pixel takes in a network that cannot be followed."""

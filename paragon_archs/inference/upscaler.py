@@ -36,6 +36,10 @@ from .memory import parse_memory, say_if_taken
 from .runner import Runner, finite_parts
 
 
+class SpoiledError(Exception):
+    """Half precision spoiled a picture of which rows are given away already."""
+
+
 class Upscaler:
     """Upscales pictures with one network.
 
@@ -143,6 +147,43 @@ class Upscaler:
         """
         layers = self._upscale(picture.pixels, picture.alpha, dtype)
         return picture.with_pixels(*layers)
+
+    def rows(
+        self, picture: Picture, dtype: np.dtype
+    ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+        """Upscales a picture without holding the result; not with `tta`.
+
+        Yields:
+            Rows of its pixels and of its alpha, from the top down.
+
+        Raises:
+            SpoiledError: when rows that were yielded before come once more.
+            ValueError: as `image`.
+        """
+        pixels, alpha = picture.pixels, picture.alpha
+        if alpha is None:
+            for colors in self._from_the_top(pixels):
+                yield to_array(colors, dtype), None
+            return
+        low, wide = 0, np.dtype(np.float32)
+        layers = (fill_clear(pixels, alpha), alpha[..., None])
+        for parts in _aligned(*(self._from_the_top(layer) for layer in layers)):
+            opacity = to_array(parts[1], wide)[..., 0]
+            keep_range(opacity, alpha, low)
+            low += len(opacity) // self.scale
+            yield to_array(parts[0], dtype), rounded(opacity, dtype)
+
+    def _from_the_top(self, pixels: np.ndarray) -> Iterator[Tensor]:
+        """Yields the rows of a result in order, each once."""
+        at = 0
+        waiting: dict[int, tuple[int, Tensor]] = {}
+        for low, high, rows in self._rows(pixels):
+            if low < at:
+                raise SpoiledError("rows that half precision spoiled come once more")
+            waiting[low] = high, rows
+            while at in waiting:
+                at, ready = waiting.pop(at)
+                yield ready
 
     def images(self, paths: Iterable[str | Path]) -> Iterator[tuple[Path, Picture]]:
         """Reads and upscales image files one by one.
@@ -270,6 +311,19 @@ class Upscaler:
         result = 3 * 4 * self.scale**2 * size[0] * size[1]
         each = self.runner.cost(self.border.size((size[1], size[0]))) + result
         return each * lanes <= memory.budget(self.limit, self.device)
+
+
+def _aligned(
+    one: Iterator[Tensor], two: Iterator[Tensor]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yields two images' rows, of which as many come at once from both."""
+    a, b = next(one, None), next(two, None)
+    while a is not None and b is not None:
+        count = min(a.shape[2], b.shape[2])
+        yield a[:, :, :count], b[:, :, :count]
+        a, b = a[:, :, count:], b[:, :, count:]
+        a = a if a.shape[2] else next(one, None)
+        b = b if b.shape[2] else next(two, None)
 
 
 def pick_device(name: str | torch.device) -> torch.device:

@@ -7,6 +7,7 @@ import numpy as np
 from .arrays import white
 
 _STEPS = (32, 16, 8, 4, 2, 1)  # of the search; it finds seeds up to their sum away
+_BAND = 2**22  # pixels that are searched at once
 _FAINT = 8 / 255  # opacity under which 8 bits do not hold a color
 _RADIUS = 2  # pixels around one that its upscaled opacity may come from
 
@@ -16,7 +17,8 @@ def fill_clear(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 
     What stands under clear pixels, usually black, would otherwise bleed into their
     neighbors. By jump flooding (Rong and Tan, 2006) up to 63 pixels away, which is
-    beyond what networks look at near an edge; further off the mean color stands.
+    beyond what networks look at near an edge; further off the mean color stands. Large
+    pictures go in bands of rows.
 
     Args:
         pixels: (H, W, C).
@@ -29,7 +31,28 @@ def fill_clear(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
         visible = alpha > 0
         if not visible.any():
             return pixels
-    places = np.indices(alpha.shape, dtype=np.int32)
+    mean = np.zeros(pixels.shape[2])
+    step = max(2 * sum(_STEPS), _BAND // alpha.shape[1])
+    bands = [slice(at, at + step) for at in range(0, len(alpha), step)]
+    for band in bands:
+        mean += pixels[band][visible[band]].sum(axis=0, dtype=np.float64)
+    mean /= np.count_nonzero(visible)
+    filled = np.empty_like(pixels)
+    filled[...] = mean if pixels.dtype.kind == "f" else np.rint(mean)
+    for band in bands:
+        low = max(0, band.start - sum(_STEPS))
+        around = slice(low, band.stop + sum(_STEPS))
+        found, seeds = _nearest(visible[around])
+        own = slice(band.start - low, band.start - low + len(filled[band]))
+        found, seeds = found[own], [seed[own] for seed in seeds]
+        sources = pixels[around][seeds[0][found], seeds[1][found]]
+        filled[band][found] = sources
+    return filled
+
+
+def _nearest(visible: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Returns which pixels have a visible one near, and its row and column."""
+    places = np.indices(visible.shape, dtype=np.int32)
     rows, columns = places[0], places[1]
     far = np.int32(2**15)
     seeds = [np.where(visible, at, -far) for at in places]
@@ -39,12 +62,7 @@ def fill_clear(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
             for right in (-step, 0, step):
                 if down or right:
                     _flood(seeds, distance, rows, columns, down, right)
-    found = np.isfinite(distance)
-    filled = np.empty_like(pixels)
-    mean = pixels[visible].mean(axis=0)
-    filled[...] = mean if pixels.dtype.kind == "f" else np.rint(mean)
-    filled[found] = pixels[seeds[0][found], seeds[1][found]]
-    return filled
+    return np.isfinite(distance), seeds
 
 
 def _flood(
@@ -77,21 +95,25 @@ def _flood(
         seed[here][nearer] = new[nearer]
 
 
-def keep_range(upscaled: np.ndarray, alpha: np.ndarray) -> None:
+def keep_range(upscaled: np.ndarray, alpha: np.ndarray, low: int = 0) -> None:
     """Holds upscaled opacity, in place, to what stands around each pixel.
 
     So that clear parts stay clear and opaque ones opaque, whatever a network adds.
 
     Args:
-        upscaled: (H * s, W * s) floats in [0, 1].
+        upscaled: (rows * s, W * s) floats in [0, 1].
         alpha: (H, W).
+        low: The first row of `alpha` that `upscaled` is of.
     """
-    height, width = alpha.shape
-    s = upscaled.shape[0] // height
-    share = alpha.astype(np.float32) / white(alpha.dtype)
-    low, high = (_around(share, pick) for pick in (np.minimum, np.maximum))
-    parts = upscaled.reshape(height, s, width, s)
-    np.clip(parts, low[:, None, :, None], high[:, None, :, None], out=parts)
+    s = upscaled.shape[1] // alpha.shape[1]
+    count = len(upscaled) // s
+    first = max(0, low - _RADIUS)
+    around = alpha[first : low + count + _RADIUS]
+    share = around.astype(np.float32) / white(alpha.dtype)
+    own = slice(low - first, low - first + count)
+    least, most = (_around(share, pick)[own] for pick in (np.minimum, np.maximum))
+    parts = upscaled.reshape(count, s, alpha.shape[1], s)
+    np.clip(parts, least[:, None, :, None], most[:, None, :, None], out=parts)
 
 
 def _around(values: np.ndarray, pick: np.ufunc) -> np.ndarray:

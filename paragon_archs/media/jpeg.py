@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+from PIL import JpegImagePlugin
 
 STANDARD_MEAN = 57.625  # of the luma table in annex K of the JPEG standard
 
@@ -16,9 +17,10 @@ def jpeg_quality(file: str | Path) -> int | None:
     tables give the quality of libjpeg's that are as coarse.
     """
     try:
-        with Image.open(file) as opened:
-            tables = getattr(opened, "quantization", None)
-    except (OSError, UnidentifiedImageError, ValueError, SyntaxError):
+        # Not by `Image.open`, which refuses large ones.
+        with JpegImagePlugin.JpegImageFile(file) as opened:
+            tables = opened.quantization
+    except (OSError, ValueError, SyntaxError, struct.error, IndexError):
         return None
     if not tables:
         return None

@@ -27,7 +27,7 @@ class Format:
 _PNG = Format("PNG", deep=True)
 _JPEG = Format("JPEG", 65_500, alpha=False)  # libjpeg's limit; the field holds 65535
 _TIFF = Format("TIFF", deep=True)
-_PPM = Format("PPM", alpha=False)
+_PPM = Format("PPM", deep=True, alpha=False)
 
 # Suffix -> what is written under it.
 FORMATS: dict[str, Format] = {

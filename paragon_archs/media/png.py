@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import binascii
+import itertools
 import re
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
+from typing import BinaryIO
+
+import numpy as np
 
 from .picture import Metadata
 
@@ -19,6 +23,8 @@ _XMP = "XML:com.adobe.xmp"
 _RATIO = 1032
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by color type
 _EXPANDED = {0: 2, 2: 4, 3: 4, 4: 2, 6: 4}  # with alpha
+_KINDS = {1: 0, 2: 4, 3: 2, 4: 6}  # channels -> color type
+_SUB = 1  # filter: each byte less that of the pixel before
 
 
 def chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -144,6 +150,17 @@ def size_of(data: bytes) -> tuple[tuple[int, int], int]:
     return (width, height), _EXPANDED.get(kind, 4) * max(1, bits // 8)
 
 
+def has_clear_color(file: BinaryIO) -> bool:
+    """Whether a file names clear colors (tRNS), which stands before its pixels."""
+    file.seek(len(SIGNATURE))
+    while len(head := file.read(8)) == 8:
+        size, kind = struct.unpack(">I4s", head)
+        if kind in (b"tRNS", b"IDAT"):
+            return kind == b"tRNS"
+        file.seek(size + 4, 1)
+    return False
+
+
 def _header(data: bytes) -> tuple[int, int, int, int]:
     if len(data) < 33:
         raise ValueError("it is cut off")
@@ -184,3 +201,39 @@ def ancillary(about: Metadata) -> Iterable[bytes]:
             yield chunk(b"tEXt", name + b"\0" + value.encode("latin-1"))
         except UnicodeEncodeError:
             yield chunk(b"iTXt", name + b"\0\0\0\0\0" + value.encode())
+
+
+def encoded(
+    arrays: Iterator[np.ndarray],
+    size: tuple[int, int],
+    about: Metadata,
+    level: int | None,
+) -> Iterator[bytes]:
+    """Yields a file of rows that come from the top down.
+
+    Args:
+        arrays: (rows, W, 1 to 4), uint8 or uint16.
+        size: Width and height.
+        about: What travels with the pixels.
+        level: Deflate's, 0 to 9; None for the quickest.
+    """
+    first = next(arrays)
+    channels, bytes_ = first.shape[2], first.dtype.itemsize
+    yield SIGNATURE
+    header = (*size, 8 * bytes_, _KINDS[channels], 0, 0, 0)
+    yield chunk(b"IHDR", struct.pack(">IIBBBBB", *header))
+    yield from ancillary(about)
+    strategy = zlib.Z_RLE if level is None else zlib.Z_DEFAULT_STRATEGY
+    packer = zlib.compressobj(1 if level is None else level, strategy=strategy)
+    step = channels * bytes_
+    for array in itertools.chain([first], arrays):
+        flat = array.astype(array.dtype.newbyteorder(">"), copy=False)
+        raw = flat.reshape(len(array), -1).view(np.uint8)
+        lines = np.empty((len(array), 1 + raw.shape[1]), np.uint8)
+        lines[:, 0] = _SUB
+        lines[:, 1 : 1 + step] = raw[:, :step]
+        np.subtract(raw[:, step:], raw[:, :-step], out=lines[:, 1 + step :])
+        if packed := packer.compress(lines):
+            yield chunk(b"IDAT", packed)
+    yield chunk(b"IDAT", packer.flush())
+    yield chunk(b"IEND", b"")

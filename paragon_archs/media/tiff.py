@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -25,6 +27,8 @@ _SIGN = 42  # of classic TIFF; files beyond 4 GB are BigTIFF, whose entries are 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6
 _JPEG = 7
 _ASSOCIATED, _UNASSOCIATED = 1, 2
+_STRIP = 2**18  # bytes of a strip before it is packed
+_CLASSIC = 2**32 - 2**25  # bytes of pixels, beyond which a file may need BigTIFF
 
 
 class OtherTiffError(ValueError):
@@ -134,29 +138,49 @@ def read_metadata(data: bytes) -> tuple[Metadata, bool]:
     return about, exif.more
 
 
-def write_tiff(array: np.ndarray, file: Path, about: Metadata) -> bool:
-    """Writes (H, W, 1 to 4) uint8 or uint16: gray or RGB, and alpha behind it.
+def write_tiff(
+    arrays: Iterator[np.ndarray], size: tuple[int, int], file: Path, about: Metadata
+) -> bool:
+    """Writes uint8 or uint16 of 1 to 4 channels: gray or RGB, and alpha behind it.
+
+    Args:
+        arrays: Rows from the top down, (rows, W, C).
+        size: Width and height.
+        file: Where to.
+        about: What travels with the pixels.
 
     Returns:
         Whether the EXIF block, if there is one, is in the file.
     """
     tifffile = need("tifffile", "TIFF files", "tifffile")
-    need("imagecodecs", "TIFF files", "imagecodecs")
+    codecs = need("imagecodecs", "TIFF files", "imagecodecs")
     extra: dict[str, Any] = {}
     if about.dpi:
         extra |= {"resolution": about.dpi, "resolutionunit": "INCH"}
-    colors = 1 if array.shape[2] < 3 else 3
-    if array.shape[2] > colors:
+    first = next(arrays)
+    channels, kind = first.shape[2], first.dtype
+    colors = 1 if channels < 3 else 3
+    if channels > colors:
         extra["extrasamples"] = ["UNASSALPHA"]
     tags = [(XMP, 1, about.xmp), (IPTC, 7, about.iptc)]
     extra["extratags"] = [(t, k, len(v), v, True) for t, k, v in tags if v]
     exif = Exif.parse(about.exif) if about.exif else None
     order = exif.order if exif else "<"
+    line = size[0] * channels * kind.itemsize
+    rows = max(1, _STRIP // line)
+    swapped = kind.newbyteorder(order)
     tifffile.imwrite(
         file,
-        array[..., 0] if array.shape[2] == 1 else array,
+        (
+            codecs.zlib_encode(strip.astype(swapped, copy=False).tobytes())
+            for strip in _strips(itertools.chain([first], arrays), rows)
+        ),
+        shape=(size[1], size[0], *([channels] if channels > 1 else [])),
+        dtype=kind,
+        rowsperstrip=min(rows, size[1]),
+        bigtiff=line * size[1] > _CLASSIC,
         photometric="rgb" if colors == 3 else "minisblack",
-        planarconfig="contig" if array.shape[2] > 1 else None,
+        planarconfig="contig" if channels > 1 else None,
         compression="deflate",
         iccprofile=about.icc,
         metadata=None,
@@ -165,6 +189,24 @@ def write_tiff(array: np.ndarray, file: Path, about: Metadata) -> bool:
         **extra,
     )
     return exif is None or _add_exif(file, exif)
+
+
+def _strips(arrays: Iterable[np.ndarray], rows: int) -> Iterator[np.ndarray]:
+    """Yields the same rows, `rows` at a time but for the last."""
+    held: list[np.ndarray] = []
+    count = 0
+    for array in arrays:
+        at = 0
+        while at < len(array):
+            taken = array[at : at + rows - count]
+            at += len(taken)
+            count += len(taken)
+            held.append(taken)
+            if count == rows:
+                yield held[0] if len(held) == 1 else np.concatenate(held)
+                held, count = [], 0
+    if held:
+        yield np.concatenate(held)
 
 
 def _add_exif(file: Path, exif: Exif) -> bool:

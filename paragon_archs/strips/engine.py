@@ -182,6 +182,19 @@ class StripEngine:
         whole = max(stage.peak for stage in self._plans[0].stages)
         return (whole + self._plans[0].maps) * size[0] * size[1] * batch * element
 
+    def least(self, size: tuple[int, int], batch: int = 1) -> float:
+        """Returns about how many bytes a run over the image takes at the least."""
+        element = torch.empty((), dtype=self.dtype).element_size()
+        row = size[1] * batch * element
+        return min(
+            max(
+                plan.maps * row * size[0]
+                + stage.peak * row * min(size[0], _LEAST_ROWS + 2 * stage.margin)
+                for stage in plan.stages
+            )
+            for plan in self._plans
+        )
+
     def say_once(self, rows: int) -> None:
         """Says that memory ran out; once per engine."""
         if not self._warned:

@@ -49,3 +49,8 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def printable(file: Path) -> str:
+    """Returns a name that any console can print."""
+    return str(file).encode("utf-8", "backslashreplace").decode()
