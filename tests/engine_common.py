@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import yaml
 from PIL import Image
 
@@ -136,6 +137,17 @@ def write_options(file: Path, changes: dict[str, Any] | None = None) -> Path:
     """Writes an option file and returns its path."""
     file.write_text(yaml.safe_dump(changed(changes), sort_keys=False))
     return file
+
+
+def train_staged(here: Path, changes: dict[str, Any] | None = None, *flags: str) -> int:
+    """Trains FusionSR in four stages, with changes."""
+    return train(here, {**STAGED, **(changes or {})}, *flags)
+
+
+def state_of(root: Path, iteration: int, name: str = "run") -> dict[str, Any]:
+    """Reads the training state of an iteration."""
+    file = root / f"experiments/{name}/training_states/{iteration}.state"
+    return torch.load(file, weights_only=True)
 
 
 def losses_of(text: str) -> dict[int, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,16 @@ def charts(
             temporary.write_text(picture)
 
 
+def _pairs(
+    sets: Sequence[TestSet], scale: int, protocol: Protocol, count: int
+) -> Iterator[tuple[str, str, Tensor, Tensor]]:
+    """Yields set, picture, LR and HR of the first `count` pictures of each set."""
+    for one in sets:
+        for index in range(min(count, len(one.images))):
+            low, high = one.pair(index, scale, protocol)
+            yield one.name, one.images[index].stem, low, high
+
+
 def pages(
     folder: Path,
     sets: Sequence[TestSet],
@@ -63,17 +73,14 @@ def pages(
     """Writes `compare_x<scale>.html`: whole pictures of every method, and originals."""
     for scale in sorted({m.scale for m in methods}):
         scenes = []
-        for one in sets:
-            for index in range(min(count, len(one.images))):
-                low, high = one.pair(index, scale, protocol)
-                entries = [
-                    Entry(m.name, to_pixels(upscaled(m, low)))
-                    for m in methods
-                    if m.scale == scale
-                ]
-                name = f"{one.name} {one.images[index].stem}"
-                original = Entry("original", to_pixels(high))
-                scenes.append(compare(name, entries, original, border=scale))
+        for one, name, low, high in _pairs(sets, scale, protocol, count):
+            entries = [
+                Entry(m.name, to_pixels(upscaled(m, low)))
+                for m in methods
+                if m.scale == scale
+            ]
+            original = Entry("original", to_pixels(high))
+            scenes.append(compare(f"{one} {name}", entries, original, border=scale))
         title = f"Scale {scale}: {', '.join(one.name for one in sets)}"
         write(folder / f"compare_x{scale}.html", render(title, scenes, MEASURES))
 
@@ -88,25 +95,18 @@ def crop_pictures(
     """Writes `crops_x<scale>.png`: the windows that bicubic misses most."""
     for scale in sorted({c.scale for c in methods}):
         rows = []
-        for one in sets:
-            for index in range(min(count, len(one.images))):
-                low, high = one.pair(index, scale, protocol)
-                if min(high.shape[-2:]) < SIDE:
-                    continue
-                plain = upscaled(bicubic(scale), low)
-                top, left = hardest_window(plain, high, SIDE)
-
-                def cut(
-                    image: Tensor, top: int = top, left: int = left
-                ) -> Tensor:  # of this row
-                    return image[:, top : top + SIDE, left : left + SIDE]
-
-                row = [(f"{one.name}\n{one.images[index].stem[:20]}", cut(high))]
-                for c in (c for c in methods if c.scale == scale):
-                    out = upscaled(c, low)
-                    a, b = (shave(luma(i.double()), scale) for i in (out, high))
-                    row.append((f"{c.name[:24]}\n{psnr(a, b):.2f} dB", cut(out)))
-                rows.append(row)
+        for one, name, low, high in _pairs(sets, scale, protocol, count):
+            if min(high.shape[-2:]) < SIDE:
+                continue
+            plain = upscaled(bicubic(scale), low)
+            top, left = hardest_window(plain, high, SIDE)
+            window = (..., slice(top, top + SIDE), slice(left, left + SIDE))
+            row = [(f"{one}\n{name[:20]}", high[window])]
+            for c in (c for c in methods if c.scale == scale):
+                out = upscaled(c, low)
+                a, b = (shave(luma(i.double()), scale) for i in (out, high))
+                row.append((f"{c.name[:24]}\n{psnr(a, b):.2f} dB", out[window]))
+            rows.append(row)
         if rows:
             with atomic_write(folder / f"crops_x{scale}.png") as temporary:
                 crop_sheet(rows, SIDE, ZOOM).save(temporary, optimize=True)

@@ -88,11 +88,6 @@ def train(here, changes=None, *flags):
     return common.train(here, {**STAGED, **(changes or {})}, *flags)
 
 
-def state(here, iteration, name="run"):
-    file = here / f"experiments/{name}/training_states/{iteration}.state"
-    return torch.load(file, weights_only=True)
-
-
 def rates_of(here):
     losses = common.losses_of(common.log_of(here))
     return {n: float(text.split(",")[0]) for n, text in losses.items()}
@@ -124,11 +119,11 @@ def test_every_key_of_a_stage_has_its_effect(here):
             f"{name}:" for name in names
         ]
     # One optimizer from the first iteration to the last, and one average.
-    last = state(here, 10)
+    last = common.state_of(here, 10)
     steps = {s["step"] for s in last["optimizers"][0]["state"].values()}
     assert steps == {10} and last["extras"]["average_updates"] == 10
     # A decay of 0.5: the average lies half way to the weights of the last step.
-    before = state(here, 9)["networks"]["net_g_ema"]["conv_in.weight"]
+    before = common.state_of(here, 9)["networks"]["net_g_ema"]["conv_in.weight"]
     after = last["networks"]["net_g_ema"]["conv_in.weight"]
     trained = last["networks"]["net_g"]["conv_in.weight"]
     torch.testing.assert_close(after, (before + trained) / 2)
@@ -138,7 +133,7 @@ def test_every_key_of_a_stage_has_its_effect(here):
 @pytest.mark.parametrize("stop", [3, 4, 6, 8])  # in stages, and between two
 def test_resume_is_exact(here, stop):
     assert train(here) == 0
-    straight, log = state(here, 10), common.losses_of(common.log_of(here))
+    straight, log = common.state_of(here, 10), common.losses_of(common.log_of(here))
     for path in list((here / "experiments/run").rglob("*.state")):
         if int(path.stem) > stop:
             path.unlink()
@@ -147,7 +142,7 @@ def test_resume_is_exact(here, stop):
     assert train(here, None, "--auto_resume") == 0
     resumed = common.losses_of(common.log_of(here))
     assert resumed == {n: text for n, text in log.items() if n > stop}
-    for name, tensors in state(here, 10)["networks"].items():
+    for name, tensors in common.state_of(here, 10)["networks"].items():
         for key, value in tensors.items():
             assert torch.equal(value, straight["networks"][name][key]), (name, key)
 

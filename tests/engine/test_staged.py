@@ -8,7 +8,7 @@ import engine_common as common
 import pytest
 import torch
 from common import image
-from engine_common import NEW, STAGED, STAGES
+from engine_common import NEW, STAGES, state_of, train_staged
 from safetensors.torch import load_file
 from torch import nn
 
@@ -27,24 +27,15 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-def train(here, changes=None, *flags):
-    return common.train(here, {**STAGED, **(changes or {})}, *flags)
-
-
-def state(here, iteration):
-    file = here / f"experiments/run/training_states/{iteration}.state"
-    return torch.load(file, weights_only=True)
-
-
 def is_new(name):
     return name.startswith("conv_first.enhanced_path") or name == NEW[1]
 
 
 def test_fusionsr_in_four_stages(here):
     """Frozen tensors stay bit for bit, though weight decay is on and the rate high."""
-    assert train(here) == 0
+    assert train_staged(here) == 0
     log = common.log_of(here)
-    weights = {n: state(here, n)["networks"] for n in (3, 4, 6, 8, 10)}
+    weights = {n: state_of(here, n)["networks"] for n in (3, 4, 6, 8, 10)}
     released = load_file(
         here / "experiments/run/models/net_g_stage_baseline.safetensors"
     )
@@ -78,20 +69,20 @@ def test_fusionsr_in_four_stages(here):
     text = f"Stage 2 of 4, enhanced: iterations 4 to 6, {new:,} of {total:,} parameters"
     assert text in log
     # The optimizer holds state for what trains, and for nothing else.
-    slots = state(here, 6)["optimizers"][0]["state"]
+    slots = state_of(here, 6)["optimizers"][0]["state"]
     assert len(slots) == len(moved)
     rates = [common.losses_of(log)[n].split(",")[0] for n in (3, 4, 7, 9)]
     assert [float(r) for r in rates] == [2e-3, 1e-3, 1e-3, 1e-4]
 
 
 def test_a_transfer_begins_where_the_baseline_ended(here):
-    assert train(here) == 0
+    assert train_staged(here) == 0
     start = torch.sigmoid(torch.tensor(-6.0))
-    after = state(here, 4)["networks"]["net_g"]["conv_first.mix_weight"]
+    after = state_of(here, 4)["networks"]["net_g"]["conv_first.mix_weight"]
     assert float(torch.sigmoid(after)) == pytest.approx(float(start), rel=0.02)
     stages = copy.deepcopy(STAGES)
     stages[1]["start_values"] = {"conv_first.mix_weight": 0.1}
-    assert train(here, {"stages": stages, "name": "other"}) == 0
+    assert train_staged(here, {"stages": stages, "name": "other"}) == 0
     file = here / "experiments/other/training_states/4.state"
     after = torch.load(file, weights_only=True)["networks"]["net_g"]
     assert float(after["conv_first.mix_weight"]) == pytest.approx(0.1, abs=0.01)
@@ -99,28 +90,31 @@ def test_a_transfer_begins_where_the_baseline_ended(here):
 
 @pytest.mark.parametrize("stop", [2, 3, 5, 6])  # in stages, and between two
 def test_resume_lands_in_the_right_stage_exactly(here, stop):
-    assert train(here) == 0
-    straight, log = state(here, 10)["networks"], common.losses_of(common.log_of(here))
+    assert train_staged(here) == 0
+    straight, log = (
+        state_of(here, 10)["networks"],
+        common.losses_of(common.log_of(here)),
+    )
     for path in list((here / "experiments/run").rglob("*.state")):
         if int(path.stem) > stop:
             path.unlink()
     for path in (here / "experiments/run").glob("train_*.log"):
         path.unlink()
-    assert train(here, None, "--auto_resume") == 0
+    assert train_staged(here, None, "--auto_resume") == 0
     resumed = common.losses_of(common.log_of(here))
     assert sorted(resumed) == list(range(stop + 1, 11))
     for n, text in resumed.items():
         assert text == log[n]
-    for name, tensors in state(here, 10)["networks"].items():
+    for name, tensors in state_of(here, 10)["networks"].items():
         for key, value in tensors.items():
             assert torch.equal(value, straight[name][key]), (name, key)
 
 
 def test_a_stage_may_begin_with_a_file(here):
     stages = [STAGES[0]]
-    assert train(here, {"stages": stages, "name": "base"}) == 0
+    assert train_staged(here, {"stages": stages, "name": "base"}) == 0
     file = "experiments/base/models/net_g_latest.safetensors"
-    assert train(here, {"stages": [{**STAGES[1], "load": file}]}) == 0
+    assert train_staged(here, {"stages": [{**STAGES[1], "load": file}]}) == 0
     released = load_file(here / file)
     for name, value in load_file(
         here / "experiments/run/models/net_g_latest.safetensors"
@@ -144,7 +138,7 @@ def test_mistakes_are_said_before_the_first_iteration(here, capsys):
         ({"stages": []}, "at least one stage"),
     ]
     for number, (changes, text) in enumerate(cases):
-        assert train(here, {**changes, "name": f"run{number}"}) == 2, text
+        assert train_staged(here, {**changes, "name": f"run{number}"}) == 2, text
         assert text in capsys.readouterr().err
 
 
