@@ -11,7 +11,8 @@ from typing import Any
 from ..optim.optimizers import extra_optimizers
 from ..utils.nearest import did_you_mean
 from .errors import OptionError, sentence
-from .keys import KEYS, REQUIRED, UNREAD, Key
+from .key import REQUIRED, Key
+from .keys import KEYS, UNREAD
 from .loading import Options
 from .signatures import (
     KNOWN_TO_TRAINER,

@@ -15,7 +15,7 @@ from ..utils.registry import (
     load_host,
 )
 from .host_keys import MODELS, SETS
-from .keys import REQUIRED, Key
+from .key import REQUIRED, Key
 
 HOST_SUFFIX = "_basicsr"  # the host registers some of its names with it
 

@@ -10,7 +10,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from .keys import KEYS, REQUIRED, Key
+from .key import REQUIRED, Key
+from .keys import KEYS
 from .signatures import known_types
 
 _HEAD = """\

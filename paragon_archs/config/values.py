@@ -7,7 +7,7 @@ import re
 from collections.abc import Hashable, Iterator
 from typing import Any
 
-from .keys import Key
+from .key import Key
 
 KINDS: dict[str, tuple[type, ...]] = {
     "int": (int,),

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..config.keys import Key
+from ..config.key import Key
 from ..utils.registry import DATASET_REGISTRY
 from .hr_dataset import HRImageDataset, Sample
 from .stream import preserved_rng

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..config.keys import Key
+from ..config.key import Key
 from ..utils.draws import uniform
 from ..utils.registry import DATASET_REGISTRY
 from ..utils.resize import imresize

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..config.errors import OptionError
-from ..config.keys import REQUIRED, Key
+from ..config.key import REQUIRED, Key
 from ..utils.drawings import drawing, page
 from ..utils.draws import uniform
 from ..utils.registry import DATASET_REGISTRY

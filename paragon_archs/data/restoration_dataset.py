@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..config.errors import OptionError
-from ..config.keys import Key
+from ..config.key import Key
 from ..utils.draws import uniform
 from ..utils.registry import DATASET_REGISTRY
 from .hr_dataset import HRImageDataset, Sample, one_thread

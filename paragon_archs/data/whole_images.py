@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ..config.errors import OptionError
-from ..config.keys import Key
+from ..config.key import Key
 from ..utils.resize import imresize
 from .image_store import GB, ImageStore
 from .pairs import downscale, quantize, to_unit, upload

@@ -1,0 +1,1 @@
+"""The sections of an option file: what each key takes, its default, its effect."""
