@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
+import io
 import json
 import re
 
@@ -13,7 +15,10 @@ import torch
 from engine_common import write_images
 
 from paragon_archs.checkpoint import load_model
-from paragon_archs.cli.__main__ import main
+from paragon_archs.cli.__main__ import COMMANDS, main
+from paragon_archs.cli.common import EXITS
+from paragon_archs.cli.progress import JsonLines
+from paragon_archs.utils.progress import shown_by, task
 from paragon_archs.utils.registry import HAS_BASICSR
 
 PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs")
@@ -51,6 +56,35 @@ def test_links_and_pictures_lead_somewhere(root, pages):
 def test_variants_table_is_what_the_command_prints(pages, capsys):
     assert main(["variants", "--markdown"]) == 0
     assert capsys.readouterr().out in pages["docs/python.md"]
+
+
+def test_the_page_of_the_command_line_says_what_it_does(pages, capsys):
+    text = pages["docs/command-line.md"]
+    rows = re.findall(r"^\| (\d+) \| (.+) \|$", text, re.M)
+    assert [(int(code), when) for code, when in rows] == list(EXITS.items())
+    lines = re.findall(r"^paragon (.+ --json)$", text, re.M)
+    assert lines
+    for line in lines:
+        assert main(line.split()) == 0
+        assert json.loads(capsys.readouterr().out)
+    named = set(
+        re.findall(r"`([^`]+)`", text.partition("as JSON on")[2].split("\n\n")[0])
+    )
+    commands = [[c] for c in COMMANDS] + [
+        ["benchmark", t] for t in ("quality", "video")
+    ]
+    for command in commands:
+        with contextlib.suppress(SystemExit):
+            main([*command, "--help"])
+        takes = "--json" in capsys.readouterr().out
+        assert takes == (" ".join(command) in named), command
+    example = json.loads(re.search(r"```json\n(.*)\n```", text)[1])
+    out = io.StringIO()
+    with shown_by(JsonLines(out)), task("upscale", 24, "file") as whole:
+        whole.advance()
+    shown = [json.loads(line) for line in out.getvalue().splitlines()]
+    assert shown[0].keys() == example.keys()
+    assert shown[-1].keys() == example.keys() | {"ended"}
 
 
 def test_public_names_exist_with_their_signatures(pages):

@@ -42,6 +42,8 @@ def flags() -> Parser:
         "is an error.",
         "python scripts/convert_onnx_release.py --arch paragonsr2_photo --scale 2 "
         "--checkpoint model.safetensors",
+        "python scripts/convert_onnx_release.py --checkpoint model.safetensors "
+        "--output graphs --video",
         program="convert_onnx_release.py",
     )
     arguments.add_argument("--checkpoint", required=True, help="weights")

@@ -23,6 +23,8 @@ def flags() -> Parser:
         "interpolate",
         "Blends two weight files of one network: (1 - alpha) * A + alpha * B.",
         "paragon interpolate psnr.safetensors gan.safetensors --alpha 0.3 -o mix.pth",
+        "paragon interpolate old.safetensors new.safetensors --alpha 0.5 "
+        "-o mean.safetensors",
     )
     arguments.add_argument("first", metavar="A", help="weight file")
     arguments.add_argument("second", metavar="B", help="weight file, same network")

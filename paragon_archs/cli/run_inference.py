@@ -26,6 +26,8 @@ def flags() -> Parser:
         "",
         "Upscales under published flags; `paragon upscale` has more.",
         "python scripts/run_inference.py --input input.png --model model.safetensors",
+        "python scripts/run_inference.py --input film.mkv --model model.safetensors "
+        "--output upscaled",
         program="run_inference.py",
     )
     arguments.add_argument("--input", required=True, help="image, video or folder")

@@ -29,18 +29,28 @@ ERRORS: dict[type[BaseException], int] = {
 }
 
 
+# Command -> what it does, and examples.
+_HELP = {
+    "train": (
+        "Trains the network that an option file describes.",
+        "basicsr train -opt options/paragonsr_s.yml --force_yml "
+        "datasets:train:dataroot_gt=DIV2K/HR datasets:val:dataroot_gt=Set14/HR",
+        "basicsr train -opt my.yml --auto_resume",
+        "basicsr train -opt my.yml --force_yml name=slower train:optim_g:lr=1e-4",
+    ),
+    "test": (
+        "Runs a trained network over the test sets of an option file.",
+        "basicsr test -opt my_test.yml",
+        "basicsr test -opt my_test.yml --force_yml "
+        "path:pretrain_network_g=experiments/my/models/net_g_latest.safetensors",
+    ),
+}
+
+
 def arguments_of(command: str, argv: Sequence[str] | None) -> argparse.Namespace:
     """Parses the host's flags."""
-    arguments = parser(
-        command,
-        {
-            "train": "Trains the network that an option file describes.",
-            "test": "Runs a trained network over the test sets of an option file.",
-        }[command],
-        f"basicsr {command} -opt options/paragonsr_s.yml "
-        "--force_yml datasets:train:dataroot_gt=/data/DIV2K/HR",
-        program="basicsr",
-    )
+    summary, *examples = _HELP[command]
+    arguments = parser(command, summary, *examples, program="basicsr")
     arguments.add_argument("-opt", required=True, help="option file (YAML)")
     arguments.add_argument(
         "--force_yml",

@@ -6,11 +6,16 @@ import argparse
 from collections.abc import Sequence
 
 from ..utils.optional import need
-from .common import EXIT_DONE, execute, parser
+from .common import EXIT_DONE, Parser, execute, parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Serves the page until Ctrl-C."""
+    return execute(flags(), serve, argv)
+
+
+def flags() -> Parser:
+    """Returns the parser of the command."""
     arguments = parser(
         "ui",
         "Opens a page in the browser that upscales pictures, videos and folders, as "
@@ -22,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.add_argument(
         "--no-browser", action="store_true", help="print the address only"
     )
-    return execute(arguments, serve, argv)
+    return arguments
 
 
 def serve(options: argparse.Namespace) -> int:

@@ -20,6 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "Times random training pairs made on the fly from decoded images against "
         "BasicSR's PairedImageDataset on PNG pairs of the same images, in turn.",
         "paragon benchmark data datasets/DIV2K/train_HR --scale 4",
+        "paragon benchmark data datasets/DIV2K/train_HR --scale 2 --size 128",
     )
     arguments.add_argument("images", help="folder of high-resolution images")
     arguments.add_argument("--scale", type=int, default=4, help="(%(default)s)")

@@ -33,6 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "deploy form. What the checkpoint records need not be repeated.",
         "python scripts/benchmark_release.py --input photos --scale 2 --pt_model "
         "model.safetensors --arch paragonsr2_photo",
+        "python scripts/benchmark_release.py --input photos "
+        "--pt_model model.safetensors",
         program="benchmark_release.py",
     )
     arguments.add_argument("--input", required=True, help="folder of pictures")

@@ -42,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "Times forms of networks on the same input, taking turns. `published` is a "
         "frozen plain implementation; `deploy` is what `paragon upscale` runs.",
         "paragon benchmark speed paragonsr_nano span --size 96x96 --threads 1",
+        "paragon benchmark speed net_g.safetensors --size 180x320",
     )
     arguments.add_argument(
         "networks",

@@ -20,6 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "Times a training step against the same network with three separate branch "
         "convolutions, torch's mish and a permuting LayerScale; compares gradients.",
         "paragon benchmark training --variant paragonsr_s --batch 4 --size 32",
+        "paragon benchmark training --engine",
     )
     arguments.add_argument(
         "--variant",

@@ -31,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "with --bounded, prints peak memory and time of a 3840x2160 picture at x2, and "
         "how long strips take beside the whole image.",
         "paragon benchmark upscale Kodak24 --model paragonsr2_realtime_x2",
+        "paragon benchmark upscale --exact",
     )
     arguments.add_argument("folder", nargs="?", help="folder of PNG images")
     arguments.add_argument("--model", help="weights or a shipped model")

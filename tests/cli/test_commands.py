@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -15,9 +17,18 @@ from common import error_of, image, randomise
 
 import paragon_archs
 from paragon_archs.checkpoint import load_model, read_metadata, save_model
+from paragon_archs.cli import basicsr
 from paragon_archs.cli.__main__ import COMMANDS, main
 from paragon_archs.cli.benchmark import TOPICS
 from paragon_archs.cli.common import EXITS, guarded
+from paragon_archs.cli.completion import tree
+
+# Commands of their own, under published names and flags.
+PUBLISHED = (
+    "benchmarks.command_release",
+    "paragon_archs.cli.convert_onnx_release",
+    "paragon_archs.cli.run_inference",
+)
 
 
 @pytest.fixture
@@ -36,21 +47,43 @@ def test_no_command_and_a_misspelt_one(capsys):
     assert "'nonsense'" in error_of(capsys, ["benchmark", "nonsense"])
 
 
-@pytest.mark.parametrize(
-    "command",
-    [[c] for c in COMMANDS] + [["benchmark", t] for t in TOPICS],
-    ids=" ".join,
-)
-def test_help_is_there_with_an_example(command, capsys):
-    try:
-        assert main([*command, "--help"]) == 0
-    except SystemExit as stop:
-        assert stop.code == 0
+PROGRAMS = {
+    **{c: main for c in COMMANDS if c != "benchmark"},
+    **{f"benchmark {t}": main for t in TOPICS},
+    "train": basicsr.main,
+    "test": basicsr.main,
+    **{m: importlib.import_module(m).main for m in PUBLISHED},
+}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_help_has_examples_that_its_own_parser_takes(name, capsys, monkeypatch):
+    program = PROGRAMS[name]
+    command = name.split() if name not in PUBLISHED else []
+    with pytest.raises(SystemExit) as stop:
+        program([*command, "--help"])
+    assert stop.value.code == 0
     printed = capsys.readouterr().out
-    assert "usage: paragon" in printed
-    if command != ["benchmark"]:
-        assert "examples:\n  paragon " in printed
-        assert all(f"  {code:<4} {when}" in printed for code, when in EXITS.items())
+    assert "usage: " in printed
+    assert all(f"  {code:<4} {when}" in printed for code, when in EXITS.items())
+    examples = printed.partition("examples:\n")[2].partition("\n\n")[0].splitlines()
+    assert 2 <= len(examples) <= 4
+    parse = argparse.ArgumentParser.parse_args
+
+    def parse_and_stop(parser, argv=None):
+        parse(parser, argv)
+        raise Parsed
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_and_stop)
+    for example in examples:
+        words = shlex.split(example.partition(" > ")[0])
+        start = words.index("python") + 2 if "python" in words else 1
+        with pytest.raises(Parsed):
+            program(words[start:])
+
+
+class Parsed(BaseException):
+    """Arguments were taken; the rest is not run."""
 
 
 @pytest.mark.parametrize(
@@ -80,9 +113,8 @@ def test_wrong_arguments_are_one_line_of_argparse(command, words, capsys):
 @pytest.mark.parametrize(
     "module",
     [
-        "benchmarks.command_release",
-        "paragon_archs.cli.convert_onnx_release",
-        *(f"paragon_archs.cli.{m}" for m in ("run_inference", "train", "test")),
+        *PUBLISHED,
+        *(f"paragon_archs.cli.{m}" for m in ("train", "test")),
     ],
 )
 def test_other_commands_name_the_closest_flag(module, capsys):
@@ -244,6 +276,12 @@ def test_json_is_what_the_table_says(checkpoint, capsys):
     rows = json.loads(capsys.readouterr().out)
     assert [r["name"] for r in rows] == list(paragon_archs.variants())
     assert all(r["parameters"] > 1000 for r in rows)
+
+
+@pytest.mark.parametrize("name", [c for c in COMMANDS if c != "benchmark"])
+def test_the_shell_knows_the_flags_of_every_command(name):
+    steps = tree("paragon", COMMANDS, [name])._actions[-1].choices
+    assert len(steps[name]._actions) > 1  # more than --help
 
 
 @pytest.mark.parametrize(
