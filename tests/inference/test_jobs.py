@@ -220,3 +220,52 @@ def test_opaque_alpha_is_left_out_where_none_is_held(folder, weights, tmp_path):
     out = tmp_path / "out"
     assert run(weights, folder, "-o", out, "--format", "jpg") == 0
     assert len(list(out.iterdir())) == 6
+
+
+PLANNED = {
+    "wide.png": (lambda: Image.new("L", (8200, 1)), "webp", "16383 pixels a side"),
+    "clear.png": (lambda: Image.new("RGBA", (9, 9)), "jpg", "holds transparency"),
+    "clear.webp": (lambda: Image.new("RGBA", (9, 9)), "bmp", "holds transparency"),
+    "clear.gif": (lambda: Image.new("RGBA", (9, 9)), "jpg", "holds transparency"),
+    "clear.tif": (lambda: Image.new("RGBA", (9, 9)), "ppm", "holds transparency"),
+    "ending.pcx": (lambda: Image.new("L", (9, 9)), "keep", "output's extension"),
+    "none.png": (lambda: b"<html>", "png", "no known format"),
+    "none.psd.tif": (lambda: b"8BPS" * 40, "png", "no known format"),
+    "deep.png": (lambda: Image.new("L", (9, 9)), "webp --depth 16", "holds 16 bits"),
+}
+
+
+@pytest.mark.parametrize("name", PLANNED)
+def test_what_cannot_be_written_is_named_before_the_network_runs(
+    name, weights, tmp_path, monkeypatch, capsys
+):
+    make, format_, reason = PLANNED[name]
+    source, place = make(), tmp_path / "in"
+    place.mkdir()
+    if isinstance(source, bytes):
+        (place / name).write_bytes(source)
+    else:
+        source.save(place / name)
+    flags = ["-o", tmp_path / "out", "--format", *format_.split()]
+    said = []
+
+    def computed(self, picture, dtype=None):
+        said.append(capsys.readouterr().err)
+        raise ValueError("stopped")
+
+    monkeypatch.setattr(Upscaler, "picture", computed)
+    assert run(weights, place, *flags) == 1
+    (line, summary) = capsys.readouterr().err.splitlines()
+    assert name in line and reason in line and "1 of 1" in summary
+    assert not said and not (tmp_path / "out").exists()
+    if "--depth" not in format_:  # others go on
+        Image.fromarray(pattern(9, 13, 3)).save(place / "a.png")
+        assert run(weights, place, *flags) == 1
+        assert name in said[0] and reason in said[0]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".webp"])
+def test_opaque_alpha_is_no_reason(suffix, weights, tmp_path):
+    source = tmp_path / f"in{suffix}"
+    Image.new("RGBA", (9, 9), (1, 2, 3, 255)).save(source)
+    assert run(weights, source, "-o", tmp_path / "out.jpg") == 0
