@@ -84,11 +84,13 @@ def right(result: Result) -> bool:
     )
 
 
-def report(results: list[Result], count: int) -> None:
-    """Prints how many files came out how."""
+def report(
+    results: list[Result], count: int, passes: Callable[[Result], bool] = right
+) -> None:
+    """Prints how many files came out how, and those that do not pass."""
     counts = collections.Counter(str(r["code"]) for r in results)
     print(f"{len(results)} of {count} tried, by exit code {dict(counts)}")
     print("most memory on top, MiB:", max(r["memory"] for r in results) >> 10)
     for result in results:
-        if not right(result):
+        if not passes(result):
             print(result)

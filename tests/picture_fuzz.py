@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import tifffile
 from PIL import Image, PngImagePlugin
@@ -70,6 +71,11 @@ def seeds() -> dict[str, list[bytes]]:
         buffer = io.BytesIO()
         tifffile.imwrite(buffer, deep, **extra)  # type: ignore[arg-type]
         found["tif"].append(buffer.getvalue())
+    found["ppm"].append(b"P6 16 12 1023\n" + (deep[..., :3] >> 6).byteswap().tobytes())
+    ten = (deep[..., :3] >> 6).copy()
+    how = {"pixelformat": "444", "bitspersample": 10, "numthreads": 1}
+    found["avif"].append(imagecodecs.avif_encode(ten, 90, **how))
+    found["jp2"].append(imagecodecs.jpeg2k_encode(ten, bitspersample=10))
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import logging
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -33,6 +34,7 @@ _LEFT_OUT = {
 _HEADED = ("mov,", "matroska", "avi")  # whose headers state the true duration
 _NO_VIDEO = ("image2", "tty")  # what FFmpeg takes any picture or text for
 _INTERLACED = range(2, 6)  # of AVFieldOrder
+_AS_LATIN = "paragon_archs.latin-1"  # tags of old files, whose bytes are no UTF-8
 _FAILURES = 3  # reads in a row that may fail
 
 
@@ -261,6 +263,15 @@ class VideoSource:
             logger.warning("%s: %s", self.path, what)
 
 
+def _as_latin(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return error.object[error.start : error.end].decode("latin-1"), error.end
+
+
+codecs.register_error(_AS_LATIN, _as_latin)
+
+
 def open_container(path: str | Path) -> Any:
     """Opens a file for reading.
 
@@ -274,7 +285,7 @@ def open_container(path: str | Path) -> Any:
             f"Expected a video, but there is no file {str(path)!r}. Check the path."
         )
     try:
-        return av.open(local(path))
+        return av.open(local(path), metadata_errors=_AS_LATIN)
     except av.error.FFmpegError as error:
         raise ValueError(
             f"Expected {str(path)!r} to be a whole video, but got: "

@@ -310,20 +310,22 @@ class _Run:
         return x.narrow(value.rows_dim, start, length)
 
     def _call(self, node: Node, env: dict[int, Any]) -> None:
-        def fill(item: Any) -> Any:
-            if isinstance(item, Ref):
-                return env[item.value] if item.value in env else self.small[item.value]
-            if isinstance(item, (list, tuple)):
-                parts = [fill(part) for part in item]
-                return tuple(parts) if isinstance(item, tuple) else parts
-            return item
-
         result = node.call(
-            *(fill(a) for a in node.args),
-            **{k: fill(v) for k, v in node.kwargs.items()},
+            *(self._filled(a, env) for a in node.args),
+            **{k: self._filled(v, env) for k, v in node.kwargs.items()},
         )
         made = result if node.many else [result]
         env.update(zip(node.outputs, made, strict=True))
+
+    def _filled(self, item: Any, env: dict[int, Any]) -> Any:
+        # No function inside `_call`: it would refer to itself, and so keep a strip's
+        # values until Python looks for such circles.
+        if isinstance(item, Ref):
+            return env[item.value] if item.value in env else self.small[item.value]
+        if isinstance(item, (list, tuple)):
+            parts = [self._filled(part, env) for part in item]
+            return tuple(parts) if isinstance(item, tuple) else parts
+        return item
 
     def _norm(self, n: int, x: Tensor) -> Tensor:
         """Norms a strip by the image's statistics, and what else the node does."""

@@ -8,11 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import fuzz_videos
 import picture_fuzz
 from common import randomise
 
 import paragon_archs
 from paragon_archs.checkpoint import save_model
+from paragon_archs.media.video import VideoSource
 
 COUNT = 300
 
@@ -49,3 +51,20 @@ def test_damaged_pictures_cost_no_good_one(tmp_path):
     assert len(written) - len(good) + len(failed) == len(bad)
     for name, sentence in failed:
         assert sentence.startswith("Expected "), (name, sentence)
+
+
+def test_damaged_videos_end_with_a_sentence(tmp_path):
+    count = 40  # more by hand: see `fuzz_videos`
+    results = fuzz_videos.fuzz(tmp_path / "in", count, 16)
+    assert len(results) == count
+    assert [r for r in results if not fuzz_videos.right(r)] == []
+    assert sum(r["code"] == 0 for r in results) > count / 4  # not all are dead
+
+
+def test_tags_that_are_no_utf8_cost_no_video(tmp_path):
+    """Old files hold Latin-1; the message was Python's, and the video was lost."""
+    whole = dict(fuzz_videos.seeds())["made.avi"]
+    file = tmp_path / "in.avi"
+    file.write_bytes(whole.replace(b"a film", b"a f\xeflm"))
+    with VideoSource(file) as source:
+        assert source.container.metadata["title"] == "a f\u00eflm"

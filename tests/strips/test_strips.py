@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import re
 import threading
@@ -420,3 +421,19 @@ def test_memory_is_read_as_people_write_it():
             parse_memory(wrong)
     assert 0 < free_memory()
     assert budget(2**40, torch.device("cpu")) > 2**39
+
+
+@pytest.mark.parametrize("variant", ["paragonsr_nano", "paragonsr2_photo", "fusionsr"])
+def test_no_circle_of_references_keeps_a_strip(variant):
+    """Python would look for it after some more strips: memory grew with each."""
+    engine, x = StripEngine(network(variant, 2)), image(1, 3, 45, 18)
+    gc.collect()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        for _ in engine.run([lambda a, b: x[:, :, a:b]], (45, 18), 0):
+            pass
+        gc.collect()
+        assert not [x for x in gc.garbage if isinstance(x, torch.Tensor)]
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
