@@ -15,6 +15,7 @@ from ..config.data_check import SCALES, check_data
 from ..config.errors import OptionError, TrainingError
 from ..config.frozen import RunOptions, freeze
 from ..config.loading import find_option_file, force, load_options
+from ..config.sections.run import RunSection
 from ..config.signatures import known_types, parameters
 from ..utils.registry import load_host
 from .common import EXIT_FAILED, EXIT_USAGE, CommandError, guarded, parser, report
@@ -134,6 +135,7 @@ def prepare(arguments: argparse.Namespace, is_train: bool, root: Path) -> RunOpt
         auto_resume=arguments.auto_resume,
         root=root,
         values=freeze(opt),
+        sections=RunSection.read(opt),
         recorded=freeze(options.recorded),
         file=options.file,
         places=options.places,

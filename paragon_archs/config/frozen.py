@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from .sections.run import RunSection
+
 
 class Frozen(dict[Any, Any]):
     """A dict that refuses to be written to; BasicSR's classes want nothing but a dict.
@@ -60,7 +62,8 @@ class RunOptions:
         is_train: Training, or testing.
         auto_resume: Whether to go on from the newest whole state of that name.
         root: Folder under which experiments and results go.
-        values: All keys.
+        values: All keys, as the host's classes take them.
+        sections: The same, typed.
         recorded: What training states keep of them.
         file: The option file.
         places: Where each key was written.
@@ -72,6 +75,7 @@ class RunOptions:
     auto_resume: bool
     root: Path
     values: Frozen
+    sections: RunSection
     recorded: Frozen
     file: Path
     places: Mapping[tuple[Hashable, ...], str]

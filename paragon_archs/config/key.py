@@ -133,14 +133,20 @@ class Typed(Section):
         own["arguments"] = {k: v for k, v in values.items() if k not in own}
         return cls(**own)
 
+    def as_dict(self) -> dict[str, Any]:
+        """Returns type and arguments as the host's builders take them."""
+        return {"type": self.type, **self.arguments}
+
 
 def _value(cls: type[Section], one: Field[Any], values: Mapping[str, Any]) -> Any:
     """Returns the typed value of one field."""
     hint, about = _hints(cls)[one.name], one.metadata
     inner = _inner(hint)
-    if about["pattern"]:
+    if pattern := about["pattern"]:
         found = {
-            k: v for k, v in values.items() if fnmatchcase(str(k), about["pattern"])
+            name: value
+            for name, value in values.items()
+            if fnmatchcase(str(name), pattern) and value is not None
         }
         return {k: inner.read(v) for k, v in found.items()} if inner else found
     value = values.get(one.name)

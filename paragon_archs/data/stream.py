@@ -16,7 +16,7 @@ import logging
 import math
 import random
 import signal
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -24,6 +24,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from ..config.errors import OptionError
+from ..config.sections.data import DataSection
 
 logger = logging.getLogger("basicsr")
 
@@ -270,7 +271,7 @@ def batches(
     start: int,
     stop: int,
     device: torch.device,
-    options: Mapping[str, Any],
+    section: DataSection,
 ) -> Generator[dict[str, Any], None, None]:
     """Yields the batches of the steps `start` to `stop` (counted from 0).
 
@@ -280,7 +281,7 @@ def batches(
         start: First step.
         stop: Step after the last.
         device: Where a `BatchDataset` makes its batches.
-        options: The data set's section: workers, pinned memory, bad images.
+        section: The data set's: workers, pinned memory, bad images.
     """
     if isinstance(dataset, BatchDataset):
         for iteration in range(start, stop):
@@ -289,16 +290,16 @@ def batches(
                 [i for i, _ in samples], [seed for _, seed in samples], device
             )
         return
-    workers = int(options.get("num_worker_per_gpu") or 0)
+    workers = section.num_worker_per_gpu
     if workers:
         lone_opencv()
     loader = DataLoader(
-        SeededDataset(dataset, options.get("on_bad_image") or "error"),
+        SeededDataset(dataset, section.on_bad_image),
         batch_sampler=_Batches(stream, start, stop),  # type: ignore[arg-type]
         num_workers=workers,
         collate_fn=default_collate,
-        pin_memory=bool(options.get("pin_memory")) and device.type == "cuda",
-        prefetch_factor=options.get("num_prefetch_queue", 2) if workers else None,
+        pin_memory=section.pin_memory and device.type == "cuda",
+        prefetch_factor=section.num_prefetch_queue if workers else None,
         worker_init_fn=_leave_signals_to_the_parent,
         generator=torch.Generator().manual_seed(0),  # leaves the run's own alone
     )

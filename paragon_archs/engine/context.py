@@ -58,7 +58,7 @@ class RunContext:
     def resumed(self, position: Mapping[str, Any]) -> RunContext:
         """Returns the context of a resumed run, which keeps its state's seed."""
         seed = position.get("seed", self.seed)
-        given = self.options.values.get("manual_seed")
+        given = self.options.sections.manual_seed
         if given is not None and given != seed:
             logger.warning(
                 "Resuming with the state's manual_seed %s instead of %s: the order of "
@@ -115,7 +115,7 @@ def run_context(
             distributed,
             rank,
             world,
-            seed_processes(values.get("manual_seed"), rank, distributed),
+            seed_processes(options.sections.manual_seed, rank, distributed),
             torch.device("cuda" if values["num_gpu"] != 0 else "cpu"),
             Folders(
                 root,

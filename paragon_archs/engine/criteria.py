@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from basicsr.losses import build_loss
 from torch import Tensor, nn
 
-OWN_KEYS = ("weight", "name", "start_iter", "ramp_iter")
+from ..config.sections.training import LossSection, TrainSection
 
 
 class Criterion(nn.Module):
@@ -61,11 +60,7 @@ class Criterion(nn.Module):
         return {f"l_{self.name}": value * factor}
 
 
-# The host's sections and the names under which it logs them.
-HOST_SECTIONS = {"pixel_opt": "pix", "perceptual_opt": "percep"}
-
-
-def build_criteria(train: Mapping[str, Any]) -> nn.ModuleList:
+def build_criteria(train: TrainSection) -> nn.ModuleList:
     """Builds every loss of `train:losses` and of the host's own sections.
 
     Args:
@@ -77,12 +72,15 @@ def build_criteria(train: Mapping[str, Any]) -> nn.ModuleList:
     Raises:
         ValueError: when there is none.
     """
-    sections: list[dict[str, Any]] = [
-        {"name": name, **train[section]}
-        for section, name in HOST_SECTIONS.items()
-        if train.get(section)
+    sections = [
+        LossSection.read({"name": name, **section.as_dict()})
+        for section, name in (
+            (train.pixel_opt, "pix"),
+            (train.perceptual_opt, "percep"),
+        )
+        if section is not None  # of the host's files, under the names that it logs
     ]
-    sections += [dict(section) for section in train.get("losses") or []]
+    sections += train.losses or ()
     if not sections:
         raise ValueError(
             "Expected at least one loss, but got none. Give train:pixel_opt or "
@@ -90,13 +88,14 @@ def build_criteria(train: Mapping[str, Any]) -> nn.ModuleList:
         )
     criteria: list[Criterion] = []
     for section in sections:
-        own = {k: section.pop(k) for k in OWN_KEYS if section.get(k) is not None}
-        own["name"] = _distinct(
-            own.get("name") or section["type"].removesuffix("Loss").lower(),
+        name = _distinct(
+            section.name or section.type.removesuffix("Loss").lower(),
             [c.name for c in criteria],
         )
-        arguments = {k: v for k, v in section.items() if k not in OWN_KEYS}
-        criteria.append(Criterion(build_loss(arguments), **own))
+        loss = build_loss(section.as_dict())
+        criteria.append(
+            Criterion(loss, name, section.weight, section.start_iter, section.ramp_iter)
+        )
     return nn.ModuleList(criteria)
 
 

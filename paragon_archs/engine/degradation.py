@@ -17,6 +17,8 @@ from basicsr.models.realesrgan_model import RealESRGANModel
 from basicsr.utils import DiffJPEG, USMSharp
 from torch import Tensor
 
+from ..config.sections.degradation import DegradationSection
+
 HALF_KERNEL = 10  # the blur mirrors as many pixels at each border
 
 
@@ -100,13 +102,13 @@ class Degradation:
 
     def __init__(
         self,
-        options: Mapping[str, Any],
+        options: DegradationSection,
         scale: int,
         gt_size: int,
         crop_size: int,
         device: torch.device,
     ) -> None:
-        least = min(crop_size * min(1, options["resize_range"][0]), crop_size // scale)
+        least = min(crop_size * min(1, options.resize_range[0]), crop_size // scale)
         if least <= HALF_KERNEL:
             raise ValueError(
                 f"Expected crops to stay over {HALF_KERNEL} pixels while they are "
@@ -116,7 +118,7 @@ class Degradation:
             )
         self.options = options
         self.degrader = _Degrader(
-            {**options, "scale": scale, "gt_size": gt_size}, device
+            {**vars(options), "scale": scale, "gt_size": gt_size}, device
         )
 
     def __call__(self, data: Mapping[str, Any]) -> DegradedPairs:
@@ -125,8 +127,8 @@ class Degradation:
         made.feed_data(data)
         return DegradedPairs(
             made.lq,
-            made.gt_usm if self.options["loss_gt_usm"] else made.gt,
-            made.gt_usm if self.options["gan_gt_usm"] else made.gt,
+            made.gt_usm if self.options.loss_gt_usm else made.gt,
+            made.gt_usm if self.options.gan_gt_usm else made.gt,
         )
 
     def state_dict(self) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ..config.check import has_base
 from ..config.errors import TrainingError, wrong
+from ..config.sections.run import RunSection
 from ..data.stream import batches, preserved_rng
 from ..utils.locks import Lock
 from ..utils.processes import any_process
@@ -101,10 +102,11 @@ class Run:
             train={"total_iter": self.total_iter},
             path=weights_beside(self.options, resume) if resume and lone else {},
         )
+        self.sections = RunSection.read(self.opt)
         self.model: Any = build(self.options, self.opt)
         self.ours = has_base(type(self.model), "ParagonModel")
         names = [loader.dataset.opt["name"] for loader in self.data.val_loaders]
-        self.stopping = build_stopping(self.opt.get("val"), names)
+        self.stopping = build_stopping(self.sections.val, names)
         if resume is not None:
             self.restore(resume)
 
@@ -132,10 +134,10 @@ class Run:
 
     def open_tensorboard(self) -> Any:
         """Returns TensorBoard's writer, or None; a resumed run overwrites no step."""
-        log = self.opt["logger"]
-        if not self.context.first or not log["use_tb_logger"]:
+        log = self.sections.logger
+        if not self.context.first or not log.use_tb_logger:
             return None
-        if (log.get("wandb") or {}).get("project"):
+        if log.wandb and log.wandb.project:
             init_wandb_logger({**self.opt, "root_path": str(self.options.root)})
         from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 (slow)
 
@@ -145,7 +147,7 @@ class Run:
 
     def open_report(self) -> Report | None:
         """Returns the writer of `report.html`, or None where it is not wanted."""
-        if not self.context.first or not self.opt["logger"]["report"]:
+        if not self.context.first or not self.sections.logger.report:
             return None
         network = self.model.get_bare_model(self.model.net_g)
         return Report(self.context, network, self.total_iter, self.current_iter)
@@ -185,7 +187,7 @@ class Run:
 
     def fit_head(self) -> None:
         """Fits the network's head to the first batches, where a fresh run asks."""
-        if self.current_iter == 0 and self.opt["train"].get("fit_head"):
+        if self.current_iter == 0 and self.sections.train.fit_head:
             first = self.data.parts[0]
             count = min(FITTED_BATCHES, first.stop)
             with contextlib.closing(self.batches_of(first, 0, count)) as stream:
@@ -212,8 +214,8 @@ class Run:
         self, samples: Iterable[dict[str, Any]], stop: StopRequest, bar: tqdm
     ) -> int:
         """Takes one step for every batch; returns the exit code."""
-        opt, model = self.opt, self.model
-        warmup = opt["train"].get("warmup_iter", -1)
+        sections, model = self.sections, self.model
+        warmup = sections.train.warmup_iter
         data_clock = time.time()
         for data in samples:
             data_time = time.time() - data_clock
@@ -224,7 +226,7 @@ class Run:
             model.feed_data(data)
             model.optimize_parameters(self.current_iter)
             bar.update()
-            if self.current_iter % opt["logger"]["print_freq"] == 0:
+            if self.current_iter % sections.logger.print_freq == 0:
                 self.log(time.time() - step_clock, data_time, bar)
             self.validate_and_save()
             asked = any_process(stop.number, self.context.world_size, model.device)
@@ -245,9 +247,9 @@ class Run:
 
     def validate_and_save(self) -> None:
         """Does what is due after this iteration; the last one is always due."""
-        val, last = self.opt.get("val"), self.current_iter >= self.total_iter
-        frequency = self.opt["logger"]["save_checkpoint_freq"]
-        validates = val and (self.current_iter % val["val_freq"] == 0 or last)
+        val, last = self.sections.val, self.current_iter >= self.total_iter
+        frequency = self.sections.logger.save_checkpoint_freq
+        validates = val and (self.current_iter % val.val_freq == 0 or last)
         if validates:
             try:
                 self.validate()
@@ -262,17 +264,18 @@ class Run:
 
     def validate(self) -> None:
         """Validates every set, keeps the best weights, feeds the early stop."""
-        val = self.opt["val"]
+        val = self.sections.val
+        assert val is not None
         for loader in self.data.val_loaders:
             with preserved_rng():
                 self.model.validation(
-                    loader, self.current_iter, self.tb_logger, val["save_img"]
+                    loader, self.current_iter, self.tb_logger, val.save_img
                 )
             name = loader.dataset.opt["name"]
-            if val.get("save_best") and self.ours:
+            if val.save_best and self.ours:
                 for label in new_bests(self.model, name, self.current_iter):
                     self.model.save_released(label)
-            values = {m: metric_value(self.model, m) for m in val.get("metrics") or ()}
+            values = {m: metric_value(self.model, m) for m in val.metrics or ()}
             if self.report:
                 self.report.validated(self.current_iter, name, values)
             for metric, value in values.items():
@@ -317,7 +320,7 @@ class Run:
                 self.options.recorded,
             )
             if self.context.first:
-                keep = self.opt["logger"].get("keep_checkpoints") or 0
+                keep = self.sections.logger.keep_checkpoints
                 prune(folders.states, folders.models, keep)
         except OSError as error:
             raise TrainingError(

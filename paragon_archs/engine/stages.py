@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..archs.fusionsr_arch import TRANSFER_MIX, FusionSR, transfer_baseline
+from ..config.sections.stages import StageSection
 from ..utils.nearest import did_you_mean
 
 MIX = "conv_first.mix_weight"  # of FusionSR, whose transfer has a start of its own
@@ -30,7 +31,7 @@ class Stage:
     start_values: Mapping[str, float] = field(default_factory=dict)
     network_g: Mapping[str, Any] = field(default_factory=dict)
     data: Mapping[str, Any] | None = None
-    training: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)  # of `TrainSection`
     keep_optimizer: bool = False
 
     @property
@@ -53,12 +54,12 @@ BEGINNING = ("train", "load", "may_be_missing", "start_values", "network_g")
 
 
 def read_stages(
-    sections: Sequence[Mapping[str, Any]], iterations_per_epoch: float
+    sections: Sequence[StageSection], iterations_per_epoch: float
 ) -> list[Stage]:
     """Reads the list `stages` of an option file.
 
     Args:
-        sections: Its entries, checked, with every default filled in.
+        sections: Its entries.
         iterations_per_epoch: For stages whose length is given in epochs.
 
     Raises:
@@ -72,52 +73,63 @@ def read_stages(
         )
     stages: list[Stage] = []
     for section in sections:
-        name = section["name"]
+        name, keep = section.name, section.keep_optimizer
         if name in {stage.name for stage in stages}:
             raise ValueError(
                 f"Expected the names of stages to differ, but got {name!r} twice. "
                 "Rename one of the two."
             )
-        iterations: Any = section.get("iterations")
-        epochs: Any = section.get("epochs")
-        if (iterations is None) == (epochs is None):
-            raise ValueError(
-                f"Expected stage {name!r} to have iterations or epochs, but got "
-                f"{iterations!r} and {epochs!r}. Give exactly one of the two."
-            )
-        keep = bool(section.get("keep_optimizer"))
-        if keep and not stages:
-            raise ValueError(
-                f"Expected a stage before {name!r}, which has keep_optimizer, but it "
-                "is the first. Remove keep_optimizer."
-            )
-        if keep and (own := [key for key in BEGINNING if section.get(key)]):
-            raise ValueError(
-                f"Expected stage {name!r}, which has keep_optimizer, to train what the "
-                f"stage before trains, but got {own[0]} {section[own[0]]!r}. Remove "
-                "one of the two."
-            )
+        if keep:
+            _check_kept(section, stages)
         before = stages[-1] if keep else None
-        if epochs is not None:
-            iterations = max(1, round(epochs * iterations_per_epoch))
         start = stages[-1].stop if stages else 0
+        own = {key: getattr(section, key) for key in TRAINING}
         stages.append(
             Stage(
                 name,
                 start,
-                start + iterations,
-                section.get("lr"),
-                before.train if before else tuple(section.get("train") or ("*",)),
-                section.get("load"),
-                tuple(section.get("may_be_missing") or ()),
-                dict(section.get("start_values") or {}),
-                before.network_g if before else dict(section.get("network_g") or {}),
-                section.get("data"),
-                {k: section[k] for k in TRAINING if section.get(k) is not None},
+                start + _length(section, iterations_per_epoch),
+                section.lr,
+                before.train if before else tuple(section.train or ("*",)),
+                section.load,
+                tuple(section.may_be_missing or ()),
+                dict(section.start_values or {}),
+                before.network_g if before else dict(section.network_g or {}),
+                section.data,
+                {key: value for key, value in own.items() if value is not None},
                 keep,
             )
         )
     return stages
+
+
+def _length(section: StageSection, iterations_per_epoch: float) -> int:
+    """Returns a stage's iterations, which it gives itself or in epochs."""
+    iterations, epochs = section.iterations, section.epochs
+    if epochs is None and iterations is not None:
+        return iterations
+    if epochs is None or iterations is not None:
+        raise ValueError(
+            f"Expected stage {section.name!r} to have iterations or epochs, but got "
+            f"{iterations!r} and {epochs!r}. Give exactly one of the two."
+        )
+    return max(1, round(epochs * iterations_per_epoch))
+
+
+def _check_kept(section: StageSection, before: Sequence[Stage]) -> None:
+    """Refuses what a stage that keeps the optimizer cannot have."""
+    if not before:
+        raise ValueError(
+            f"Expected a stage before {section.name!r}, which has keep_optimizer, but "
+            "it is the first. Remove keep_optimizer."
+        )
+    for key in BEGINNING:
+        if value := getattr(section, key):
+            raise ValueError(
+                f"Expected stage {section.name!r}, which has keep_optimizer, to train "
+                f"what the stage before trains, but got {key} {value!r}. Remove one of "
+                "the two."
+            )
 
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:

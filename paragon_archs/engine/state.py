@@ -157,7 +157,7 @@ def find_state(options: RunOptions, folder: Path) -> ResumePoint | None:
         OptionError: when the state that the options name is not whole.
     """
     found = newest_state(folder) if options.auto_resume else None
-    named = options.values["path"].get("resume_state")
+    named = options.sections.path.resume_state
     if found is not None or not named:
         return found
     try:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..config.errors import OptionError
+from ..config.sections.validation import ValSection
 
 
 class EarlyStopping:
@@ -50,34 +51,32 @@ class EarlyStopping:
 
 
 def build_stopping(
-    val: Mapping[str, Any] | None, sets: list[str]
+    val: ValSection | None, sets: list[str]
 ) -> tuple[EarlyStopping, str, str] | None:
     """Returns the rule of `val:early_stopping`, its set and its metric; or None.
 
     Raises:
         OptionError: when the metric or the set does not exist.
     """
-    section = (val or {}).get("early_stopping")
+    section = val.early_stopping if val else None
     if not val or not section:
         return None
-    metrics = val.get("metrics") or {}
-    if section["metric"] not in metrics:
+    metrics = val.metrics or {}
+    if section.metric not in metrics:
         raise OptionError(
             f"Expected val:early_stopping:metric to be one of {', '.join(metrics)}, "
-            f"but got {section['metric']!r}. Name one of val:metrics."
+            f"but got {section.metric!r}. Name one of val:metrics."
         )
-    chosen = section.get("dataset") or (sets[0] if sets else None)
+    chosen = section.dataset or (sets[0] if sets else None)
     if chosen not in sets:
         raise OptionError(
             f"Expected val:early_stopping:dataset to be one of {', '.join(sets)}, but "
             f"got {chosen!r}. Give the name of a validation set."
         )
     rule = EarlyStopping(
-        section["patience"],
-        metrics[section["metric"]].get("better", "higher"),
-        section.get("min_delta") or 0.0,
+        section.patience, metrics[section.metric].better, section.min_delta
     )
-    return rule, chosen, section["metric"]
+    return rule, chosen, section.metric
 
 
 def metric_value(model: Any, metric: str) -> float:

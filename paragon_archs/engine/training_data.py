@@ -10,6 +10,7 @@ from typing import Any
 from basicsr.data import build_dataloader
 
 from ..config.errors import wrong
+from ..config.sections.data import DataSection
 from ..data.stream import SampleStream, same_images
 from .context import RunContext
 from .setup import build_set
@@ -26,7 +27,7 @@ class Part:
     stop: int
     dataset: Any
     stream: SampleStream
-    section: Mapping[str, Any]
+    section: DataSection
 
 
 class TrainingData:
@@ -41,23 +42,22 @@ class TrainingData:
 
     def __init__(self, context: RunContext) -> None:
         self.context = context
-        opt = context.options.values
+        options = context.options.sections
         self.val_loaders: list[Any] = []
-        for section in opt["datasets"].values():
+        for name, section in context.options.values["datasets"].items():
             dataset = build_set(section)
             if section["phase"] == "train":
-                self.train_set, self.train_section = dataset, section
+                self.train_set, self.train_section = dataset, options.datasets[name]
             elif section["phase"] == "val":
                 loader = build_dataloader(dataset, section, sampler=None)
                 self.val_loaders.append(loader)
-        section = self.train_section
-        self.stream = self.stream_of(self.train_set, section, context.seed)
+        self.stream = self.stream_of(self.train_set, self.train_section, context.seed)
         self.stages: list[Stage] = []
         epoch = self.stream.iterations_per_epoch
-        self.total_iter = opt["train"].get("total_iter")
-        if opt.get("stages") is not None:
+        self.total_iter = options.train.total_iter
+        if options.stages is not None:
             try:
-                self.stages = read_stages(opt["stages"], epoch)
+                self.stages = read_stages(options.stages, epoch)
             except ValueError as error:
                 raise wrong("stages", problem=error) from error
             self.total_iter = self.stages[-1].stop
@@ -73,20 +73,18 @@ class TrainingData:
             context.seed,
         )
 
-    def stream_of(
-        self, dataset: Any, section: Mapping[str, Any], seed: int
-    ) -> SampleStream:
+    def stream_of(self, dataset: Any, section: DataSection, seed: int) -> SampleStream:
         """Returns the stream of a training set's samples."""
-        opt, context = self.context.options.values, self.context
-        accumulated = opt["train"].get("accum_iter") or 1
-        gpus = 1 if context.distributed else max(1, opt["num_gpu"])
+        context = self.context
+        options = context.options.sections
+        gpus = 1 if context.distributed else max(1, int(options.num_gpu))
         return SampleStream(
             len(dataset),
-            section["batch_size_per_gpu"] * accumulated * gpus,
+            section.batch_size_per_gpu * options.train.accum_iter * gpus,
             seed,
             context.world_size,
             context.rank,
-            section.get("dataset_enlarge_ratio") or 1,
+            section.dataset_enlarge_ratio,
         )
 
     def build_parts(self) -> list[Part]:
@@ -98,12 +96,10 @@ class TrainingData:
         for index, stage in enumerate(self.stages):
             part = dataclasses.replace(whole, start=stage.start, stop=stage.stop)
             if stage.data is not None:
-                section = {
-                    **stage.data,
-                    "phase": "train",
-                    "scale": self.context.options.values.get("scale"),
-                }
-                dataset = same_images(self.train_set, section) or build_set(section)
+                scale = self.context.options.values.get("scale")
+                values = {**stage.data, "phase": "train", "scale": scale}
+                dataset = same_images(self.train_set, values) or build_set(values)
+                section = DataSection.read(values)
                 seed = self.context.seed + index
                 stream = self.stream_of(dataset, section, seed)
                 part = Part(stage.start, stage.stop, dataset, stream, section)

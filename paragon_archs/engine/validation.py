@@ -14,6 +14,7 @@ from basicsr.metrics import calculate_metric
 from basicsr.utils import imwrite, tensor2img
 from tqdm import tqdm
 
+from ..config.sections.validation import ValSection
 from ..data.stream import SeededDataset
 from .naming import input_paths, result_names
 from .samples import write_sample
@@ -42,6 +43,7 @@ def validate(
     # Names what it cannot read.
     dataset = SeededDataset(dataloader.dataset, purpose="validation")
     name = dataloader.dataset.opt["name"]
+    val = ValSection.read(opt["val"])
     metrics = opt["val"].get("metrics") or {}
     indices = range(rank, len(dataloader.dataset), world)
     own: dict[int, dict[str, float]] = {}
@@ -51,7 +53,7 @@ def validate(
         unit="image",
         desc=f"validation {name}",
         leave=False,
-        disable=None if opt["val"].get("pbar") and rank == 0 else True,
+        disable=None if val.pbar and rank == 0 else True,
     )
     for index in progress:
         data = torch.utils.data.default_collate([dataset[index, 0]])
@@ -65,7 +67,7 @@ def validate(
             images["img2"] = tensor2img([visuals["gt"]])
         path = data["lq_path"][0]
         image = stems.get(path) or Path(path).stem
-        if index < (opt["val"].get("samples") or 0):
+        if index < val.samples:
             folder = Path(opt["path"]["visualization"], "samples")
             write_sample(folder, visuals, f"{name}_{image}", current_iter, tb_logger)
         if save_img:

@@ -39,7 +39,7 @@ class ParagonGANModel(ParagonModel):
     made by BasicSR's Real-ESRGAN pipeline, on the training device.
 
     Args:
-        opt: Checked options with every default filled in (see `config.keys`).
+        opt: Checked options with every default filled in (see `config.sections`).
     """
 
     degradation: Degradation | None = None
@@ -53,9 +53,7 @@ class ParagonGANModel(ParagonModel):
         if not self.is_train:
             return
         self.labels = sorted(
-            name.removeprefix("network_")
-            for name in self.opt
-            if name.startswith("network_d") and self.opt[name]
+            name.removeprefix("network_") for name in self.sections.discriminators
         )
         if not self.labels:
             raise ValueError(
@@ -74,7 +72,7 @@ class ParagonGANModel(ParagonModel):
 
     def _crop(self) -> int | None:
         """Returns the side of the HR crops, where the options give it."""
-        section = self.opt["datasets"]["train"]
+        section = self.sections.datasets["train"].arguments
         return section.get("gt_size") or section.get("face_size")
 
     @torch.no_grad()
@@ -84,7 +82,7 @@ class ParagonGANModel(ParagonModel):
         net = self.get_bare_model(getattr(self, f"net_{label}"))
         if size is None:
             return
-        channels = self.opt["datasets"]["train"].get("channels", 3)
+        channels = self.sections.datasets["train"].arguments.get("channels", 3)
         crop = torch.zeros(1, channels, size, size, device=self.device)
         net.eval()
         try:
@@ -101,7 +99,7 @@ class ParagonGANModel(ParagonModel):
     def init_training_settings(self) -> None:
         """Builds the generator's losses and optimizer, and the discriminators'."""
         train = self.train_opt
-        weights = train.get("gan_weights") or {}
+        weights = train.gan_weights
         unknown = [name for name in weights if name not in self.labels]
         if unknown:
             raise ValueError(
@@ -110,25 +108,25 @@ class ParagonGANModel(ParagonModel):
                 "network_d."
             )
         self.gan_weights = {n: float(weights.get(n, 1.0)) for n in self.labels}
-        self.cri_gan = build_loss(train["gan_opt"]).to(self.device)
-        ldl = train.get("ldl_opt")
-        self.cri_ldl = build_loss(ldl).to(self.device) if ldl else None
-        if self.cri_ldl and not train["ema_decay"] > 0:
+        self.cri_gan = build_loss(train.gan_opt.as_dict()).to(self.device)
+        ldl = train.ldl_opt
+        self.cri_ldl = build_loss(ldl.as_dict()).to(self.device) if ldl else None
+        if self.cri_ldl and not train.ema_decay > 0:
             raise ValueError(
                 "Expected train:ema_decay over 0 for train:ldl_opt, which compares "
                 "with the averaged network, but got 0. Set it to 0.999."
             )
-        if self.opt.get("degradation"):
-            size = self.opt["degradation"].get("gt_size") or self._crop()
+        if degradation := self.sections.degradation:
+            size = degradation.gt_size or self._crop()
             if size is None:
                 raise ValueError(
                     "Expected degradation:gt_size for a data set without a gt_size, "
                     "but got none. Give the side of the crops to train on, as 256."
                 )
-            crop = self.opt["datasets"]["train"].get("crop_size") or HOST_CROP
-            self.degradation = Degradation(
-                self.opt["degradation"], self.opt["scale"], size, crop, self.device
-            )
+            own = self.sections.datasets["train"].arguments
+            crop = own.get("crop_size") or HOST_CROP
+            scale = self.sections.scale
+            self.degradation = Degradation(degradation, scale, size, crop, self.device)
         super().init_training_settings()
         for _, net in self.discriminators():
             make_trainable(
@@ -136,8 +134,8 @@ class ParagonGANModel(ParagonModel):
             )
         # Counted apart: a good step of the generator says nothing about these.
         self.guard_d = Guard(
-            train["nonfinite"]["restore_after"],
-            train["nonfinite"]["stop_after"],
+            train.nonfinite.restore_after,
+            train.nonfinite.stop_after,
             dict,
             lambda _: self.guard.restore(),
         )
@@ -147,7 +145,7 @@ class ParagonGANModel(ParagonModel):
         """Adds the discriminators' optimizers to the generator's."""
         super().setup_optimizers()
         self.optimizers_d = {
-            label: self.optimizer_of(net, "optim_d")
+            label: self.optimizer_of(net, self.train_opt.optim_d)
             for label, net in self.discriminators()
         }
         self.optimizers += self.optimizers_d.values()
@@ -198,8 +196,8 @@ class ParagonGANModel(ParagonModel):
     ) -> None:
         """Does one step of the generator (when it is due) and of each discriminator."""
         train = self.train_opt
-        due = current_iter % train["net_d_iters"] == 0
-        due = due and current_iter > train["net_d_init_iters"]
+        due = current_iter % train.net_d_iters == 0
+        due = due and current_iter > train.net_d_init_iters
         fakes: list[Tensor] = []
         log: dict[str, float] = {}
         if due:
@@ -226,7 +224,7 @@ class ParagonGANModel(ParagonModel):
     def _make_fakes(self) -> list[Tensor]:
         """Returns the generator's output for each micro-batch, without a gradient."""
         fakes = []
-        for lq in self.lq.chunk(self.train_opt["accum_iter"]):
+        for lq in self.lq.chunk(self.train_opt.accum_iter):
             with self.precision.autocast():
                 fakes.append(self.net_g(lq).float())
         self.output = fakes[-1]

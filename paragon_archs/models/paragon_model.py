@@ -24,6 +24,8 @@ from torch.nn.parallel import DistributedDataParallel
 from ..checkpoint import describe, save_state_dict
 from ..config.data_check import IMPOSSIBLE
 from ..config.errors import SectionError, TrainingError
+from ..config.key import Typed
+from ..config.sections.run import RunSection
 from ..engine.bounds import bounded
 from ..engine.checkpointing import checkpoint_blocks, plain_form
 from ..engine.convolutions import make_trainable
@@ -53,7 +55,7 @@ class ParagonModel(Repaired):
     `feed_data` gets is N times as large and is worked off in N parts.
 
     Args:
-        opt: Checked options with every default filled in (see `config.keys`).
+        opt: Checked options with every default filled in (see `config.sections`).
     """
 
     def __init__(self, opt: dict[str, Any]) -> None:
@@ -63,15 +65,17 @@ class ParagonModel(Repaired):
         self.lq: Tensor
         self.gt: Tensor
         self.output: Tensor
-        self.train_opt: Mapping[str, Any] = opt.get("train") or {}
+        self.sections = RunSection.read(opt)
+        self.train_opt = self.sections.train
         self.network_arguments: Mapping[str, Any] = opt["network_g"]
         self.average: Average | None = None
         self.layout = (
             torch.channels_last
-            if self.train_opt.get("channels_last", True)
+            if self.train_opt.channels_last
             else torch.contiguous_format
         )
-        check_limit((opt.get("val") or {}).get("max_memory"))
+        self.val_memory = self.sections.val.max_memory if self.sections.val else None
+        check_limit(self.val_memory)
         self.build_networks()
         if self.is_train:
             self.init_training_settings()
@@ -101,18 +105,16 @@ class ParagonModel(Repaired):
             net = build_network(arguments or self.opt[section])
         except IMPOSSIBLE as error:
             raise SectionError(section, error) from error
-        path = self.opt["path"]
-        if pretrained and path.get(f"pretrain_network_{label}") is not None:
-            self.load_network(
-                net,
-                path[f"pretrain_network_{label}"],
-                path.get(f"strict_load_{label}", True),
-                path.get(f"param_key_{label}"),
-            )
+        path = self.sections.path
+        weights = path.pretrained.get(f"pretrain_network_{label}")
+        if pretrained and weights is not None:
+            strict = path.strict.get(f"strict_load_{label}", True)
+            key = path.param_keys.get(f"param_key_{label}")
+            self.load_network(net, weights, strict, key)
         net = net.to(self.device, memory_format=self.layout)
-        how = self.train_opt.get("compile", False) if self.is_train else False
+        how = self.train_opt.compile if self.is_train else False
         split = self.opt["num_gpu"] > 1 and not self.opt["dist"]
-        if split and (how or self.train_opt.get("grad_checkpointing")):
+        if split and (how or self.train_opt.grad_checkpointing):
             # DataParallel's replicas would run the blocks of the first GPU.
             raise ValueError(
                 "Expected one GPU per process for train:compile and "
@@ -121,7 +123,7 @@ class ParagonModel(Repaired):
                 "pytorch."
             )
         if how:
-            arguments = how if isinstance(how, dict) else {}
+            arguments = how if isinstance(how, Mapping) else {}
             if isinstance(how, str):
                 arguments = {"mode": how}
             # In place: the names of the weights stay, which the host's EMA, its
@@ -135,24 +137,24 @@ class ParagonModel(Repaired):
         """Builds what only training needs: average, losses, optimizers, guard."""
         train = self.train_opt
         self.net_g.train()
-        if train["ema_decay"] > 0:
+        if train.ema_decay > 0:
             self.average = Average(
-                self.get_bare_model(self.net_g), train["ema_decay"], train["ema_warmup"]
+                self.get_bare_model(self.net_g), train.ema_decay, train.ema_warmup
             )
             self.net_g_ema = self.average.network
-        self.precision = Precision(train["precision"], self.device)
+        self.precision = Precision(train.precision, self.device)
         # Of the trained network, not of the average.
         make_trainable(
             self.get_bare_model(self.net_g), self.precision, self.layout, self.device
         )
-        if train["grad_checkpointing"]:
+        if train.grad_checkpointing:
             checkpoint_blocks(self.get_bare_model(self.net_g))
         self.set_up_losses()
         self.setup_optimizers()
         self.setup_schedulers()
         self.guard = Guard(
-            train["nonfinite"]["restore_after"],
-            train["nonfinite"]["stop_after"],
+            train.nonfinite.restore_after,
+            train.nonfinite.stop_after,
             self._weights,
             self._take_weights,
         )
@@ -164,12 +166,12 @@ class ParagonModel(Repaired):
         self.criteria = build_criteria(train).to(self.device)
         bare = self.get_bare_model(self.net_g)
         split_head(bare)
-        if train["merge_head"]:
+        if train.merge_head:
             merge_head(bare)
-        margin = train["loss_margin"]
+        margin = train.loss_margin
         if margin is None:
-            margin = MERGED_MARGIN if train["merge_head"] else 0
-        if train["merge_head"] and margin == 0:
+            margin = MERGED_MARGIN if train.merge_head else 0
+        if train.merge_head and margin == 0:
             raise ValueError(
                 "Expected train:loss_margin to be at least 1 with train:merge_head, "
                 "which is wrong at a crop's border, but got 0. Remove loss_margin."
@@ -198,15 +200,13 @@ class ParagonModel(Repaired):
 
     def setup_optimizers(self) -> None:
         """Gives the trainable weights of `net_g` their optimizer."""
-        self.optimizer_g = self.optimizer_of(self.net_g, "optim_g")
+        self.optimizer_g = self.optimizer_of(self.net_g, self.train_opt.optim_g)
         self.optimizers.append(self.optimizer_g)
 
-    def optimizer_of(self, net: nn.Module, section: str) -> torch.optim.Optimizer:
+    def optimizer_of(self, net: nn.Module, section: Typed) -> torch.optim.Optimizer:
         """Returns the optimizer of one section, for the weights that train."""
-        arguments = dict(self.train_opt[section])
-        kind = arguments.pop("type")
         params = [p for p in net.parameters() if p.requires_grad]
-        return self.get_optimizer(kind, params, **arguments)
+        return self.get_optimizer(section.type, params, **section.arguments)
 
     # One iteration ---------------------------------------------------------------
 
@@ -289,7 +289,7 @@ class ParagonModel(Repaired):
             current_iter: Counted from 1.
             outputs: Takes the network's output for each micro-batch, detached.
         """
-        parts = self.train_opt["accum_iter"]
+        parts = self.train_opt.accum_iter
         sums: dict[str, Tensor] = {}
         for index, (lq, gt) in enumerate(
             zip(self.lq.chunk(parts), self.gt.chunk(parts), strict=True)
@@ -356,8 +356,8 @@ class ParagonModel(Repaired):
             scaler.update()
             guard.bad_step(current_iter, f"loss {bad[0]}" if bad else "a gradient")
             return False
-        if finite and self.train_opt["grad_clip"] > 0:
-            nn.utils.clip_grad_norm_(net.parameters(), self.train_opt["grad_clip"])
+        if finite and self.train_opt.grad_clip > 0:
+            nn.utils.clip_grad_norm_(net.parameters(), self.train_opt.grad_clip)
         scaler.step(optimizer)
         scaler.update()
         guard.good_step()
@@ -375,9 +375,8 @@ class ParagonModel(Repaired):
         net = self.average.network if self.average else self.get_bare_model(self.net_g)
         was_training = net.training
         net.eval()
-        limit = (self.opt.get("val") or {}).get("max_memory")
         with plain_form(net):
-            self.output = run_within(net, self.lq, limit)
+            self.output = run_within(net, self.lq, self.val_memory)
         net.train(was_training)
 
     def get_current_visuals(  # type: ignore[override] (the host's base is a sketch)
@@ -437,8 +436,7 @@ class ParagonModel(Repaired):
         known.setdefault("scale", str(self.opt["scale"]))
         known["iteration"] = str(self.current_iter)
         known["weights"] = "average" if self.average else "trained"
-        licence = self.opt["logger"].get("licence")
-        if licence:
+        if licence := self.sections.logger.licence:
             known["licence"] = licence
         return known
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from basicsr.archs import build_network
 from torch import Tensor, nn
 
 from ..checkpoint import read_state_dict
+from ..config.sections.run import RunSection
 from ..engine.stages import Stage, freeze, load_stage, read_stages, set_start_values
 from ..utils.registry import MODEL_REGISTRY
 from ..weights import resolve
@@ -31,7 +33,7 @@ class ParagonStagedModel(ParagonModel):
     its later parts, and data, losses, rates and a schedule of its own.
 
     Args:
-        opt: Checked options with every default filled in (see `config.keys`).
+        opt: Checked options with every default filled in (see `config.sections`).
     """
 
     def __init__(self, opt: dict[str, Any]) -> None:
@@ -40,7 +42,7 @@ class ParagonStagedModel(ParagonModel):
         self.stages: list[Stage] = []
         if opt["is_train"]:
             epoch = opt.get("iterations_per_epoch", 1)
-            self.stages = read_stages(opt.get("stages") or [], epoch)
+            self.stages = read_stages(RunSection.read(opt).stages or (), epoch)
         super().__init__(opt)
 
     @property
@@ -114,10 +116,11 @@ class ParagonStagedModel(ParagonModel):
         """Lets the stage's own keys take the place of those of `train`."""
         stage = self.stage
         self.schedule_start, self.schedule_length = stage.start, stage.length
-        optimizer = dict(self.opt["train"]["optim_g"])
+        train = self.sections.train
         if stage.lr is not None:
-            optimizer["lr"] = stage.lr
-        self.train_opt = {**self.opt["train"], **stage.training, "optim_g": optimizer}
+            arguments = {**train.optim_g.arguments, "lr": stage.lr}
+            train = replace(train, optim_g=replace(train.optim_g, arguments=arguments))
+        self.train_opt = replace(train, **stage.training)
 
     # Going on --------------------------------------------------------------------
 
@@ -143,9 +146,11 @@ class ParagonStagedModel(ParagonModel):
         for loss, crop in zip(self.bounds(), worst, strict=False):
             loss.worst = crop
         if self.average:
-            self.average.decay = self.train_opt["ema_decay"]
+            self.average.decay = self.train_opt.ema_decay
         self.schedulers = []
-        rate = self.train_opt["optim_g"].get("lr", self.optimizer_g.defaults["lr"])
+        rate = self.train_opt.optim_g.arguments.get(
+            "lr", self.optimizer_g.defaults["lr"]
+        )
         for group in self.optimizer_g.param_groups:
             group["lr"] = group["initial_lr"] = rate
         self.setup_schedulers()

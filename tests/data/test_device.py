@@ -19,6 +19,7 @@ if not paragon_archs.HAS_BASICSR:
 
 from basicsr.utils.matlab_functions import imresize as host_imresize
 
+from paragon_archs.config.sections.data import DataSection
 from paragon_archs.data.face_dataset import FaceImageDataset, gaussian_blur
 from paragon_archs.data.hr_dataset import HRImageDataset
 from paragon_archs.data.image_store import ImageStore
@@ -27,6 +28,7 @@ from paragon_archs.data.reading import read_image
 from paragon_archs.utils.draws import uniform
 
 CPU = torch.device("cpu")
+NO_KEYS = DataSection.read({})
 
 
 def write(file: Path, pixels: np.ndarray) -> np.ndarray:
@@ -137,16 +139,16 @@ def test_the_engines_stream_takes_whole_batches(folder):
 
     data = HRImageDataset(options(folder))
     assert isinstance(data, BatchDataset)
-    straight = list(batches(data, SampleStream(4, 3, seed=5), 0, 6, CPU, {}))
-    resumed = list(batches(data, SampleStream(4, 3, seed=5), 4, 6, CPU, {}))
+    straight = list(batches(data, SampleStream(4, 3, seed=5), 0, 6, CPU, NO_KEYS))
+    resumed = list(batches(data, SampleStream(4, 3, seed=5), 4, 6, CPU, NO_KEYS))
     for a, b in zip(straight[4:], resumed, strict=True):
         assert torch.equal(a["lq"], b["lq"])
         assert torch.equal(a["gt"], b["gt"])
     halves = [
-        list(batches(data, SampleStream(4, 2, 5, world=2, rank=r), 0, 2, CPU, {}))
+        list(batches(data, SampleStream(4, 2, 5, world=2, rank=r), 0, 2, CPU, NO_KEYS))
         for r in (0, 1)
     ]
-    whole = list(batches(data, SampleStream(4, 4, 5), 0, 2, CPU, {}))
+    whole = list(batches(data, SampleStream(4, 4, 5), 0, 2, CPU, NO_KEYS))
     for n in range(2):
         shared = torch.cat((halves[0][n]["gt"], halves[1][n]["gt"]))
         assert torch.equal(shared, whole[n]["gt"])

@@ -7,6 +7,7 @@ import signal
 
 import torch
 
+from paragon_archs.config.sections.data import DataSection
 from paragon_archs.data import stream
 
 
@@ -27,7 +28,12 @@ def test_workers_leave_signals_to_the_parent():
     plan = stream.SampleStream(len(dataset), batch=2, seed=0)
     got = list(
         stream.batches(
-            dataset, plan, 0, 2, torch.device("cpu"), {"num_worker_per_gpu": 1}
+            dataset,
+            plan,
+            0,
+            2,
+            torch.device("cpu"),
+            DataSection.read({"num_worker_per_gpu": 1}),
         )
     )
     assert sorted(int(i) for batch in got for i in batch["index"]) == [0, 1, 2, 3]

@@ -17,6 +17,7 @@ from paragon_archs.utils.registry import HAS_BASICSR
 if not HAS_BASICSR:
     pytest.skip("needs BasicSR", allow_module_level=True)
 
+from paragon_archs.config.sections.stages import StageSection
 from paragon_archs.engine.stages import Stage, freeze, load_stage, read_stages
 
 
@@ -205,5 +206,6 @@ def test_lengths_in_epochs():
         {"name": "b", "iterations": 4},
         {"name": "c", "epochs": 0.01},
     ]
-    stages = read_stages(sections, iterations_per_epoch=10.5)
+    read = [StageSection.read(section) for section in sections]
+    stages = read_stages(read, iterations_per_epoch=10.5)
     assert [(s.start, s.stop) for s in stages] == [(0, 16), (16, 20), (20, 21)]

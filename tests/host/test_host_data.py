@@ -16,6 +16,7 @@ import pytest
 import torch
 from basicsr.data import degradations
 
+from paragon_archs.config.sections.data import DataSection
 from paragon_archs.data.stream import SeededDataset, preserved_rng, sort_paths
 from paragon_archs.host import patches as host
 
@@ -38,8 +39,8 @@ def test_every_epoch_draws_other_crops_and_workers_change_nothing(workers: int) 
     random.seed(5)
     before = random.getstate()
     stream = SampleStream(4, 4, seed=0)
-    options = {"num_worker_per_gpu": workers}
-    drawn: Any = batches(Draws(), stream, 0, 3, torch.device("cpu"), options)
+    section = DataSection.read({"num_worker_per_gpu": workers})
+    drawn: Any = batches(Draws(), stream, 0, 3, torch.device("cpu"), section)
     found = [torch.stack(batch).T.tolist() for batch in drawn]
     flat = [tuple(row) for batch in found for row in batch]
     assert len(set(flat)) == 12

@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from paragon_archs.config.sections.data import DataSection
 from paragon_archs.utils.registry import DATASET_REGISTRY, HAS_BASICSR
 
 if not HAS_BASICSR:
@@ -115,7 +116,7 @@ def test_workers_do_not_wait_for_opencvs_threads(here):
     big = np.zeros((1024, 1024, 3), np.float32)
     cv2.cvtColor(big, cv2.COLOR_BGR2RGB)  # the pool is there
     stream = SampleStream(2, 1, seed=0)
-    options = {"num_worker_per_gpu": 2}
-    made = list(batches(paired(here), stream, 0, 4, torch.device("cpu"), options))
+    section = DataSection.read({"num_worker_per_gpu": 2})
+    made = list(batches(paired(here), stream, 0, 4, torch.device("cpu"), section))
     assert [tuple(b["gt"].shape) for b in made] == [(1, 3, 256, 256)] * 4
     assert cv2.getNumThreads() == 1

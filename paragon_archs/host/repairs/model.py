@@ -27,6 +27,7 @@ from ...checkpoint import (
     write_pickle,
 )
 from ...config.errors import TrainingError, wrong
+from ...config.sections.training import TrainSection
 from ...engine.ema import follow_buffers, follow_weights
 from ...engine.resuming import networks_of, restore
 from ...optim.optimizers import build_optimizer
@@ -96,20 +97,19 @@ class Repaired(BaseModel):
     def setup_schedulers(self) -> None:
         """Gives every optimizer its schedule; without one the rate is constant."""
         # A stage has options of its own.
-        train = getattr(self, "train_opt", None) or self.opt["train"]
-        arguments = dict(train.get("scheduler") or {})
-        kind = arguments.pop("type", None)
-        if kind is None:
+        own = getattr(self, "train_opt", None)
+        section = (own or TrainSection.read(self.opt["train"])).scheduler
+        if section is None:
             return
         for optimizer in self.optimizers:
             self.schedulers.append(
                 build_scheduler(
-                    kind,
+                    section.type,
                     optimizer,
                     # A stage's schedule is as long as the stage.
                     getattr(self, "schedule_length", self.opt["train"]["total_iter"]),
                     self.opt.get("iterations_per_epoch", 1),
-                    **arguments,
+                    **section.arguments,
                 )
             )
 
