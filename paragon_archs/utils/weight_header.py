@@ -105,7 +105,8 @@ def _check_archive(opened: BinaryIO, size: int) -> None:
             if "constants.pkl" in names:
                 raise HeaderError(
                     "a TorchScript program, not weights. Save the network's weights "
-                    "where it was made: torch.save(network.state_dict(), 'x.pth')"
+                    "where it was made, torch.save(network.state_dict(), 'x.pth'), or "
+                    "export it to ONNX: torch.onnx.export(network, image, 'x.onnx')"
                 )
             held = sum(r.file_size for r in records)
             packed = [r for r in records if r.compress_type != zipfile.ZIP_STORED]
