@@ -184,7 +184,7 @@ def upscale(options: argparse.Namespace) -> int:
         overwrite=options.overwrite,
         resume=options.resume,
         shard=parse_shard(options.shard),
-        refuse=functools.partial(refusal, upscaler, write, sizing),
+        refuse=functools.partial(refusal, upscaler, write, sizing, video),
     )
     refused = [job for job in jobs if job.refusal]
     report(*(f"{job.source}: {job.refusal}" for job in refused))

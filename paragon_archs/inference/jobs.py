@@ -29,7 +29,7 @@ from ..utils.optional import need
 from ..utils.progress import Task, task
 from .large import check_memory, goes_by_rows, write_by_rows
 from .memory import free_memory
-from .moving import run_moving
+from .moving import check_moving, run_moving
 from .overlap import prefetch
 from .planning import Job, beside, parse_shard, plan
 from .upscaler import Upscaler
@@ -86,6 +86,10 @@ class Sizing:
         """Whether results get another size than the network's."""
         return self.to is not None or self.down is not None
 
+    def of(self, video: VideoOptions) -> VideoOptions:
+        """Returns a video's options with these sizes."""
+        return dataclasses.replace(video, scale_to=self.to, downscale=self.down)
+
     def size(self, upscaled: tuple[int, int]) -> tuple[int, int]:
         """Returns width and height of what is written."""
         if self.to is not None:
@@ -101,14 +105,23 @@ class Sizing:
         return picture.with_pixels(*resized(picture.pixels, picture.alpha, size))
 
 
-def refusal(upscaler: Upscaler, options: WriteOptions, sizing: Sizing, job: Job) -> str:
-    """Finds out by a picture's header whether its result can be written.
+def refusal(
+    upscaler: Upscaler,
+    options: WriteOptions,
+    sizing: Sizing,
+    video: VideoOptions,
+    job: Job,
+) -> str:
+    """Finds out by a file's header whether its result can be written.
 
     Returns:
         Why not, in one sentence; "" where nothing speaks against it.
     """
     try:
-        if job.is_video or (seen := look(job.source)) is None:
+        if job.is_video:
+            check_moving(job.source, job.output, upscaler.scale, sizing.of(video))
+            return ""
+        if (seen := look(job.source)) is None:
             return ""
         width, height = (side * upscaler.scale for side in seen.size)
 
@@ -145,14 +158,11 @@ def run(
     failed = [(job, job.refusal) for job in jobs if job.refusal]
     jobs = [job for job in jobs if not job.refusal]
     pictures = [job for job in jobs if not job.is_video]
-    video = dataclasses.replace(
-        video or VideoOptions(),
-        scale_to=sizing.to if sizing else None,
-        downscale=sizing.down if sizing else None,
-    )
+    sizing = sizing or Sizing()
+    video = sizing.of(video or VideoOptions())
     with task("upscale", len(jobs), "file") as counted:
         count = min(upscaler.lanes, len(pictures))
-        work = _PictureRun(upscaler, options, sizing or Sizing(), count, counted)
+        work = _PictureRun(upscaler, options, sizing, count, counted)
         failed += [(job, _sentence(job, error)) for job, error in work.run(pictures)]
         for job in jobs:
             if not job.is_video:

@@ -11,7 +11,7 @@ from ..media.images import WriteOptions
 from ..media.paths import ANIMATED
 from ..media.resizing import resized
 from .upscaler import Upscaler
-from .video import VideoOptions, run_video
+from .video import VideoOptions, check_video, run_video
 
 _OWN = ".webp"  # animations that FFmpeg's libraries do not read
 
@@ -48,6 +48,16 @@ def run_moving(
         frames = _upscaled(upscaler, animation, video)
         write_animation(frames, output, animation.loop, write.quality, write.lossless)
     return None
+
+
+def check_moving(source: Path, output: Path, scale: int, video: VideoOptions) -> None:
+    """Finds out before any work whether a video's result can be written.
+
+    Raises:
+        As `run_moving`. Animated images are not looked at.
+    """
+    if output.suffix.lower() not in ANIMATED and source.suffix.lower() != _OWN:
+        check_video(source, output, scale, video)
 
 
 def _upscaled(

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from ..media.containers import Encoded, choose, mux
+from ..media.containers import Encoded, Streams, choose, mux
 from ..media.encoders import CODECS, Encoding, encoding
 from ..media.paths import VIDEO_OUTPUTS
 from ..media.resizing import resized
@@ -159,13 +159,7 @@ def run_video(
     """
     options = options or VideoOptions()
     output = Path(output)
-    suffix = output.suffix.lower()
-    if suffix not in VIDEO_OUTPUTS:
-        raise ValueError(
-            f"Expected the video's extension to be one of "
-            f"{', '.join(sorted(VIDEO_OUTPUTS))}, but got {output.suffix!r}. Choose "
-            "one of these."
-        )
+    suffix = _suffix(output)
     if not output.parent.is_dir():
         raise FileNotFoundError(
             f"Expected the folder of the output to exist, but got {str(output)!r}. "
@@ -178,8 +172,7 @@ def run_video(
     with VideoSource(source, options.deinterlace) as opened, _writing(output):
         frames = opened.frames()
         first = next(frames)
-        wanted = _encoding(opened, first, upscaler.scale, suffix, options)
-        streams = choose(opened, suffix, _trial(wanted, opened))
+        wanted, streams = _planned(opened, first, upscaler.scale, suffix, options)
         settings = {**asdict(options), **upscaler.identity()}
         with Segments(output, fingerprint(opened.path, settings), resume) as parts:
             if parts.done:
@@ -202,6 +195,46 @@ def run_video(
         if opened.damage:
             logger.warning("%s: %s", opened.path, opened.damage)
         return VideoReport(count, opened.damage)
+
+
+def check_video(
+    source: str | Path, output: str | Path, scale: int, options: VideoOptions
+) -> None:
+    """Finds out before any work whether a video can be read and its result written.
+
+    Raises:
+        As `run_video`.
+    """
+    output = Path(output)
+    suffix = _suffix(output)
+    with (
+        VideoSource(source, options.deinterlace, quiet=True) as opened,
+        _writing(output),
+    ):
+        _planned(opened, next(opened.frames()), scale, suffix, options)
+
+
+def _suffix(output: Path) -> str:
+    suffix = output.suffix.lower()
+    if suffix not in VIDEO_OUTPUTS:
+        raise ValueError(
+            f"Expected the video's extension to be one of "
+            f"{', '.join(sorted(VIDEO_OUTPUTS))}, but got {output.suffix!r}. Choose "
+            "one of these."
+        )
+    return suffix
+
+
+def _planned(
+    source: VideoSource,
+    first: SourceFrame,
+    scale: int,
+    suffix: str,
+    options: VideoOptions,
+) -> tuple[Encoding, Streams]:
+    """Returns how a source is encoded, and what else of it goes into the output."""
+    wanted = _encoding(source, first, scale, suffix, options)
+    return wanted, choose(source, suffix, _trial(wanted, source))
 
 
 @contextlib.contextmanager

@@ -56,6 +56,7 @@ class VideoSource:
     Args:
         path: A file that FFmpeg's libraries read.
         deinterlace: Whether two fields become one full frame.
+        quiet: Whether nothing is logged of what is left out.
 
     Raises:
         FileNotFoundError: when it does not exist.
@@ -63,8 +64,11 @@ class VideoSource:
         ImportError: when PyAV is missing.
     """
 
-    def __init__(self, path: str | Path, deinterlace: bool = False) -> None:
+    def __init__(
+        self, path: str | Path, deinterlace: bool = False, quiet: bool = False
+    ) -> None:
         self.path = Path(path)
+        self.quiet = quiet
         self.container = open_container(self.path)
         self.video = self._main()
         self.look = look_of(self.video)
@@ -260,7 +264,8 @@ class VideoSource:
         """Logs what the result does not carry on, once."""
         if what not in self._warned:
             self._warned.add(what)
-            logger.warning("%s: %s", self.path, what)
+            if not self.quiet:
+                logger.warning("%s: %s", self.path, what)
 
 
 def _as_latin(error: UnicodeError) -> tuple[str, int]:

@@ -21,6 +21,7 @@ from paragon_archs.cli.upscale import main
 from paragon_archs.inference import Upscaler, read_picture
 
 CASES = Path(__file__).parents[1] / "media" / "cases"
+VIDEOS = Path(__file__).parents[1] / "data" / "video"
 MPO_GARBAGE = b"\xff\xe2\x00\x20MPF\0II*\0" + b"\xff" * 22
 
 
@@ -269,3 +270,40 @@ def test_opaque_alpha_is_no_reason(suffix, weights, tmp_path):
     source = tmp_path / f"in{suffix}"
     Image.new("RGBA", (9, 9), (1, 2, 3, 255)).save(source)
     assert run(weights, source, "-o", tmp_path / "out.jpg") == 0
+
+
+PLANNED_VIDEOS = {
+    "cut.mp4": (
+        lambda file: file.write_bytes(b"\0\0\0\x20ftypisom" * 4),
+        ".mkv",
+        "whole",
+    ),
+    "sound.mkv": (
+        lambda file: shutil.copy(VIDEOS / "truehd.mkv", file),
+        ".webm",
+        "truehd",
+    ),
+    "page.mov": (lambda file: file.write_bytes(b"<html>"), ".mp4", "whole video"),
+}
+
+
+@pytest.mark.parametrize("name", PLANNED_VIDEOS)
+def test_videos_that_cannot_be_written_are_named_first(
+    name, folder, weights, tmp_path, monkeypatch, capsys
+):
+    make, suffix, reason = PLANNED_VIDEOS[name]
+    make(folder / name)
+    shutil.copy(VIDEOS / "rot_hflip.mp4", folder / "z.mkv")
+    said = []
+
+    def computed(*_):
+        said.append(capsys.readouterr().err)
+        raise ValueError("stopped")
+
+    monkeypatch.setattr(Upscaler, "picture", computed)
+    assert run(weights, folder / name, "-o", tmp_path / f"out{suffix}") == 1
+    line, _ = capsys.readouterr().err.splitlines()
+    assert name in line and reason in line
+    assert run(weights, folder, "-o", tmp_path / "out") == 1
+    if suffix != ".webm":  # videos of a folder become .mkv or what they are
+        assert name in said[0] and reason in said[0]
