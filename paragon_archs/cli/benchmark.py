@@ -27,6 +27,9 @@ TOPICS: dict[str, Command] = {
     "upscale": Command(
         "benchmarks.command_upscale", "a folder; exactness of strips", _PACK
     ),
+    "host": Command(
+        "benchmarks.host_path", "what a video's frame costs beside the network", _PACK
+    ),
     "data": Command("benchmarks.command_data", "training pairs a second", _PACK),
 }
 

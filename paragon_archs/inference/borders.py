@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -44,19 +45,17 @@ class Border:
         """
         if not self.width:
             return read
-        rows, columns = (self._mirrored(length) for length in size)
+        rows = _mirrored(size[0], self.width)
 
         def continued(low: int, high: int) -> Tensor:
             wanted = rows[low:high]
             first = int(wanted.min())
             x = read(first, int(wanted.max()) + 1)
-            x = x.index_select(2, torch.from_numpy(wanted - first).to(x.device))
-            return x.index_select(3, torch.from_numpy(columns).to(x.device))
+            inside = _on_device(size[0], self.width, x.device)[low:high] - first
+            across = _on_device(size[1], self.width, x.device)
+            return x.index_select(2, inside).index_select(3, across)
 
         return continued
-
-    def _mirrored(self, length: int) -> np.ndarray:
-        return np.pad(np.arange(length), self.width, mode="symmetric")
 
     def cut(
         self,
@@ -78,6 +77,16 @@ class Border:
             if start < stop:
                 inside = slice((start - low) * scale, (stop - low) * scale)
                 yield start - top, stop - top, rows[:, :, inside, left:right]
+
+
+def _mirrored(length: int, width: int) -> np.ndarray:
+    return np.pad(np.arange(length), width, mode="symmetric")
+
+
+@functools.lru_cache(8)
+def _on_device(length: int, width: int, device: torch.device) -> Tensor:
+    """Returns `_mirrored` on a device: sent once, as sending waits for the device."""
+    return torch.from_numpy(_mirrored(length, width)).to(device)
 
 
 def find_border(run: Callable[[Tensor], Tensor], like: Tensor, scale: int) -> Border:

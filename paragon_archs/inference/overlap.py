@@ -17,12 +17,15 @@ class _End:
         self.error = error
 
 
-def prefetch(items: Iterable[T], depth: int = 2) -> Generator[T, None, None]:
+def prefetch(
+    items: Iterable[T], depth: int = 2, name: str | None = None
+) -> Generator[T, None, None]:
     """Yields `items` in order while a thread makes the next ones.
 
     Args:
         items: Consumed in the thread; its error is raised here, at its place.
         depth: How many items may wait.
+        name: Of the thread.
     """
     waiting: queue.Queue[T | _End] = queue.Queue(depth)
     stop = threading.Event()
@@ -46,7 +49,7 @@ def prefetch(items: Iterable[T], depth: int = 2) -> Generator[T, None, None]:
             end = _End(error)
         put(end)
 
-    thread = threading.Thread(target=work, daemon=True)
+    thread = threading.Thread(target=work, name=name, daemon=True)
     thread.start()
     try:
         while True:

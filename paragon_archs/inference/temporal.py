@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..archs.paragonsr2_arch import MagicBase, ParagonSR2
-from ..media.arrays import to_array, to_tensor
+from ..media.arrays import to_pixels, white
 from ..strips import Read
 from ..utils.halves import Fallback, all_finite
 from . import memory
@@ -20,6 +21,7 @@ from .backends import GraphModel
 from .channels import Channels
 from .runner import Runner, finite_parts
 from .scenes import SceneCuts
+from .staging import Staging, Uploaded
 from .upscaler import Upscaler
 
 logger = logging.getLogger(__name__)
@@ -29,6 +31,25 @@ ALPHA = 0.2  # the published share of the frame before
 # first it is noise, beyond the second something moves. Both are above noise of sigma 10
 # of 255.
 STILL, MOVES = 12 / 255, 24 / 255
+
+
+Result = Callable[[], np.ndarray]
+"""Waits for an upscaled frame, (H, W, C), and returns it; any thread may call it."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A frame that is ready to be upscaled.
+
+    Attributes:
+        frame: (H, W, 1 or 3), uint8 or uint16.
+        sent: The same, on its way to the device.
+        cut: Whether it starts a scene.
+    """
+
+    frame: np.ndarray
+    sent: Uploaded
+    cut: bool
 
 
 def has_feature_tap(upscaler: Upscaler) -> bool:
@@ -80,6 +101,7 @@ class FrameUpscaler:
         self.state: Tensor | None = None
         self.before: Tensor | None = None
         self._cuts = SceneCuts()
+        self._staging = Staging(upscaler.device)
         self._fallback = Fallback(
             self._tapped(upscaler.runner),
             upscaler.dtype,
@@ -112,11 +134,30 @@ class FrameUpscaler:
         Returns:
             The frames, H and W times the scale.
         """
+        results = self.upscale([self.prepare(frame) for frame in frames])
+        return [result() for result in results]
+
+    def prepare(self, frame: np.ndarray) -> Prepared:
+        """Looks for a cut before a frame and sends it to the device.
+
+        Frames come in order; a thread of its own may prepare them.
+        """
+        cut = self.alpha is not None and self._cuts.starts(frame)
+        return Prepared(frame, self._staging.upload(frame), cut)
+
+    def upscale(self, frames: Sequence[Prepared]) -> list[Result]:
+        """Upscales frames that follow each other; see `frames`.
+
+        Where they are computed on a GPU, the host waits for it once a frame.
+        """
+        up = self.upscaler
         if self.alpha is not None:
             return [self._blended(frame) for frame in frames]
-        if len(frames) > 1 and self._fits(frames):
+        if up.tta:
+            return [_there(up.image(frame.frame)) for frame in frames]
+        if len(frames) > 1 and self._fits([frame.frame for frame in frames]):
             return self._batch(frames)
-        return [self.upscaler.image(frame) for frame in frames]
+        return [self._one(frame, frame.sent.values()) for frame in frames]
 
     def skip(self, frame: np.ndarray) -> None:
         """Takes note of a frame that is already done."""
@@ -132,7 +173,8 @@ class FrameUpscaler:
         """Goes on after a frame whose `memory` was kept."""
         features = memory.get("features")
         self.state = None if features is None else features.to(self.upscaler.device)
-        self.before = memory.get("before")
+        before = memory.get("before")
+        self.before = None if before is None else before.to(self.upscaler.device)
 
     def _fits(self, frames: Sequence[np.ndarray]) -> bool:
         up = self.upscaler
@@ -143,35 +185,44 @@ class FrameUpscaler:
         cost = up.runner.cost(size, batch=len(frames))
         return cost <= memory.budget(up.limit, up.device)
 
-    def _batch(self, frames: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def _batch(self, frames: Sequence[Prepared]) -> list[Result]:
         up = self.upscaler
-        size = (frames[0].shape[0], frames[0].shape[1])
-        border = up.border_of(size)
+        height, width, _ = frames[0].frame.shape
+        border = up.border_of((height, width))
+        values = torch.cat([frame.sent.values() for frame in frames])
 
         def read(low: int, high: int) -> Tensor:
-            return torch.cat([to_tensor(f[low:high], up.device) for f in frames])
+            return values[:, :, low:high]
 
-        height, _ = border.size(size)
-        stacked = border.reading(read, size)(0, height).to(up.dtype)
-        whole = [(0, height, up.runner.whole([stacked])[0])]
-        _, _, images = next(border.cut(whole, size, up.scale))
-        if not all_finite(images):
-            return [up.image(frame) for frame in frames]  # finds out which one it is
-        return [to_array(i[None], f.dtype) for i, f in zip(images, frames, strict=True)]
+        rows, _ = border.size((height, width))
+        stacked = border.reading(read, (height, width))(0, rows).to(up.dtype)
+        whole = [(0, rows, up.runner.whole([stacked])[0])]
+        _, _, images = next(border.cut(whole, (height, width), up.scale))
+        if not all_finite(images):  # finds out which one it is
+            return [self._one(frame, frame.sent.values()) for frame in frames]
+        return [
+            self._staging.download(to_pixels(image[None], frame.sent.dtype))
+            for image, frame in zip(images, frames, strict=True)
+        ]
 
-    def _blended(self, frame: np.ndarray) -> np.ndarray:
-        if self._cuts.starts(frame):
+    def _blended(self, frame: Prepared) -> Result:
+        if frame.cut:
             if self.state is not None:
                 logger.info("scene cut: features of the frame before are dropped")
             self.state = self.before = None
+        values = frame.sent.values()
         if self._steadies and self.alpha:
-            frame = self._steadied(frame, self.alpha)
+            values = self._steadied(values, white(frame.sent.dtype), self.alpha)
+        return self._one(frame, values)
+
+    def _one(self, frame: Prepared, values: Tensor) -> Result:
+        """Upscales a frame, of `values` (1, C, H, W); carries features on, if any."""
         before, up = self.state, self.upscaler
-        height, width, given = frame.shape
+        height, width, given = frame.frame.shape
         channels = Channels(given, up.descriptor.input_channels)
 
         def read(low: int, high: int) -> Tensor:
-            return channels.widen(to_tensor(frame[low:high], up.device))
+            return channels.widen(values[:, :, low:high])
 
         s, size = up.scale, (height, width)
         border = up.border_of(size)
@@ -180,33 +231,36 @@ class FrameUpscaler:
         if before is not None:
             reads.append(lambda low, high: before[:, :, low:high])
             widths.append(before.shape[1])
-        out = np.empty((height * s, width * s, given), frame.dtype)
+        image: Tensor | None = None
         features: Tensor | None = None
         whole = border.size(size)
-        parts = finite_parts(self._fallback, reads, whole, widths, channels.batch)
+        fallback = up.fallback if self.alpha is None else self._fallback
+        parts = finite_parts(fallback, reads, whole, widths, channels.batch)
         for output, low, high, rows in parts:
             if output == 0:
                 for top, bottom, made in border.cut([(low, high, rows)], size, s):
-                    image = channels.narrow(made.float())
-                    out[top * s : bottom * s] = to_array(image, frame.dtype)
-            elif high - low == whole[0]:
-                features = rows
+                    part = to_pixels(channels.narrow(made.float()), frame.sent.dtype)
+                    image = _placed(image, part, 0, (top * s, bottom * s), height * s)
             else:
-                if features is None or features.dtype != rows.dtype:
-                    features = rows.new_empty((*rows.shape[:2], *whole))
-                features[:, :, low:high] = rows
-        assert features is not None
-        self.state = features.to(up.dtype)
-        return out
+                features = _placed(features, rows, 2, (low, high), whole[0])
+        assert image is not None
+        if self.alpha is not None:
+            assert features is not None
+            self.state = features.to(up.dtype)
+        return self._staging.download(image)
 
-    def _steadied(self, frame: np.ndarray, alpha: float) -> np.ndarray:
-        """Returns the frame, with a share of those before where nothing moves.
+    def _steadied(self, now: Tensor, levels: int, alpha: float) -> Tensor:
+        """Returns a frame with a share of those before where nothing moves.
 
         The features carry on the detail alone. The published base path is a low-pass
         and has little noise to show; `mks2021` is sharp and passes all of it. Where
         something moves the frame stays as it is, so that no ghost is left.
+
+        Args:
+            now: (1, C, H, W) in [0, 1].
+            levels: Its largest integer, to which the result is rounded.
+            alpha: The share.
         """
-        now = to_tensor(frame, torch.device("cpu"))
         if self.before is not None:
             gap = self.before - now
             around = F.avg_pool2d(
@@ -215,4 +269,23 @@ class FrameUpscaler:
             share = ((MOVES - around) / (MOVES - STILL)).clamp(0, 1)
             now = now + alpha * share * gap
         self.before = now
-        return to_array(now, frame.dtype)
+        return now.clamp(0, 1).mul_(levels).add_(0.5).floor_().div_(levels)
+
+
+def _placed(
+    whole: Tensor | None, part: Tensor, axis: int, rows: tuple[int, int], height: int
+) -> Tensor:
+    """Puts some rows into the whole, which they may be themselves."""
+    low, high = rows
+    if high - low == height:
+        return part
+    if whole is None or whole.dtype != part.dtype:
+        sizes = list(part.shape)
+        sizes[axis] = height
+        whole = part.new_empty(sizes)
+    whole.narrow(axis, low, high - low).copy_(part)
+    return whole
+
+
+def _there(frame: np.ndarray) -> Result:
+    return lambda: frame

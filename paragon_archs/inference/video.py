@@ -13,80 +13,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from ..media.containers import Encoded, Streams, choose, mux
-from ..media.encoders import CODECS, Encoding, encoding
+from ..media.encoders import Encoding, encoding
 from ..media.paths import VIDEO_OUTPUTS
-from ..media.resizing import resized
 from ..media.video import SourceFrame, VideoSource, local
 from ..media.video_timing import settle
 from ..utils.files import atomic_write
 from ..utils.optional import need
 from ..utils.progress import task
-from .overlap import prefetch
+from .pipeline import MadeFrame, pipeline
 from .segments import Segments, fingerprint
 from .temporal import ALPHA, FrameUpscaler, has_feature_tap
 from .upscaler import Upscaler
+from .video_options import VideoOptions
 
 logger = logging.getLogger(__name__)
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _CLOSE = 0.005  # relative change of the aspect that rounding to pixels makes
-
-
-@dataclass(frozen=True)
-class VideoOptions:
-    """How videos are written.
-
-    Attributes:
-        codec: Encoder; by default x264, x265 for more than 8 bits, VP9 in WebM.
-        quality: The encoder's constant quality (crf), lower is better.
-        pixel_format: Like `yuv420p`; by default the source's chroma and 8 or 10 bits.
-        preset: The encoder's preset.
-        temporal: Share of the features of the frame before; None for its default
-            (0.2 for networks with a feature tap, none for others), 0 for none.
-        batch: Frames that are computed side by side where memory allows.
-        segment: Frames of a part; a killed run loses at most one part.
-        deinterlace: Whether the two fields of a frame become one full frame first.
-        scale_to: Width and height that results are brought to.
-        downscale: Factor that results are made smaller by.
-    """
-
-    codec: str | None = None
-    quality: int | None = None
-    pixel_format: str | None = None
-    preset: str | None = None
-    temporal: float | None = None
-    batch: int = 1
-    segment: int = 240
-    deinterlace: bool = False
-    scale_to: tuple[int, int] | None = None
-    downscale: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.codec is not None and self.codec not in CODECS:
-            raise ValueError(
-                f"Expected codec to be one of {', '.join(CODECS)}, but got "
-                f"{self.codec!r}. Choose one of these."
-            )
-        for name in ("batch", "segment"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"Expected {name} to be at least 1, but got "
-                    f"{getattr(self, name)!r}. Choose a larger value."
-                )
-
-    def size(self, width: int, height: int) -> tuple[int, int]:
-        """Returns the size that results of a width and height are brought to."""
-        if self.scale_to is not None:
-            return self.scale_to
-        if self.downscale is not None:
-            return (
-                max(1, round(width / self.downscale)),
-                max(1, round(height / self.downscale)),
-            )
-        return width, height
 
 
 @dataclass(frozen=True)
@@ -100,14 +45,6 @@ class VideoReport:
 
     frames: int
     damage: str | None
-
-
-@dataclass
-class _Frame:
-    pixels: np.ndarray
-    time: int
-    duration: int  # 0 where nothing says so
-    state: dict[str, Tensor]  # what the worker remembers after this frame
 
 
 def upscale_video(
@@ -178,13 +115,17 @@ def run_video(
             if parts.done:
                 logger.warning("%s: going on after %d frames", output, parts.done)
                 worker.restore(parts.state())
-            decoded = prefetch(_chained(first, frames), 4)
-            results = prefetch(_compute(worker, decoded, options, parts.done), 4)
-            # Their threads end before the file that they read is closed.
-            with contextlib.closing(decoded), contextlib.closing(results):
-                shown: Iterable[_Frame] = results
+            with contextlib.ExitStack() as threads:
+                shown = pipeline(
+                    threads,
+                    _chained(first, frames),
+                    worker,
+                    wanted.converter(),
+                    options,
+                    parts.done,
+                )
                 if progress:
-                    shown = _counted(results, opened.total, parts.done)
+                    shown = _counted(shown, opened.total, parts.done)
                 count = _encode(shown, wanted, parts, options.segment)
             times = [time for part in parts.times for time in part]
             encoded = Encoded(list(parts.paths()), wanted.aspect)
@@ -310,44 +251,9 @@ def _chained(first: SourceFrame, rest: Iterator[SourceFrame]) -> Iterator[Source
     yield from rest
 
 
-def _compute(
-    worker: FrameUpscaler,
-    frames: Iterable[SourceFrame],
-    options: VideoOptions,
-    done: int,
-) -> Iterator[_Frame]:
-    waiting: list[SourceFrame] = []
-    batch = 1 if worker.alpha is not None else options.batch  # each needs the last one
-
-    def flush() -> Iterator[_Frame]:
-        results = worker.frames([frame.pixels for frame in waiting])
-        for frame, result in zip(waiting, results, strict=True):
-            pixels = _brought(result, options)
-            yield _Frame(pixels, frame.time, frame.duration, worker.memory())
-        waiting.clear()
-
-    for index, frame in enumerate(frames):
-        if index < done:  # in a part of an earlier run
-            worker.skip(frame.pixels)
-            continue
-        waiting.append(frame)
-        if len(waiting) >= batch:
-            yield from flush()
-    if waiting:
-        yield from flush()
-
-
-def _brought(pixels: np.ndarray, options: VideoOptions) -> np.ndarray:
-    """Returns a result in the size that was asked for."""
-    size = options.size(pixels.shape[1], pixels.shape[0])
-    if size == (pixels.shape[1], pixels.shape[0]):
-        return pixels
-    return resized(pixels, None, size)[0]
-
-
 def _counted(
-    frames: Iterable[_Frame], total: int | None, done: int
-) -> Iterator[_Frame]:
+    frames: Iterable[MadeFrame], total: int | None, done: int
+) -> Iterator[MadeFrame]:
     """Yields frames and counts them; `done` of them were there before."""
     with task("video", total, "frame") as counted:
         counted.advance(done)
@@ -357,11 +263,10 @@ def _counted(
 
 
 def _encode(
-    frames: Iterable[_Frame], wanted: Encoding, parts: Segments, most: int
+    frames: Iterable[MadeFrame], wanted: Encoding, parts: Segments, most: int
 ) -> int:
     """Writes frames as parts; returns how many there are in all."""
     av: Any = need("av", "video", "av")
-    convert = wanted.converter()
     iterator = iter(frames)
     frame = next(iterator, None)
     while frame is not None:
@@ -371,7 +276,7 @@ def _encode(
             with av.open(local(temporary), "w", format="nut") as container:
                 stream = wanted.open(container)
                 while frame is not None and len(times) < most:
-                    picture = convert(frame.pixels)
+                    picture = frame.picture
                     picture.pts, picture.time_base = len(times), 1 / wanted.rate
                     container.mux(stream.encode(picture))
                     times.append(frame.time)

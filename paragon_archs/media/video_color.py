@@ -143,18 +143,20 @@ class ToRGB:
 
 @dataclass
 class FromRGB:
-    """Turns (H, W, 3) into frames of a pixel format."""
+    """Turns (H, W, 3) into frames of a pixel format; for one thread."""
 
     look: Look
     pixel_format: str
-    _graphs: dict[tuple[int, int], Any] = field(default_factory=dict)
+    # Of a size: the graph, and the frame that goes in. Memory for a new one would cost
+    # more than what the graph does.
+    _graphs: dict[tuple[int, int], tuple[Any, Any]] = field(default_factory=dict)
 
     def __call__(self, array: np.ndarray) -> Any:
         look = self.look
         size = (array.shape[1], array.shape[0])
         if size not in self._graphs:
             rgb = _av().VideoFormat(self.pixel_format).is_rgb
-            self._graphs[size] = _scaler(
+            graph = _scaler(
                 (look.rgb, *size),
                 self.pixel_format,
                 in_range="pc",
@@ -162,10 +164,12 @@ class FromRGB:
                 out_color_matrix=_MATRICES[look.matrix],
                 out_chroma_loc=look.siting,
             )
-        frame = _av().VideoFrame.from_ndarray(
-            np.ascontiguousarray(array), format=look.rgb
-        )
-        return _through(self._graphs[size], frame)
+            self._graphs[size] = graph, _av().VideoFrame(*size, look.rgb)
+        graph, frame = self._graphs[size]
+        plane = frame.planes[0]
+        lines = np.frombuffer(plane, array.dtype).reshape(plane.height, -1)
+        lines[:, : array[0].size] = array.reshape(len(array), -1)
+        return _through(graph, frame)
 
 
 def to_rgb(frame: Any, look: Look) -> np.ndarray:

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 import paragon_archs
+from benchmarks import host_path
 from benchmarks.bounded import measure_command, measure_strips
 from benchmarks.command_upscale import main as upscale_main
 from benchmarks.upscaling import measure_exactness, measure_folder
@@ -51,6 +52,13 @@ def test_folder_speed_counts_every_image(tmp_path):
     assert (speed.images, speed.threads) == (2, 2)
     assert 0 < speed.network < 1
     assert min(speed.plain, speed.plain_kept, speed.ours) > 0
+
+
+def test_what_a_frame_costs_the_host_is_counted_by_thread(capsys):
+    assert host_path.main(["--frames", "48", "--size", "32x24"]) == 0
+    printed = capsys.readouterr().out
+    for name in ("decode", "prepare", "compute", "convert"):
+        assert f"| video: {name} |" in printed
 
 
 def test_folders_without_images_are_refused(tmp_path, capsys):

@@ -23,6 +23,7 @@ from paragon_archs.inference import Upscaler
 from paragon_archs.inference.scenes import SceneCuts
 from paragon_archs.inference.temporal import FrameUpscaler
 from paragon_archs.inference.video import VideoOptions, upscale_video
+from paragon_archs.media.arrays import to_array, to_tensor
 
 LOSSLESS = VideoOptions(codec="ffv1", pixel_format="yuv444p", segment=7)
 
@@ -510,7 +511,7 @@ def test_a_resumed_run_remembers_what_it_blends(kernel, tmp_path, monkeypatch):
     class StoppedError(Exception):
         pass
 
-    given, left = FrameUpscaler.frames, iter(range(9))
+    given, left = FrameUpscaler.upscale, iter(range(9))
 
     def some(self, pictures):
         if next(left, None) is None:
@@ -518,7 +519,7 @@ def test_a_resumed_run_remembers_what_it_blends(kernel, tmp_path, monkeypatch):
         return given(self, pictures)
 
     with monkeypatch.context() as patch, pytest.raises(StoppedError):
-        patch.setattr(FrameUpscaler, "frames", some)
+        patch.setattr(FrameUpscaler, "upscale", some)
         upscale_video(upscaler, source, broken, options, progress=False)
     upscale_video(upscaler, source, broken, options, resume=True, progress=False)
     for (t, a), (u, b) in zip(decoded(whole), decoded(broken), strict=True):
@@ -534,8 +535,9 @@ def test_a_full_disk_is_not_the_source_s_fault(tmp_path, realtime, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("safetensors.torch.save_file", full)
+    output, options = tmp_path / "out.mkv", VideoOptions(segment=1)
     with pytest.raises(OSError, match=r"room for .*out\.mkv.* No space left"):
-        upscale_video(Upscaler(realtime), source, tmp_path / "out.mkv", progress=False)
+        upscale_video(Upscaler(realtime), source, output, options, progress=False)
 
 
 def test_a_killed_run_resumes_where_it_was(tmp_path, realtime):
@@ -584,7 +586,11 @@ def test_a_still_picture_is_steadied_and_a_moving_one_left_alone():
     films[2:, 8:24, 8:24] -= 120  # the square has gone on
     films[2:, 8:24, 40:56] += 120
     frames = list(films.round().clip(0, 255).astype(np.uint8))
-    steadied = [steady._steadied(frame, 0.2) for frame in frames]
+    cpu, bytes_ = torch.device("cpu"), np.dtype(np.uint8)
+    steadied = [
+        to_array(steady._steadied(to_tensor(frame, cpu), 255, 0.2), bytes_)
+        for frame in frames
+    ]
     assert np.array_equal(steadied[0], frames[0])
     still = np.s_[32:, :]
     assert steadied[3][still].std() < 0.9 * frames[3][still].std()

@@ -1,0 +1,61 @@
+"""How videos are written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..media.encoders import CODECS
+
+
+@dataclass(frozen=True)
+class VideoOptions:
+    """How videos are written.
+
+    Attributes:
+        codec: Encoder; by default x264, x265 for more than 8 bits, VP9 in WebM.
+        quality: The encoder's constant quality (crf), lower is better.
+        pixel_format: Like `yuv420p`; by default the source's chroma and 8 or 10 bits.
+        preset: The encoder's preset.
+        temporal: Share of the features of the frame before; None for its default
+            (0.2 for networks with a feature tap, none for others), 0 for none.
+        batch: Frames that are computed side by side where memory allows.
+        segment: Frames of a part; a killed run loses at most one part.
+        deinterlace: Whether the two fields of a frame become one full frame first.
+        scale_to: Width and height that results are brought to.
+        downscale: Factor that results are made smaller by.
+    """
+
+    codec: str | None = None
+    quality: int | None = None
+    pixel_format: str | None = None
+    preset: str | None = None
+    temporal: float | None = None
+    batch: int = 1
+    segment: int = 240
+    deinterlace: bool = False
+    scale_to: tuple[int, int] | None = None
+    downscale: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.codec is not None and self.codec not in CODECS:
+            raise ValueError(
+                f"Expected codec to be one of {', '.join(CODECS)}, but got "
+                f"{self.codec!r}. Choose one of these."
+            )
+        for name in ("batch", "segment"):
+            if getattr(self, name) < 1:
+                raise ValueError(
+                    f"Expected {name} to be at least 1, but got "
+                    f"{getattr(self, name)!r}. Choose a larger value."
+                )
+
+    def size(self, width: int, height: int) -> tuple[int, int]:
+        """Returns the size that results of a width and height are brought to."""
+        if self.scale_to is not None:
+            return self.scale_to
+        if self.downscale is not None:
+            return (
+                max(1, round(width / self.downscale)),
+                max(1, round(height / self.downscale)),
+            )
+        return width, height
