@@ -82,7 +82,18 @@ def flags() -> Parser:
         "--downscale", type=float, help="make results smaller by this"
     )
     video = arguments.add_argument_group("video")
-    video.add_argument("--codec", help="libx264, libx265, libsvtav1, libvpx-vp9, ffv1")
+    video.add_argument(
+        "--codec",
+        metavar="NAME",
+        help="libx264, libx265, libsvtav1, libvpx-vp9, ffv1, prores_ks, h264_nvenc, "
+        "hevc_nvenc, av1_nvenc; auto: the card's where there is one (libx264)",
+    )
+    video.add_argument(
+        "--decoder",
+        choices=("cpu", "cuda", "auto"),
+        default="cpu",
+        help="an NVIDIA card's; auto: where there is one (%(default)s)",
+    )
     video.add_argument("--crf", type=int, help="the encoder's quality, lower is better")
     video.add_argument("--preset", help="the encoder's preset")
     video.add_argument("--pix-fmt", help="like yuv420p (the source's chroma and depth)")
@@ -153,6 +164,7 @@ def upscale(options: argparse.Namespace) -> int:
         temporal=0.0 if options.no_temporal else options.temporal,
         batch=options.batch,
         deinterlace=options.deinterlace,
+        decoder=options.decoder,
     )
     # The model first: a wrong one leaves no folder behind.
     if options.scale is not None and options.model is not None:

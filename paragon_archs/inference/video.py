@@ -106,11 +106,12 @@ def run_video(
     if alpha is None and has_feature_tap(upscaler):
         alpha = getattr(upscaler.descriptor, "alpha", None) or ALPHA
     worker = FrameUpscaler(upscaler, alpha or None)
-    with VideoSource(source, options.deinterlace) as opened, _writing(output):
+    with _opened(source, options) as opened, _writing(output):
         frames = opened.frames()
         first = next(frames)
         wanted, streams = _planned(opened, first, upscaler.scale, suffix, options)
-        settings = {**asdict(options), **upscaler.identity()}
+        chosen = {"codec": wanted.codec}  # of another machine it may be another
+        settings = {**asdict(options), **chosen, **upscaler.identity()}
         with Segments(output, fingerprint(opened.path, settings), resume) as parts:
             if parts.done:
                 logger.warning("%s: going on after %d frames", output, parts.done)
@@ -148,11 +149,14 @@ def check_video(
     """
     output = Path(output)
     suffix = _suffix(output)
-    with (
-        VideoSource(source, options.deinterlace, quiet=True) as opened,
-        _writing(output),
-    ):
+    with _opened(source, options, quiet=True) as opened, _writing(output):
         _planned(opened, next(opened.frames()), scale, suffix, options)
+
+
+def _opened(
+    source: str | Path, options: VideoOptions, quiet: bool = False
+) -> VideoSource:
+    return VideoSource(source, options.deinterlace, quiet, options.decoder)
 
 
 def _suffix(output: Path) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..media.encoders import CODECS
+from ..media.encoders import AUTO, CODECS
+from ..media.video import DECODERS
 
 
 @dataclass(frozen=True)
@@ -12,8 +13,9 @@ class VideoOptions:
     """How videos are written.
 
     Attributes:
-        codec: Encoder; by default x264, x265 for more than 8 bits, VP9 in WebM.
-        quality: The encoder's constant quality (crf), lower is better.
+        codec: Encoder; by default x264, x265 for more than 8 bits, VP9 in WebM; `auto`
+            for an NVIDIA card's, and these where there is none.
+        quality: The encoder's constant quality (crf or cq), lower is better.
         pixel_format: Like `yuv420p`; by default the source's chroma and 8 or 10 bits.
         preset: The encoder's preset.
         temporal: Share of the features of the frame before; None for its default
@@ -23,6 +25,7 @@ class VideoOptions:
         deinterlace: Whether the two fields of a frame become one full frame first.
         scale_to: Width and height that results are brought to.
         downscale: Factor that results are made smaller by.
+        decoder: `cpu`, `cuda` for an NVIDIA card's, or `auto` for that where it starts.
     """
 
     codec: str | None = None
@@ -35,13 +38,16 @@ class VideoOptions:
     deinterlace: bool = False
     scale_to: tuple[int, int] | None = None
     downscale: float | None = None
+    decoder: str = "cpu"
 
     def __post_init__(self) -> None:
-        if self.codec is not None and self.codec not in CODECS:
-            raise ValueError(
-                f"Expected codec to be one of {', '.join(CODECS)}, but got "
-                f"{self.codec!r}. Choose one of these."
-            )
+        for name, allowed in (("codec", (*CODECS, AUTO)), ("decoder", DECODERS)):
+            value = getattr(self, name)
+            if value is not None and value not in allowed:
+                raise ValueError(
+                    f"Expected {name} to be one of {', '.join(allowed)}, but got "
+                    f"{value!r}. Choose one of these."
+                )
         for name in ("batch", "segment"):
             if getattr(self, name) < 1:
                 raise ValueError(

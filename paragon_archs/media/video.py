@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..utils.optional import need
+from .deinterlacing import deinterlaced
 from .video_color import ToRGB, has_alpha, look_of, orientation
 from .video_timing import Clock, nominal_rate
 
@@ -35,6 +36,7 @@ _HEADED = ("mov,", "matroska", "avi")  # whose headers state the true duration
 _NO_VIDEO = ("image2", "tty")  # what FFmpeg takes any picture or text for
 _INTERLACED = range(2, 6)  # of AVFieldOrder
 _AS_LATIN = "paragon_archs.latin-1"  # tags of old files, whose bytes are no UTF-8
+DECODERS = ("cpu", "cuda", "auto")
 _FAILURES = 3  # reads in a row that may fail
 
 
@@ -57,19 +59,26 @@ class VideoSource:
         path: A file that FFmpeg's libraries read.
         deinterlace: Whether two fields become one full frame.
         quiet: Whether nothing is logged of what is left out.
+        decoder: One of `DECODERS`: on the CPU, by an NVIDIA card, or by the card where
+            there is one.
 
     Raises:
         FileNotFoundError: when it does not exist.
-        ValueError: when it is not a video.
+        ValueError: when it is not a video, or when there is no card to decode it.
         ImportError: when PyAV is missing.
     """
 
     def __init__(
-        self, path: str | Path, deinterlace: bool = False, quiet: bool = False
+        self,
+        path: str | Path,
+        deinterlace: bool = False,
+        quiet: bool = False,
+        decoder: str = "cpu",
     ) -> None:
         self.path = Path(path)
         self.quiet = quiet
-        self.container = open_container(self.path)
+        self._warned: set[str] = set()
+        self.container = self._open(decoder)
         self.video = self._main()
         self.look = look_of(self.video)
         self.rate = nominal_rate(self.video)
@@ -78,7 +87,6 @@ class VideoSource:
         self.packets_bad = 0
         self.turned = False  # whether the frames are shown turned by a quarter
         self.missing = Fraction(0)  # seconds at the end that the header promises
-        self._warned: set[str] = set()
         if has_alpha(self.video):
             self.leave_out("its transparency")
 
@@ -87,6 +95,31 @@ class VideoSource:
 
     def __exit__(self, *_: object) -> None:
         self.container.close()
+
+    def _open(self, decoder: str) -> Any:
+        if decoder == "cpu":
+            return open_container(self.path)
+        av = need("av", "video", "av")
+        try:
+            return av.open(
+                local(self.path),
+                metadata_errors=_AS_LATIN,
+                hwaccel=av.codec.hwaccel.HWAccel("cuda", allow_software_fallback=True),
+            )
+        except (av.error.FFmpegError, NotImplementedError) as error:
+            container = open_container(self.path)  # the file's own faults are named
+            reason = getattr(error, "strerror", None) or error
+            if decoder == "auto":
+                self.note(
+                    f"decoded on the CPU, as the card's does not start ({reason})"
+                )
+                return container
+            container.close()
+            raise ValueError(
+                "Expected an NVIDIA card and driver to decode by, but they do not "
+                f"start ({reason}). Choose the decoder 'auto', which decodes on the "
+                "CPU then."
+            ) from error
 
     def _main(self) -> Any:
         for stream in self.container.streams.video:
@@ -137,7 +170,7 @@ class VideoSource:
         convert = ToRGB(self.look)
         stamped = self._decoded()
         if self.deinterlace:
-            stamped = _deinterlaced(stamped, base, self._is_interlaced())
+            stamped = deinterlaced(stamped, base, self._is_interlaced())
         for frame, stamp, duration in stamped:
             self._look_at(frame)
             if last is None:
@@ -325,57 +358,3 @@ def _errors() -> type[BaseException]:
 def _end(packet: Any) -> Fraction:
     time = packet.dts if packet.pts is None else packet.pts
     return (time + (packet.duration or 0)) * packet.time_base
-
-
-def _deinterlaced(
-    frames: Iterable[tuple[Any, int | None, int]], base: Fraction, mixed: bool
-) -> Iterator[tuple[Any, int | None, int]]:
-    """Makes full frames of fields, by FFmpeg's bwdif, one for one.
-
-    Args:
-        frames: With timestamps and durations.
-        base: Their time base.
-        mixed: Whether frames that are not marked as interlaced stay as they are.
-    """
-    av = need("av", "video", "av")
-    times: deque[tuple[int | None, int]] = deque()
-    graph, given = None, None
-
-    def ready() -> Iterator[tuple[Any, int | None, int]]:
-        while graph is not None:
-            try:
-                made = graph.vpull()
-            except (BlockingIOError, EOFError):
-                return
-            yield made, *times.popleft()
-
-    for count, (frame, stamp, duration) in enumerate(frames):
-        if given != (frame.format.name, frame.width, frame.height):
-            if graph is not None:
-                graph.vpush(None)
-                yield from ready()
-            given = frame.format.name, frame.width, frame.height
-            graph = av.filter.Graph()
-            graph.link_nodes(
-                graph.add_buffer(
-                    width=frame.width,
-                    height=frame.height,
-                    format=frame.format.name,
-                    time_base=base,
-                ),
-                graph.add(
-                    "bwdif",
-                    mode="send_frame",
-                    parity="auto",
-                    deint="interlaced" if mixed else "all",
-                ),
-                graph.add("buffersink"),
-            ).configure()
-        times.append((stamp, duration))
-        frame.pts = count
-        assert graph is not None
-        graph.vpush(frame)
-        yield from ready()
-    if graph is not None:
-        graph.vpush(None)
-        yield from ready()

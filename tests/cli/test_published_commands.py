@@ -338,7 +338,8 @@ def test_run_inference_takes_a_movie(checkout, graphs, model, monkeypatch):
     """With memory, whether weights or a graph with `prev_feat` give it."""
     av = pytest.importorskip("av")
     # x264's losses differ from run to run; at 0 it has none.
-    monkeypatch.setitem(encoders.CODECS, "libx264", (0, {"preset": "ultrafast"}))
+    lossless = encoders.Codec(0, {"preset": "ultrafast"})
+    monkeypatch.setitem(encoders.CODECS, "libx264", lossless)
     movie(checkout / "movie.mp4")
     if model.endswith(".onnx"):
         (checkout / model).symlink_to(graphs / model)
