@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import weakref
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -24,8 +25,15 @@ _NO_KERNEL = {
 @contextlib.contextmanager
 def fake_gpu() -> Iterator[None]:
     """Lets tensors be made on `cuda` without one; nothing is computed."""
-    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+    attention = patch.object(F, "scaled_dot_product_attention", attend)
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad(), attention:
         yield
+
+
+def attend(query: Tensor, _: Tensor, value: Tensor, **__: Any) -> Tensor:
+    """One launch, as on a GPU; without one torch takes attention apart."""
+    b, heads, n, _ = query.shape
+    return query.new_empty(b, n, heads, value.shape[-1]).transpose(1, 2)
 
 
 def on_gpu(network: nn.Module, dtype: torch.dtype | None = None) -> nn.Module:
@@ -50,6 +58,7 @@ class Watch(TorchDispatchMode):
         kernels: Name of the operator -> launches.
         dtypes: Of all that is made on the GPU.
         heads: Sizes of attention's heads.
+        peak: Most bytes on the GPU at once, of what was made meanwhile.
     """
 
     def __init__(self) -> None:
@@ -57,6 +66,8 @@ class Watch(TorchDispatchMode):
         self.kernels: Counter[str] = Counter()
         self.dtypes: set[torch.dtype] = set()
         self.heads: set[int] = set()
+        self.peak = self._live = 0
+        self._storages: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
         self._attention = patch.object(F, "scaled_dot_product_attention", self._attend)
 
     def __enter__(self) -> Any:
@@ -67,11 +78,10 @@ class Watch(TorchDispatchMode):
         super().__exit__(*error)
         self._attention.stop()
 
-    def _attend(self, query: Tensor, _: Tensor, value: Tensor, **__: Any) -> Tensor:
-        """One launch, as on a GPU; without one torch takes attention apart."""
+    def _attend(self, query: Tensor, *others: Tensor, **more: Any) -> Tensor:
         self.kernels["attention"] += 1
         self.heads.add(query.shape[-1])
-        return query.new_empty((*query.shape[:-1], value.shape[-1]))
+        return attend(query, *others, **more)
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None
@@ -83,4 +93,17 @@ class Watch(TorchDispatchMode):
         if made and not func.is_view and name not in _NO_KERNEL:
             self.kernels[name] += 1
         self.dtypes.update(t.dtype for t in made)
+        for t in made:
+            self._count(t.untyped_storage())
+        self.peak = max(self.peak, self._live)
         return result
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        if storage in self._storages:
+            return
+        self._storages.add(storage)
+        self._live += storage.nbytes()
+        weakref.finalize(storage, self._drop, storage.nbytes())
+
+    def _drop(self, size: int) -> None:
+        self._live -= size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 import threading
@@ -19,6 +20,7 @@ from ..utils.progress import Task, task
 from .graph import Node, Ref, record
 from .maps import Map, Rows, Source, Span
 from .plan import Plan, Stage, make_plan
+from .rehearsal import rehearsed_peak
 from .statistics import GroupNorm, Mean, Moments
 
 logger = logging.getLogger(__name__)
@@ -55,6 +57,9 @@ class StripEngine:
         parameter = next(network.parameters(), torch.empty(0))
         self.dtype = parameter.dtype
         self.device = parameter.device
+        self._like = parameter
+        self._call = call or network
+        self._channels = tuple(channels)
         graph = record(network, channels, call)
         self._plans = [make_plan(graph, limit) for limit in _LIMITS]
         self._warned = False
@@ -178,6 +183,10 @@ class StripEngine:
 
     def peak(self, size: tuple[int, int], batch: int = 1) -> float:
         """Returns about how many bytes a run over the image in one piece takes."""
+        if self.device.type != "cpu":
+            rehearsed = self._rehearsed(size, batch)
+            if rehearsed is not None:
+                return float(rehearsed)
         element = torch.empty((), dtype=self.dtype).element_size()
         whole = max(stage.peak for stage in self._plans[0].stages)
         return (whole + self._plans[0].maps) * size[0] * size[1] * batch * element
@@ -194,6 +203,11 @@ class StripEngine:
             )
             for plan in self._plans
         )
+
+    @functools.lru_cache(maxsize=32)  # noqa: B019 (engines are few, and live on)
+    def _rehearsed(self, size: tuple[int, int], batch: int) -> int | None:
+        shapes = [(batch, channels, *size) for channels in self._channels]
+        return rehearsed_peak(self._call, shapes, self._like)
 
     def say_once(self, rows: int) -> None:
         """Says that memory ran out; once per engine."""

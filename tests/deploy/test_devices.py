@@ -142,6 +142,35 @@ def test_strips_on_a_gpu(name, form):
     assert torch.float64 not in watch.dtypes
 
 
+@pytest.mark.parametrize("dtype", DTYPES[:2], ids=str)
+@pytest.mark.parametrize("variant", [*LAUNCHES, "paragonsr2_pro"])
+def test_the_estimate_of_memory_is_what_lives_on_a_gpu(variant, dtype):
+    """At 720p, in one piece, beyond the weights."""
+    fewer = {"num_groups": 1} if variant == "paragonsr2_pro" else {}
+    network = deploy_model(paragon_archs.create(variant, 2, **fewer).eval())
+    with fake_gpu():
+        on_gpu(network, dtype)
+        with Watch() as watch:
+            network(torch.empty(1, 3, 720, 1280, dtype=dtype, device="cuda"))
+        estimate = StripEngine(network).peak((720, 1280))
+    assert watch.peak / 1.1 <= estimate <= 1.1 * watch.peak
+
+
+def test_who_looks_at_values_is_estimated_from_its_record():
+    class Looks(torch.nn.Conv2d):
+        def forward(self, x):
+            y = super().forward(x)
+            assert x.is_cpu or float(y.sum()) >= 0
+            return y
+
+    network = Looks(3, 8, 3, padding=1).requires_grad_(False)
+    record = StripEngine(network)
+    record.device = torch.device("cuda")
+    with fake_gpu():
+        record._like = torch.empty(1, device="cuda")
+        assert record.peak((72, 128)) == 72 * 128 * 4 * (3 + 8 + 3)
+
+
 class Reference(torch.nn.GroupNorm):
     """torch's own, wherever it runs."""
 

@@ -1,0 +1,77 @@
+"""What a network would take on its device, found out without computing anything."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+
+class _Live(TorchDispatchMode):
+    """Bytes of all storages that operators have made and nobody has dropped."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self._known: set[int] = set()
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Answers torch: True would import its compiler at the first operator."""
+        return False
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if not func.is_view:
+            for made in tree_leaves(result):
+                if isinstance(made, Tensor):
+                    self._add(made.untyped_storage())
+            self.peak = max(self.peak, self.now)
+        return result
+
+    def _add(self, storage: torch.UntypedStorage) -> None:
+        key, size = storage._cdata, storage.nbytes()
+        if key not in self._known:
+            self._known.add(key)
+            self.now += size
+            weakref.finalize(storage, self._drop, key, size)
+
+    def _drop(self, key: int, size: int) -> None:
+        self._known.discard(key)
+        self.now -= size
+
+
+def rehearsed_peak(
+    call: Callable[..., Any],
+    shapes: Sequence[tuple[int, ...]],
+    like: Tensor,
+) -> int | None:
+    """Returns the bytes that a call takes at its peak, inputs and results included.
+
+    Args:
+        call: What is run; shapes, dtypes and devices alone are computed.
+        shapes: Of its inputs.
+        like: A weight: tells dtype and device.
+
+    Returns:
+        None where the call looks at values.
+    """
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    if isinstance(like, FakeTensor):
+        mode = like.fake_mode
+    live = _Live()
+    with torch.inference_mode(False), torch.no_grad(), mode, live:
+        inputs = [torch.empty(s, dtype=like.dtype, device=like.device) for s in shapes]
+        try:
+            call(*inputs)
+        except (NotImplementedError, RuntimeError, TypeError, ValueError):
+            return None
+    return live.peak
