@@ -59,6 +59,7 @@ class Watch(TorchDispatchMode):
         dtypes: Of all that is made on the GPU.
         heads: Sizes of attention's heads.
         peak: Most bytes on the GPU at once, of what was made meanwhile.
+        largest: Elements of the largest tensor.
     """
 
     def __init__(self) -> None:
@@ -66,7 +67,7 @@ class Watch(TorchDispatchMode):
         self.kernels: Counter[str] = Counter()
         self.dtypes: set[torch.dtype] = set()
         self.heads: set[int] = set()
-        self.peak = self._live = 0
+        self.peak = self.largest = self._live = 0
         self._storages: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
         self._attention = patch.object(F, "scaled_dot_product_attention", self._attend)
 
@@ -95,6 +96,7 @@ class Watch(TorchDispatchMode):
         self.dtypes.update(t.dtype for t in made)
         for t in made:
             self._count(t.untyped_storage())
+            self.largest = max(self.largest, t.numel())
         self.peak = max(self.peak, self._live)
         return result
 

@@ -19,6 +19,7 @@ from ..utils.halves import Fallback, all_finite
 from ..utils.oom import is_out_of_memory, release
 from . import memory
 from .backends import GraphModel
+from .compiling import Compiled
 from .tiles import run_tiles
 
 logger = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ class Runner:
         limit: Most memory in bytes, None for what is free.
         call: What is run on the inputs, where that is not the network itself; it may
             give several results.
-        compiled: What is called for runs in one piece, where it differs.
+        compile_: Whether torch compiles the call for runs in one piece.
         tiles: Whether an image may be cut into tiles; not where features are carried.
     """
 
@@ -54,7 +55,7 @@ class Runner:
         dtype: torch.dtype,
         limit: int | None,
         call: Callable[..., Any] | None = None,
-        compiled: Callable[..., Any] | None = None,
+        compile_: bool = False,
         tiles: bool = True,
     ) -> None:
         self.model = model
@@ -63,7 +64,10 @@ class Runner:
         self.dtype = dtype
         self.limit = limit
         self.call: Callable[..., Any] = call or network
-        self.compiled: Callable[..., Any] = compiled or self.call
+        self.compiles = compile_
+        self.compiled: Callable[..., Any] = (
+            Compiled(self.call) if compile_ else self.call
+        )
         self.tiles = tiles
         self._engines: dict[tuple[int, ...], StripEngine | None] = {}
 
@@ -71,7 +75,7 @@ class Runner:
     def parallel(self) -> bool:
         """Whether several threads may run the network at once."""
         # Networks of others may change themselves while they run.
-        plain = self.of_this_pack and self.compiled is self.call
+        plain = self.of_this_pack and not self.compiles
         return plain and self.device.type == "cpu"
 
     @property
@@ -211,6 +215,8 @@ class Runner:
             return True
         largest = self.model.largest if isinstance(self.model, GraphModel) else None
         if largest is not None and (size[0] > largest[0] or size[1] > largest[1]):
+            return False
+        if engine is not None and not engine.addressable(size, batch):
             return False
         cost = self.cost(size, channels, batch)
         if engine is None or self.device.type != "cpu":

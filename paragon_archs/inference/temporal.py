@@ -122,6 +122,7 @@ class FrameUpscaler:
             runner.dtype,
             runner.limit,
             call,
+            compile_=runner.compiles,
             tiles=False,
         )
 

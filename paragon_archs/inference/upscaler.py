@@ -102,7 +102,6 @@ class Upscaler:
         network: Any = model
         if isinstance(model, ImageModelDescriptor):
             network = deploy_model(model).to(self.device, dtype).eval()
-        compiled = torch.compile(network) if compile_ else None
         tiles = not (isinstance(model, GraphModel) and model.static)
         return Runner(
             model,
@@ -110,7 +109,7 @@ class Upscaler:
             self.device,
             dtype,
             self.limit,
-            compiled=compiled,
+            compile_=compile_,
             tiles=tiles,
         )
 

@@ -20,7 +20,7 @@ from ..utils.progress import Task, task
 from .graph import Node, Ref, record
 from .maps import Map, Rows, Source, Span
 from .plan import Plan, Stage, make_plan
-from .rehearsal import rehearsed_peak
+from .rehearsal import Rehearsal, rehearse
 from .statistics import GroupNorm, Mean, Moments
 
 logger = logging.getLogger(__name__)
@@ -33,6 +33,7 @@ _LIMITS = (None, 32, 16, 8, 4)
 _LEAST_ROWS = 8
 _MARGINS = 18  # rows of a strip with its margins, at least, in margins
 _WORTH = 0.95  # share of the work at which more sweeps are taken
+INDEXED = 2**31  # elements that a tensor on a GPU must not have
 _SHORT = 1e9  # added to the work of a plan that does not fit
 
 
@@ -122,6 +123,8 @@ class StripEngine:
         height, width = size
         element = torch.empty((), dtype=self.dtype).element_size()
         row = width * batch * element  # bytes of one value per pixel, one row
+        if self.device.type != "cpu":
+            most = min(most, INDEXED * element)  # of all tensors, so of each
         found: list[tuple[float, Plan, list[int]]] = []
         for plan in self._plans:
             left = budget - plan.maps * row * height
@@ -186,10 +189,24 @@ class StripEngine:
         if self.device.type != "cpu":
             rehearsed = self._rehearsed(size, batch)
             if rehearsed is not None:
-                return float(rehearsed)
+                return float(rehearsed.peak)
         element = torch.empty((), dtype=self.dtype).element_size()
         whole = max(stage.peak for stage in self._plans[0].stages)
         return (whole + self._plans[0].maps) * size[0] * size[1] * batch * element
+
+    def addressable(self, size: tuple[int, int], batch: int = 1) -> bool:
+        """Whether every tensor of a run in one piece has fewer elements than `INDEXED`.
+
+        Kernels of GPUs count elements in 32 bits, convolutions among them.
+        """
+        if self.device.type == "cpu":
+            return True
+        rehearsed = self._rehearsed(size, batch)
+        if rehearsed is not None:
+            return rehearsed.largest < INDEXED
+        values = self._plans[0].graph.values
+        widest = max(v.size for v in values if v.rows_dim is not None)
+        return widest * size[0] * size[1] * batch < INDEXED
 
     def least(self, size: tuple[int, int], batch: int = 1) -> float:
         """Returns about how many bytes a run over the image takes at the least."""
@@ -205,9 +222,9 @@ class StripEngine:
         )
 
     @functools.lru_cache(maxsize=32)  # noqa: B019 (engines are few, and live on)
-    def _rehearsed(self, size: tuple[int, int], batch: int) -> int | None:
+    def _rehearsed(self, size: tuple[int, int], batch: int) -> Rehearsal | None:
         shapes = [(batch, channels, *size) for channels in self._channels]
-        return rehearsed_peak(self._call, shapes, self._like)
+        return rehearse(self._call, shapes, self._like)
 
     def say_once(self, rows: int) -> None:
         """Says that memory ran out; once per engine."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,12 +14,25 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 
+@dataclass(frozen=True)
+class Rehearsal:
+    """What a call would take.
+
+    Attributes:
+        peak: Bytes at once at the most, inputs and results included.
+        largest: Elements of the largest tensor.
+    """
+
+    peak: int
+    largest: int
+
+
 class _Live(TorchDispatchMode):
     """Bytes of all storages that operators have made and nobody has dropped."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.now = self.peak = 0
+        self.now = self.peak = self.largest = 0
         self._known: set[int] = set()
 
     @classmethod
@@ -34,6 +48,7 @@ class _Live(TorchDispatchMode):
             for made in tree_leaves(result):
                 if isinstance(made, Tensor):
                     self._add(made.untyped_storage())
+                    self.largest = max(self.largest, made.numel())
             self.peak = max(self.peak, self.now)
         return result
 
@@ -49,12 +64,12 @@ class _Live(TorchDispatchMode):
         self.now -= size
 
 
-def rehearsed_peak(
+def rehearse(
     call: Callable[..., Any],
     shapes: Sequence[tuple[int, ...]],
     like: Tensor,
-) -> int | None:
-    """Returns the bytes that a call takes at its peak, inputs and results included.
+) -> Rehearsal | None:
+    """Returns what a call would take, without computing it.
 
     Args:
         call: What is run; shapes, dtypes and devices alone are computed.
@@ -74,4 +89,4 @@ def rehearsed_peak(
             call(*inputs)
         except (NotImplementedError, RuntimeError, TypeError, ValueError):
             return None
-    return live.peak
+    return Rehearsal(live.peak, live.largest)

@@ -156,6 +156,21 @@ def test_the_estimate_of_memory_is_what_lives_on_a_gpu(variant, dtype):
     assert watch.peak / 1.1 <= estimate <= 1.1 * watch.peak
 
 
+def test_no_tensor_has_more_elements_than_kernels_count():
+    """A panorama is cut, a frame of 720p is not."""
+    network = deploy_model(small_model("resshuffle", 2))
+    with fake_gpu():
+        on_gpu(network, torch.float16)
+        engine = StripEngine(network)
+        sizes = [(720, 1280), (5000, 16384)]
+        assert [engine.addressable(size) for size in sizes] == [True, False]
+        x = torch.empty(1, 3, *sizes[1], dtype=torch.float16, device="cuda")
+        with Watch() as watch:
+            for _ in engine.run([lambda a, b: x[:, :, a:b]], sizes[1], 1e15):
+                pass
+    assert watch.largest < 2**31
+
+
 def test_who_looks_at_values_is_estimated_from_its_record():
     class Looks(torch.nn.Conv2d):
         def forward(self, x):
