@@ -20,6 +20,7 @@ _LEVELS = (1.0, 0.5)
 _WIDTHS = (0, 4, 8)  # the narrowest that is right is taken
 _SIDE = 32  # of the flat pictures; what is looked at is their outer `_RING` pixels
 _RING = 8
+LARGEST = _SIDE + 2 * max(_WIDTHS)  # side of what the network has to take for it
 
 
 @dataclass(frozen=True)
@@ -99,16 +100,20 @@ def find_border(run: Callable[[Tensor], Tensor], like: Tensor, scale: int) -> Bo
         like: (1, C, ...) of the network's device, dtype and channels.
         scale: Upscaling factor.
     """
+    worst: dict[int, float] = {}
     for width in _WIDTHS:
         border = Border(width)
         off = [_off(run, like, border, level, scale) for level in _LEVELS]
         if not all(
             inside <= _KEPT for _, inside in off
         ):  # of values that are none, too
-            break
-        if max(outside for outside, _ in off) <= _WRONG:
+            return Border(0)
+        worst[width] = max(outside for outside, _ in off)
+        if worst[width] <= _WRONG:
             return border
-    return Border(0)
+    # In half precision flat pictures are not quite flat: what helps most, if it helps.
+    best = min(_WIDTHS, key=lambda width: worst[width])
+    return Border(best if worst[best] <= worst[0] / 2 else 0)
 
 
 def _off(

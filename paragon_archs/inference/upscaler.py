@@ -30,7 +30,7 @@ from ..utils.symmetry import SYMMETRIES, transform
 from ..weights import resolve
 from . import memory
 from .backends import GRAPH_SUFFIXES, GraphModel, load_graph
-from .borders import Border, find_border
+from .borders import LARGEST, Border, find_border
 from .channels import Channels
 from .memory import parse_memory, say_if_taken
 from .runner import Runner, finite_parts
@@ -278,7 +278,9 @@ class Upscaler:
     def border(self) -> Border:
         """What pictures are continued by on each side, where the network needs it."""
         model = self.descriptor
-        if isinstance(model, GraphModel) and model.static:
+        if isinstance(model, GraphModel) and (
+            model.static or (model.largest and min(model.largest) < LARGEST)
+        ):
             return Border(0)
         network = self.runner.network  # not what torch compiles for pictures' sizes
         runner = Runner(model, network, self.device, self.dtype, self.limit)

@@ -85,3 +85,10 @@ def test_frames_that_carry_features_are_continued_too(memory):
     for _ in range(3):
         (frame,) = worker.frames([np.full((20, 24, 3), 255, np.uint8)])
         assert frame.shape == (40, 48, 3) and frame.min() >= 253
+
+
+@pytest.mark.parametrize("name", ["paragonsr2_realtime_x2", "paragonsr2_stream_x4"])
+def test_half_precision_finds_the_same_border(name):
+    upscaler = Upscaler(SHIPPED[name], "cpu", dtype="bf16")
+    assert upscaler.border == Border(4)
+    assert upscaler.image(np.full((20, 24, 3), 255, np.uint8)).min() >= 250
