@@ -19,7 +19,7 @@ def jpeg_quality(file: str | Path) -> int | None:
     try:
         # Not by `Image.open`, which refuses large ones.
         with JpegImagePlugin.JpegImageFile(file) as opened:
-            tables = opened.quantization
+            tables = getattr(opened, "quantization", None)
     except (OSError, ValueError, SyntaxError, struct.error, IndexError):
         return None
     if not tables:

@@ -233,7 +233,7 @@ def encoded(
         lines[:, 0] = _SUB
         lines[:, 1 : 1 + step] = raw[:, :step]
         np.subtract(raw[:, step:], raw[:, :-step], out=lines[:, 1 + step :])
-        if packed := packer.compress(lines):
+        if packed := packer.compress(lines.data):
             yield chunk(b"IDAT", packed)
     yield chunk(b"IDAT", packer.flush())
     yield chunk(b"IEND", b"")

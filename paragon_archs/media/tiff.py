@@ -168,7 +168,7 @@ def write_tiff(
     order = exif.order if exif else "<"
     line = size[0] * channels * kind.itemsize
     rows = max(1, _STRIP // line)
-    swapped = kind.newbyteorder(order)
+    swapped = np.dtype(order + kind.str[1:])
     tifffile.imwrite(
         file,
         (
