@@ -8,6 +8,7 @@ from typing import Any
 import engine_common as common
 import torch
 from common import image
+from torch import nn
 
 from paragon_archs.cli.session import arguments_of, prepare
 from paragon_archs.models.paragon_model import ParagonModel
@@ -37,3 +38,15 @@ def run(one: Any, data: dict[str, torch.Tensor], iterations: int = 1) -> None:
         one.update_learning_rate(number)
         one.feed_data(data)
         one.optimize_parameters(number)
+
+
+class NotFinite(nn.Module):
+    """Makes the output NaN at chosen iterations."""
+
+    def __init__(self, at: range) -> None:
+        super().__init__()
+        self.at, self.calls = at, 0
+
+    def forward(self, module: nn.Module, _: Any, output: torch.Tensor) -> torch.Tensor:
+        self.calls += module.training
+        return output * float("nan") if self.calls in self.at else output

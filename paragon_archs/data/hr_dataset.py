@@ -117,6 +117,10 @@ class StoredImages(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.store)
 
+    def expect(self, indices: Sequence[int]) -> None:
+        """Begins to decode the images of batches that are to come, in their order."""
+        self.store.expect(indices)
+
     def read(self, index: int) -> tuple[int, np.ndarray]:
         """Returns image `index`, or the next readable one, and which it is.
 
@@ -292,6 +296,11 @@ class HRImageDataset(StoredImages):
                 0
             ]
         return made
+
+    def expect(self, indices: Sequence[int]) -> None:
+        """Does so unless whole images are held anyway."""
+        if self.wholes is None:
+            super().expect(indices)
 
     def drawn(self, seed: int, device: torch.device) -> Tensor:
         """Returns a drawn picture (1, C, gt_size, gt_size) in [0, 1]."""

@@ -12,7 +12,7 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,8 @@ from .reading import UnreadableImageError, image_size, read_image
 logger = logging.getLogger("basicsr")  # the host's: its file is the run's log
 
 GB = 1024**3
+_AHEAD = GB  # bytes of images that are decoded before they are asked for
+_THREADS = min(8, os.cpu_count() or 1)
 CACHES = ("ram", "mmap", "none")
 BAD_IMAGE = ("error", "skip")
 
@@ -42,10 +44,10 @@ def _decode_all(
         except UnreadableImageError as error:
             return error
 
-    ahead = min(8, os.cpu_count() or 1)
-    with ThreadPoolExecutor(ahead) as pool:
-        for start in range(0, len(files), 4 * ahead):
-            part = files[start : start + 4 * ahead]
+    ahead = 4 * _THREADS
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for start in range(0, len(files), ahead):
+            part = files[start : start + ahead]
             yield from zip(part, pool.map(decode, part), strict=True)
 
 
@@ -99,6 +101,9 @@ class ImageStore:
         self._held: list[np.ndarray | None] = []  # None: decode when asked
         self._map_file: Path | None = None
         self._places: list[Place | None] = []
+        self._coming: dict[int, Future[np.ndarray]] = {}
+        self._pool: ThreadPoolExecutor | None = None
+        self._largest = 1  # bytes of an image that was decoded when asked for
         if cache == "mmap":
             folder = Path(cache_dir) if cache_dir else cache_folder()
             self._open_map(list(files), folder)
@@ -120,7 +125,30 @@ class ImageStore:
             UnreadableImageError: when it is not cached and no longer readable.
         """
         held = self._held[index]
-        return read_image(self.files[index], self.channels) if held is None else held
+        if held is not None:
+            return held
+        coming = self._coming.get(index)
+        return self._decode(index) if coming is None else coming.result()
+
+    def expect(self, indices: Sequence[int]) -> None:
+        """Begins to decode images that will be asked for, the next ones first.
+
+        What was expected before and is no longer is dropped. Threads decode, so a
+        training step need not; which images come, and in what order, stays as it is.
+        """
+        self._pool = self._pool or ThreadPoolExecutor(_THREADS, "decode")
+        wanted = dict.fromkeys(i for i in indices if self._held[i] is None)
+        ahead = list(wanted)[: max(1, _AHEAD // self._largest)]
+        for index in [i for i in self._coming if i not in wanted]:
+            self._coming.pop(index).cancel()
+        for index in ahead:
+            if index not in self._coming:
+                self._coming[index] = self._pool.submit(self._decode, index)
+
+    def _decode(self, index: int) -> np.ndarray:
+        image = read_image(self.files[index], self.channels)
+        self._largest = max(self._largest, image.nbytes)
+        return image
 
     def sides(self, index: int) -> tuple[int, int]:
         """Returns (height, width) of image `index`, from its header if not cached."""
@@ -254,7 +282,7 @@ class ImageStore:
 
     def __getstate__(self) -> dict[str, object]:
         """A mapped store travels to worker processes as a path, not as pixels."""
-        state = dict(self.__dict__)
+        state = {**self.__dict__, "_coming": {}, "_pool": None}
         if self._map_file is not None:
             state["_held"] = []
         return state

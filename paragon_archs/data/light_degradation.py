@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..utils.draws import uniform
-from .pairs import quantize
+from ..utils.products import full_products
+from .pairs import quantize, upload
 
 BLOCK = 8
 MCU = 16  # side of what JPEG with half chroma codes together
@@ -83,7 +84,7 @@ class LightDegradation:
         for halved in (False, True):
             chosen = np.flatnonzero(saved & (full != halved))
             if len(chosen):
-                index = torch.from_numpy(chosen).to(x.device)
+                index = upload(chosen, x.device)
                 x[index] = jpeg(x[index], quality[chosen], halved)
         return x
 
@@ -94,11 +95,16 @@ def blur(x: Tensor, sigmas: np.ndarray) -> Tensor:
     at = np.arange(-2, 3)
     taps = np.exp(-(at**2) / (2 * np.maximum(sigmas, 1e-3)[:, None] ** 2))
     taps /= taps.sum(1, keepdims=True)
-    kernel = torch.from_numpy(taps).to(x).repeat_interleave(c, 0).view(b * c, 1, 1, 5)
+    kernel = _like(taps, x).repeat_interleave(c, 0).view(b * c, 1, 1, 5)
     y = F.pad(x, (2, 2, 2, 2), mode="replicate").reshape(1, b * c, h + 4, w + 4)
     y = F.conv2d(y, kernel, groups=b * c)
     y = F.conv2d(y, kernel.transpose(2, 3), groups=b * c)
     return y.view(b, c, h, w)
+
+
+def _like(numbers: np.ndarray, x: Tensor) -> Tensor:
+    """Returns numbers in the dtype of `x` and where it is; nobody waits for them."""
+    return upload(torch.from_numpy(numbers).to(x.dtype).numpy(), x.device)
 
 
 @functools.cache
@@ -122,11 +128,12 @@ def _coded(plane: Tensor, table: np.ndarray) -> Tensor:
     """Returns planes (B, C, H, W) as they come back from their rounded DCT."""
     b, c, h, w = plane.shape
     dct = _cosines(plane.device)
-    steps = torch.from_numpy(table).to(plane).view(b, 1, BLOCK * BLOCK)
+    steps = _like(table, plane).view(b, 1, BLOCK * BLOCK)
     blocks = plane.view(b, c, h // BLOCK, BLOCK, w // BLOCK, BLOCK)
     blocks = blocks.permute(0, 1, 2, 4, 3, 5).reshape(b, -1, BLOCK * BLOCK) - 128
-    levels = torch.round(blocks @ dct.T / steps)
-    blocks = (levels * steps) @ dct + 128
+    with full_products(plane.device):
+        levels = torch.round(blocks @ dct.T / steps)
+        blocks = (levels * steps) @ dct + 128
     blocks = blocks.view(b, c, h // BLOCK, w // BLOCK, BLOCK, BLOCK)
     blocks = blocks.permute(0, 1, 2, 4, 3, 5).reshape(b, c, h, w)
     return blocks.round_().clamp_(0, 255)

@@ -33,11 +33,11 @@ def augment(x: Tensor, codes: np.ndarray) -> Tensor:
     # Sorted by code, equal ones lie together and are turned at once.
     order = np.argsort(codes, kind="stable")
     kinds, counts = np.unique(codes, return_counts=True)
-    groups = x.index_select(0, torch.from_numpy(order).to(x.device))
+    groups = x.index_select(0, upload(order, x.device))
     turned = []
     for code, part in zip(kinds, groups.split(counts.tolist()), strict=True):
         turned.append(transform(part, int(code), axes=(-1, -2)))
-    back = torch.from_numpy(np.argsort(order)).to(x.device)
+    back = upload(np.argsort(order), x.device)
     return torch.cat(turned).index_select(0, back)
 
 

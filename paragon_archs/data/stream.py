@@ -16,7 +16,9 @@ import logging
 import math
 import random
 import signal
+from collections import deque
 from collections.abc import Generator, Iterator, Sequence
+from itertools import islice
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -27,6 +29,8 @@ from ..config.errors import OptionError
 from ..config.sections.data import DataSection
 
 logger = logging.getLogger("basicsr")
+
+AHEAD = 2  # batches whose images are decoded while one is trained on
 
 Sample = tuple[int, int]
 """Index of an image, seed of its random numbers."""
@@ -265,6 +269,21 @@ def same_images(dataset: Any, section: dict[str, Any]) -> Any | None:
     return resized(section) if resized is not None else None
 
 
+def _made(
+    dataset: BatchDataset, stream: SampleStream, steps: range, device: torch.device
+) -> Iterator[dict[str, Any]]:
+    """Yields batches of a set that makes them; it knows two more than it makes."""
+    expect = getattr(dataset, "expect", None)
+    ahead = (stream.batch_of(step) for step in steps)
+    window = deque(islice(ahead, AHEAD))
+    for _ in steps:
+        window.extend(islice(ahead, 1))
+        if expect is not None:
+            expect([index for samples in window for index, _ in samples])
+        indices, seeds = zip(*window.popleft(), strict=True)
+        yield dataset.batch(indices, seeds, device)
+
+
 def batches(
     dataset: Any,
     stream: SampleStream,
@@ -284,11 +303,7 @@ def batches(
         section: The data set's: workers, pinned memory, bad images.
     """
     if isinstance(dataset, BatchDataset):
-        for iteration in range(start, stop):
-            samples = stream.batch_of(iteration)
-            yield dataset.batch(
-                [i for i, _ in samples], [seed for _, seed in samples], device
-            )
+        yield from _made(dataset, stream, range(start, stop), device)
         return
     workers = section.num_worker_per_gpu
     if workers:

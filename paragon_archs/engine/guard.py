@@ -48,8 +48,11 @@ class Guard:
         """Ends a row of bad steps."""
         self.in_a_row = 0
 
-    def bad_step(self, current_iter: int, what: str) -> None:
+    def bad_step(self, current_iter: int, what: str) -> bool:
         """Counts a step that was skipped.
+
+        Returns:
+            Whether the last good weights have come back.
 
         Raises:
             TrainingError: after `stop_after` of them in a row.
@@ -71,9 +74,11 @@ class Guard:
                 "Lower the rate, set train:grad_clip, or look at the data; the last "
                 "checkpoint is good."
             )
-        if self.in_a_row % self.restore_after == 0:
-            self.restore()
-            logger.warning("The last good weights are back.")
+        if self.in_a_row % self.restore_after:
+            return False
+        self.restore()
+        logger.warning("The last good weights are back.")
+        return True
 
     def restore(self) -> None:
         """Brings the last good weights back."""
@@ -96,12 +101,17 @@ def skipped_steps(model: object) -> int:
 
 def all_finite(tensors: Iterable[Tensor]) -> bool:
     """True when no floating tensor holds NaN or infinity; one wait for the device."""
+    return bool(finite_flag(tensors))
+
+
+def finite_flag(tensors: Iterable[Tensor]) -> Tensor:
+    """Returns, on their device, whether no floating tensor holds NaN or infinity."""
     floating = [t for t in tensors if t.is_floating_point() and t.numel()]
     if not floating:
-        return True
+        return torch.tensor(True)
     # A norm is non-finite as soon as one entry is (inf - inf cannot cancel in it).
-    norms = [torch.linalg.vector_norm(t, float("inf")) for t in floating]
-    return bool(torch.isfinite(torch.stack([n.float() for n in norms])).all())
+    norms = torch._foreach_norm(floating, float("inf"))  # type: ignore[attr-defined]
+    return torch.isfinite(torch.stack([n.float() for n in norms])).all()
 
 
 def finite_network(net: nn.Module) -> bool:

@@ -224,12 +224,13 @@ class Run:
             model.current_iter = self.current_iter
             model.update_learning_rate(self.current_iter, warmup_iter=warmup)
             model.feed_data(data)
+            model.stop_number = stop.number  # what it gathers takes it along
             model.optimize_parameters(self.current_iter)
             bar.update()
             if self.current_iter % sections.logger.print_freq == 0:
                 self.log(time.time() - step_clock, data_time, bar)
             self.validate_and_save()
-            asked = any_process(stop.number, self.context.world_size, model.device)
+            asked = self.asked(stop)
             if asked:
                 self.save()
                 self.write_report()
@@ -244,6 +245,13 @@ class Run:
                 break
             data_clock = time.time()
         return 0
+
+    def asked(self, stop: StopRequest) -> int:
+        """Returns the signal that asks this process, or another one, to stop."""
+        world = self.context.world_size
+        if self.ours and world > 1:
+            return self.model.asked
+        return any_process(stop.number, world, self.model.device)
 
     def validate_and_save(self) -> None:
         """Does what is due after this iteration; the last one is always due."""

@@ -91,7 +91,13 @@ def load_optimizer(
         {k: v for k, v in group.items() if k != "params"}
         for group in optimizer.param_groups
     ]
-    optimizer.load_state_dict(dict(state))
+    # Whether a step is one kernel is this machine's affair; moments go where it wants
+    # them.
+    groups = [
+        {**group, **({"fused": own["fused"]} if "fused" in own else {})}
+        for group, own in zip(state["param_groups"], fresh, strict=False)
+    ]
+    optimizer.load_state_dict({**state, "param_groups": groups})
     for group, own in zip(optimizer.param_groups, fresh, strict=True):
         own.setdefault("initial_lr", own["lr"])  # what a warm-up rises to
         for name, value in own.items():

@@ -84,7 +84,10 @@ class FeatureBoundLoss(nn.Module):
         if kind < 0.2 and min(lq.shape[-2:]) >= self.side:
             picture = full_contrast(lq[seed % len(lq)].detach())
         else:
-            picture = _drawn(int(DRAWINGS * number), 2 * self.side).to(lq) / 255
+            drawn = _drawn(int(DRAWINGS * number), 2 * self.side)
+            if lq.is_cuda:  # nobody waits for it
+                drawn = drawn.pin_memory()
+            picture = drawn.to(lq, non_blocking=True) / 255
         height, width = picture.shape[-2:]
         top = int(row * (height - self.side + 1))
         left = int(column * (width - self.side + 1))

@@ -20,6 +20,7 @@ from ..engine.convolutions import make_trainable
 from ..engine.criteria import total_of
 from ..engine.degradation import Degradation
 from ..engine.guard import Guard
+from ..engine.verdict import Losses
 from ..utils.registry import MODEL_REGISTRY
 from .paragon_model import ParagonModel
 
@@ -199,17 +200,17 @@ class ParagonGANModel(ParagonModel):
         due = current_iter % train.net_d_iters == 0
         due = due and current_iter > train.net_d_init_iters
         fakes: list[Tensor] = []
-        log: dict[str, float] = {}
+        log: list[Losses] = []
         if due:
             for _, net in self.discriminators():
                 net.requires_grad_(False)
             self.optimizer_g.zero_grad(set_to_none=True)
-            losses = self.backward(current_iter, fakes)
+            gathered = self.gather_losses(self.backward(current_iter, fakes))
             for _, net in self.discriminators():
                 net.requires_grad_(True)
-            log |= self.gather_losses(losses)
-            if self.step(self.optimizer_g, self.net_g, log, current_iter):
+            if self.step(self.optimizer_g, self.net_g, gathered, current_iter):
                 self.update_average()
+            log.append(gathered)
         else:
             fakes = self._make_fakes()
         for label, net in self.discriminators():
@@ -217,8 +218,8 @@ class ParagonGANModel(ParagonModel):
             losses = self.backward_d(label, net, fakes)
             own = self.gather_losses(losses)
             self.step(self.optimizers_d[label], net, own, current_iter, self.guard_d)
-            log |= own
-        self.log_dict = log
+            log.append(own)
+        self._losses = log
 
     @torch.no_grad()
     def _make_fakes(self) -> list[Tensor]:

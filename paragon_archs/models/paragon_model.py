@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import math
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -31,13 +30,16 @@ from ..engine.checkpointing import checkpoint_blocks, plain_form
 from ..engine.convolutions import make_trainable
 from ..engine.criteria import build_criteria, total_of
 from ..engine.ema import Average
-from ..engine.guard import Guard, all_finite, finite_network
+from ..engine.guard import Guard, finite_flag, finite_network
 from ..engine.heads import fit_head, merge_head, split_head
-from ..engine.precision import Precision
+from ..engine.precision import Precision, set_up_products
 from ..engine.validation import validate
+from ..engine.verdict import Losses, Verdict
 from ..engine.whole_image import check_limit, run_within
 from ..host.repairs.model import Repaired
 from ..losses.feature_bound_loss import FeatureBoundLoss
+from ..losses.perceptual_loss import VGGPerceptualLoss
+from ..optim.optimizers import fused
 from ..utils.registry import MODEL_REGISTRY
 
 logger = logging.getLogger("basicsr")
@@ -61,7 +63,10 @@ class ParagonModel(Repaired):
     def __init__(self, opt: dict[str, Any]) -> None:
         super().__init__(opt)
         self.current_iter = 0
-        self.log_dict: dict[str, float] = OrderedDict()
+        self.stop_number = 0  # the signal that asks this process to stop
+        self.asked = 0  # the signal that asks some process to
+        self._losses: list[Losses] = []
+        self._pending: dict[torch.optim.Optimizer, Verdict] = {}
         self.lq: Tensor
         self.gt: Tensor
         self.output: Tensor
@@ -142,6 +147,7 @@ class ParagonModel(Repaired):
                 self.get_bare_model(self.net_g), train.ema_decay, train.ema_warmup
             )
             self.net_g_ema = self.average.network
+        set_up_products(self.device, train.matmul_precision)
         self.precision = Precision(train.precision, self.device)
         # Of the trained network, not of the average.
         make_trainable(
@@ -206,7 +212,8 @@ class ParagonModel(Repaired):
     def optimizer_of(self, net: nn.Module, section: Typed) -> torch.optim.Optimizer:
         """Returns the optimizer of one section, for the weights that train."""
         params = [p for p in net.parameters() if p.requires_grad]
-        return self.get_optimizer(section.type, params, **section.arguments)
+        quick = fused(section.type, params, section.arguments)
+        return self.get_optimizer(section.type, params, **section.arguments, **quick)
 
     # One iteration ---------------------------------------------------------------
 
@@ -227,7 +234,8 @@ class ParagonModel(Repaired):
 
         `first` is True of the first micro-batch of a step.
 
-        The network runs in mixed precision, the losses in float32 outside of it.
+        The network runs in mixed precision, and so does the one of a perceptual loss
+        that compares in float32; the other losses compute in float32 outside of it.
         """
         with self.precision.autocast():
             output = self.net_g(lq)
@@ -248,7 +256,9 @@ class ParagonModel(Repaired):
         for criterion in self.criteria:
             if isinstance(criterion.loss, FeatureBoundLoss):
                 losses |= self.bound_features(criterion, lq, current_iter)
-            else:
+                continue
+            mixed = isinstance(criterion.loss, VGGPerceptualLoss)
+            with self.precision.autocast() if mixed else contextlib.nullcontext():
                 losses |= criterion(inner, wanted, current_iter)
         if not losses:
             raise ValueError(
@@ -275,10 +285,10 @@ class ParagonModel(Repaired):
     ) -> None:
         """Does one step: forward and backward of every micro-batch, then the step."""
         self.optimizer_g.zero_grad(set_to_none=True)
-        losses = self.backward(current_iter)
-        self.log_dict = self.gather_losses(losses)
-        if self.step(self.optimizer_g, self.net_g, self.log_dict, current_iter):
+        losses = self.gather_losses(self.backward(current_iter))
+        if self.step(self.optimizer_g, self.net_g, losses, current_iter):
             self.update_average()
+        self._losses = [losses]
 
     def backward(
         self, current_iter: int, outputs: list[Tensor] | None = None
@@ -312,33 +322,51 @@ class ParagonModel(Repaired):
             return net.no_sync()
         return contextlib.nullcontext()
 
-    def gather_losses(self, losses: Mapping[str, Tensor]) -> dict[str, float]:
-        """Averages losses over processes; every process gets the same numbers."""
+    @property
+    def log_dict(self) -> dict[str, float]:
+        """The last step's losses by name; whoever looks waits for the device."""
+        return OrderedDict(
+            item for losses in self._losses for item in losses.numbers().items()
+        )
+
+    def gather_losses(self, losses: Mapping[str, Tensor]) -> Losses:
+        """Averages losses over processes; every process gets the same numbers.
+
+        The request to stop travels with them.
+        """
         values = torch.stack([v.detach().float().mean() for v in losses.values()])
+        asked = None
         if self.opt["dist"]:
-            dist.all_reduce(values)
-            values /= self.opt["world_size"]
-        return OrderedDict(zip(losses, values.tolist(), strict=True))
+            asked = values.new_full((2,), float(self.stop_number > 0))
+            asked[1:].fill_(self.stop_number)
+            together = torch.cat((values, asked))
+            dist.all_reduce(together)
+            values, asked = together[: len(losses)], together[len(losses) :]
+            values = values / self.opt["world_size"]
+        return Losses(list(losses), values, asked)
 
     def step(
         self,
         optimizer: torch.optim.Optimizer,
         net: nn.Module,
-        losses: Mapping[str, float],
+        losses: Losses,
         current_iter: int,
         guard: Guard | None = None,
     ) -> bool:
         """Clips and steps; a non-finite loss or gradient skips the step.
 
+        Where the optimizer can skip on the device, the host reads with the next step
+        whether it did, and never waits.
+
         Args:
             optimizer: Moves the weights of `net`.
             net: Whose gradient is looked at and clipped.
-            losses: What the gradient comes from, by name.
+            losses: What the gradient comes from.
             current_iter: For messages.
             guard: Counts bad steps; the model's own where there is none.
 
         Returns:
-            Whether the weights have moved.
+            Whether the weights have moved; True where that is read later.
 
         Raises:
             TrainingError: when too many steps in a row were not finite.
@@ -347,21 +375,73 @@ class ParagonModel(Repaired):
         scaler = self.precision.scaler
         scaler.unscale_(optimizer)
         gradients = [p.grad for p in net.parameters() if p.grad is not None]
-        bad = [n for n, v in losses.items() if not math.isfinite(v)]
-        finite = not bad and all_finite(gradients)
+        finite_gradients = finite_flag(gradients)
+        verdict = Verdict(losses, finite_gradients, current_iter, guard)
+        if self.skips_on_device(optimizer):
+            return self._step_late(optimizer, net, verdict)
+        bad, finite = verdict.bad_losses(), verdict.finite()
+        self.asked = verdict.asked()
         # A scale that is too large shows as an infinite gradient: the scaler's affair.
         too_large = scaler.is_enabled() and not bad and scaler.get_scale() > 1
         if not finite and not too_large:
             optimizer.zero_grad(set_to_none=True)
             scaler.update()
-            guard.bad_step(current_iter, f"loss {bad[0]}" if bad else "a gradient")
+            guard.bad_step(current_iter, verdict.what())
             return False
-        if finite and self.train_opt.grad_clip > 0:
-            nn.utils.clip_grad_norm_(net.parameters(), self.train_opt.grad_clip)
+        if finite:
+            self._clip(net)
         scaler.step(optimizer)
         scaler.update()
         guard.good_step()
         return finite
+
+    def _clip(self, net: nn.Module) -> None:
+        if self.train_opt.grad_clip > 0:
+            nn.utils.clip_grad_norm_(net.parameters(), self.train_opt.grad_clip)
+
+    def skips_on_device(self, optimizer: torch.optim.Optimizer) -> bool:
+        """Whether an optimizer takes a flag on the device instead of the host's word.
+
+        torch's fused ones do; fp16's loss scaling reads its own flag in any case.
+        """
+        return (
+            self.device.type == "cuda"
+            and not self.precision.scaler.is_enabled()
+            and getattr(optimizer, "_step_supports_amp_scaling", False)
+            and all(group.get("fused") for group in optimizer.param_groups)
+        )
+
+    def _step_late(
+        self, optimizer: torch.optim.Optimizer, net: nn.Module, verdict: Verdict
+    ) -> bool:
+        verdict.fetch()
+        if self._judge(optimizer):  # this gradient is of weights that have gone
+            optimizer.zero_grad(set_to_none=True)
+            return False
+        self._clip(net)
+        # As GradScaler hands it over; torch documents no other way.
+        flags: Any = optimizer
+        flags.grad_scale, flags.found_inf = None, verdict.skip()
+        optimizer.step()
+        del flags.grad_scale, flags.found_inf
+        self._pending[optimizer] = verdict
+        return True
+
+    def _judge(self, optimizer: torch.optim.Optimizer) -> bool:
+        """Reads how an optimizer's last step went; whether the weights came back."""
+        verdict = self._pending.pop(optimizer, None)
+        if verdict is None:
+            return False
+        self.asked = verdict.asked()
+        if verdict.finite():
+            verdict.guard.good_step()
+            return False
+        return verdict.guard.bad_step(verdict.iteration, verdict.what())
+
+    def settle(self) -> None:
+        """Reads how the last step went, where that is still unknown."""
+        for optimizer in list(self._pending):
+            self._judge(optimizer)
 
     def update_average(self) -> None:
         """Moves the averaged weights after a step."""
@@ -396,6 +476,7 @@ class ParagonModel(Repaired):
         save_img: bool = False,
     ) -> None:
         """Validates on one set; see `validation.validate`."""
+        self.settle()
         validate(self, dataloader, current_iter, tb_logger, save_img)
 
     # Saving ----------------------------------------------------------------------
@@ -415,6 +496,7 @@ class ParagonModel(Repaired):
             TrainingError: when they are not finite; nothing is written then.
             OSError: when the disk is full.
         """
+        self.settle()
         if self.opt["rank"] != 0:
             return
         net = self.released()
@@ -444,6 +526,7 @@ class ParagonModel(Repaired):
 
     def state_extras(self) -> dict[str, Any]:
         """Returns the average's counter, the scaler and the guard's counters."""
+        self.settle()
         return {
             "average_updates": self.average.updates if self.average else 0,
             "scaler": self.precision.scaler.state_dict(),

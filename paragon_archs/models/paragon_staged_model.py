@@ -132,6 +132,7 @@ class ParagonStagedModel(ParagonModel):
             before: Weights that it begins with, unless it loads a file; None leaves
                 fresh ones, for a state that follows.
         """
+        self.settle()
         self.index = index
         self._build_stage(before)
         self.init_training_settings()

@@ -7,7 +7,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -25,6 +25,7 @@ OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
 } | {"SOAP": SOAP}
 
 
+FUSED = ("Adam", "AdamW", "SGD")  # whose step on CUDA may be one kernel
 EXTRA = "pytorch_optimizer"  # the package pytorch-optimizer
 
 
@@ -94,6 +95,18 @@ def build_optimizer(
     optimizer = find_optimizer(kind)
     _try(optimizer, arguments)
     return optimizer(params, **arguments)
+
+
+def fused(
+    kind: str, params: Sequence[nn.Parameter], arguments: Mapping[str, Any]
+) -> dict[str, bool]:
+    """Returns the argument that makes a step one kernel, where that is possible.
+
+    On CUDA alone: a CPU's results would differ in the last bits.
+    """
+    own = {"fused", "foreach", "capturable", "differentiable"} & set(arguments)
+    on_cuda = all(p.is_cuda and p.is_floating_point() for p in params)
+    return {"fused": True} if kind in FUSED and on_cuda and not own else {}
 
 
 def _try(kind: type[torch.optim.Optimizer], arguments: dict[str, Any]) -> None:

@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .products import full_products
+
 # Outputs per matrix product. A row of the whole matrix holds some twenty weights and
 # zeros elsewhere; small dense blocks waste little and run at the speed of a gemm.
 _BLOCK = 16
@@ -146,7 +148,8 @@ def imresize(
     device = x.device
     y = x.to(dtype)
     rows = _blocks(height, out_height, scales[0], antialias, dtype, device)
-    y = torch.cat([m @ y[..., i : i + m.shape[1], :] for i, m in rows], dim=-2)
     columns = _blocks(width, out_width, scales[1], antialias, dtype, device)
-    y = torch.cat([y[..., i : i + m.shape[1]] @ m.mT for i, m in columns], dim=-1)
+    with full_products(device):
+        y = torch.cat([m @ y[..., i : i + m.shape[1], :] for i, m in rows], dim=-2)
+        y = torch.cat([y[..., i : i + m.shape[1]] @ m.mT for i, m in columns], dim=-1)
     return y.to(x.dtype)

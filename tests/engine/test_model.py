@@ -13,7 +13,7 @@ import pytest
 import torch
 from basicsr.archs import build_network
 from common import image, randomise
-from model_common import batch, model, run
+from model_common import NotFinite, batch, model, run
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
@@ -259,18 +259,6 @@ def test_no_loss_at_all_is_an_error(
 
 
 # Guard -----------------------------------------------------------------------------
-
-
-class NotFinite(nn.Module):
-    """Makes the output NaN at chosen iterations."""
-
-    def __init__(self, at: range) -> None:
-        super().__init__()
-        self.at, self.calls = at, 0
-
-    def forward(self, module: nn.Module, _: Any, output: torch.Tensor) -> torch.Tensor:
-        self.calls += module.training
-        return output * float("nan") if self.calls in self.at else output
 
 
 def test_three_bad_iterations_lose_three_steps_and_nothing_else(here: Path) -> None:

@@ -109,6 +109,13 @@ class TrainSection(Section):
         choices=("fp32", "bf16", "fp16"),
         model=OURS,
     )
+    matmul_precision: str = key(
+        "float32 products on a GPU: highest, high (TF32), medium (bfloat16); the LR "
+        "side is always made in float32",
+        "high",
+        choices=("highest", "high", "medium"),
+        model=OURS,
+    )
     grad_clip: float = key(
         "largest norm of the gradient; 0 none", 0.0, low=0, model=OURS
     )

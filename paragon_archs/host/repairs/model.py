@@ -79,10 +79,14 @@ class Repaired(BaseModel):
         net = net.to(self.device)
         if self.opt["dist"]:
             on_gpu = self.device.type == "cuda"
+            for buffer in net.buffers():  # once: these follow from weights alone
+                dist.broadcast(buffer, 0)
             return DistributedDataParallel(
                 net,
                 device_ids=[torch.cuda.current_device()] if on_gpu else None,
                 find_unused_parameters=self.opt.get("find_unused_parameters") or False,
+                gradient_as_bucket_view=True,  # no second copy of the gradients
+                broadcast_buffers=_has_statistics(net),
             )
         return Replicas(net) if self.opt["num_gpu"] > 1 else net
 
@@ -220,6 +224,15 @@ class Repaired(BaseModel):
             KeyError: when it lacks a part.
         """
         restore(self, resume_state)
+
+
+def _has_statistics(net: nn.Module) -> bool:
+    """Whether buffers follow the data, so that those of processes would part."""
+    return any(
+        isinstance(module, nn.modules.batchnorm._BatchNorm)
+        and module.track_running_stats
+        for module in net.modules()
+    )
 
 
 def load_weights(
