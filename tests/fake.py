@@ -60,6 +60,7 @@ class Watch(TorchDispatchMode):
         heads: Sizes of attention's heads.
         peak: Most bytes on the GPU at once, of what was made meanwhile.
         largest: Elements of the largest tensor.
+        on_host: Names of operators that made something elsewhere than on the GPU.
     """
 
     def __init__(self) -> None:
@@ -67,6 +68,7 @@ class Watch(TorchDispatchMode):
         self.kernels: Counter[str] = Counter()
         self.dtypes: set[torch.dtype] = set()
         self.heads: set[int] = set()
+        self.on_host: set[str] = set()
         self.peak = self.largest = self._live = 0
         self._storages: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
         self._attention = patch.object(F, "scaled_dot_product_attention", self._attend)
@@ -89,8 +91,11 @@ class Watch(TorchDispatchMode):
     ) -> Any:
         result = func(*args, **(kwargs or {}))
         made = result if isinstance(result, (list, tuple)) else [result]
-        made = [t for t in made if isinstance(t, Tensor) and t.device.type == "cuda"]
+        made = [t for t in made if isinstance(t, Tensor)]
         name = func.overloadpacket.__name__
+        if any(t.device.type != "cuda" for t in made):
+            self.on_host.add(name)
+        made = [t for t in made if t.device.type == "cuda"]
         if made and not func.is_view and name not in _NO_KERNEL:
             self.kernels[name] += 1
         self.dtypes.update(t.dtype for t in made)

@@ -1,24 +1,25 @@
-"""Exported graphs as networks: onnxruntime by provider, TensorRT engines."""
+"""Exported graphs as networks: which file is what, and onnxruntime by provider."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
-from spandrel import SizeRequirements
 from torch import Tensor
 
 from ..utils.files import cache_folder
-from ..utils.optional import need, start_tensorrt
+from ..utils.oom import is_out_of_memory
+from ..utils.optional import need
 from ..utils.weight_header import HeaderError, check_known
 from ..weights import resolve
+from .graph_model import GraphModel
+from .streams import Stream
+from .tensorrt_model import TensorRTModel
 
 logger = logging.getLogger(__name__)
 
@@ -34,81 +35,8 @@ PROVIDERS = {
 }
 
 
-class GraphModel:
-    """A graph that is called like a network; what an upscaler asks of a descriptor.
-
-    Attributes:
-        scale: Upscaling factor.
-        input_channels: Channels of the image.
-        feature_channels: Channels of `prev_feat` in a graph for video, else None.
-        alpha: Share of `prev_feat` in its blend, where the graph records it.
-        base_kernel: ParagonSR2's base path in a graph for video, where it is recorded.
-        metadata: Metadata, sorted by name.
-        digest: Of the file.
-        size_requirements: None in graphs with dynamic sizes.
-        bytes_per_pixel: What a pixel of the input takes at the most, where it is known.
-        largest: Height and width that it takes at the most, None for any.
-        static: Whether it takes that size alone.
-        architecture: Its `name` and `id`.
-        supports_half: Graphs take float32 alone.
-        supports_bfloat16: Likewise.
-    """
-
-    def __init__(self, file: Path, name: str) -> None:
-        self.digest = hashlib.sha256(file.read_bytes()).hexdigest()
-        self.architecture = SimpleNamespace(name=name, id=name)
-        self.size_requirements = SizeRequirements()
-        self.supports_half = self.supports_bfloat16 = False
-        self.scale = 0
-        self.input_channels = 3
-        self.feature_channels: int | None = None
-        self.alpha: float | None = None
-        self.base_kernel: str | None = None
-        self.metadata: dict[str, str] = {}
-        self.bytes_per_pixel: float | None = None
-        self.largest: tuple[int, int] | None = None
-        self.static = False
-        self._picture = 0  # which of the results
-
-    def run(self, inputs: dict[str, Tensor]) -> list[Tensor]:
-        """Runs the graph; returns the image, and the features of a video graph."""
-        raise NotImplementedError
-
-    def __call__(
-        self,
-        x: Tensor,
-        feature_tap: bool = False,
-        prev_feat: Tensor | None = None,
-        alpha: float | None = None,
-    ) -> Any:
-        """Runs the graph on (B, C, H, W); `alpha` was fixed when it was exported."""
-        inputs = {"input": x}
-        if self.feature_channels is not None:
-            if prev_feat is None:  # all zeros mean that there is no frame before
-                shape = (x.shape[0], self.feature_channels, *x.shape[2:])
-                prev_feat = x.new_zeros(shape)
-            inputs["prev_feat"] = prev_feat
-        results = self.run(inputs)
-        return tuple(results[:2]) if feature_tap else results[self._picture]
-
-    def _measure(self, file: Path) -> None:
-        """Finds the image among the results, and the scale, by a run on a small one."""
-        side = 16
-        x = torch.zeros(1, self.input_channels, side, side)
-        if self.feature_channels is None:
-            results = self.run({"input": x})
-            sizes = [
-                r.shape[2] if r.ndim == 4 and r.shape[1] in (1, 3, 4) else 0
-                for r in results
-            ]
-            self._picture = sizes.index(max(sizes))
-        y = self(x)
-        self.scale = y.shape[2] // side if y.ndim == 4 else 0
-        if self.scale < 1 or y.shape[2] != self.scale * side:
-            raise ValueError(
-                f"Expected {str(file)!r} to upscale by a whole number, but got "
-                f"{tuple(y.shape)} from {tuple(x.shape)}. Export it again."
-            )
+_ON_CUDA = (PROVIDERS["cuda"], PROVIDERS["tensorrt"])
+_ONNX_TYPES = {"tensor(float)": torch.float32, "tensor(float16)": torch.float16}
 
 
 class OnnxModel(GraphModel):
@@ -135,7 +63,11 @@ class OnnxModel(GraphModel):
         there = runtime.get_available_providers()
         names = _providers(there, device, providers)
         self._errors = (RuntimeError, ValueError, *_runtime_errors(runtime))
-        options = [_options(name, device.index or 0) for name in names]
+        index = device.index or 0
+        on_gpu = device.type == "cuda" and names[0] in _ON_CUDA
+        self._device = torch.device("cuda", index) if on_gpu else torch.device("cpu")
+        self._stream = Stream(self._device)
+        options = [_options(name, index, self._stream.handle) for name in names]
         try:
             self._session: Any = runtime.InferenceSession(
                 str(file), providers=names, provider_options=options
@@ -146,10 +78,19 @@ class OnnxModel(GraphModel):
                 f"{error}. Export it again."
             ) from error
         self._check_started(names[0], explicit=bool(providers))
+        # Other providers' devices are reached by way of the host.
+        started = self._session.get_providers()[0]
+        self._binds = started in (_ON_CUDA if on_gpu else (PROVIDERS["cpu"],))
+        self._settings = runtime.RunOptions()
+        if on_gpu:  # torch's streams wait for each other, the program does not
+            self._settings.add_run_config_entry(
+                "disable_synchronize_execution_providers", "1"
+            )
+        self._outputs: dict[str, tuple[int, int, torch.dtype]] | None = None
         shapes = {i.name: i.shape for i in self._session.get_inputs()}
         self._inputs = list(shapes)
         self._dtypes = {
-            i.name: np.float16 if i.type == "tensor(float16)" else np.float32
+            i.name: torch.float16 if i.type == "tensor(float16)" else torch.float32
             for i in self._session.get_inputs()
         }
         image = shapes.get("input", next(iter(shapes.values())))
@@ -185,14 +126,66 @@ class OnnxModel(GraphModel):
             "missing), or choose another."
         )
 
+    def _take_shapes(self, results: Sequence[Tensor], side: int) -> None:
+        found = {}
+        for node, result in zip(self._session.get_outputs(), results, strict=True):
+            factor = result.shape[2] // side if result.ndim == 4 else 0
+            if result.shape[2:] != (factor * side, factor * side) or not factor:
+                return
+            if node.type not in _ONNX_TYPES:
+                return
+            found[node.name] = (result.shape[1], factor, _ONNX_TYPES[node.type])
+        self._outputs = found
+
     def run(self, inputs: dict[str, Tensor]) -> list[Tensor]:
-        device = inputs["input"].device
+        image = inputs["input"]
         if "input" not in self._inputs:  # graphs of others name it otherwise
-            inputs = {self._inputs[0]: inputs["input"]}
-        arrays = {
-            k: v.float().cpu().numpy().astype(self._dtypes[k], copy=False)
-            for k, v in inputs.items()
-        }
+            inputs = {self._inputs[0]: image}
+        here = (image.device.type, image.device.index or 0)
+        near = here == (self._device.type, self._device.index or 0)
+        if self._outputs is not None and self._binds and near:
+            try:
+                return self._bound(inputs, self._outputs)
+            except self._errors as error:
+                if is_out_of_memory(RuntimeError(str(error))):
+                    raise RuntimeError(f"onnxruntime: {error}") from error
+                # Of another shape than these, or the host will raise it once more.
+                results = self._through_the_host(inputs, image.device)
+                self._outputs = None
+                return results
+        return self._through_the_host(inputs, image.device)
+
+    def _bound(
+        self,
+        inputs: dict[str, Tensor],
+        outputs: dict[str, tuple[int, int, torch.dtype]],
+    ) -> list[Tensor]:
+        """Runs on torch's own memory and stream: nothing is copied or waited for."""
+        batch, _, height, width = next(iter(inputs.values())).shape
+        held, made = [], []
+        with self._stream.current():
+            binding = self._session.io_binding()
+            for name, tensor in inputs.items():
+                held.append(tensor.to(self._dtypes[name]).contiguous())
+                binding.bind_input(name, *self._place_of(held[-1]))
+            for name, (channels, factor, dtype) in outputs.items():
+                shape = (batch, channels, factor * height, factor * width)
+                made.append(torch.empty(shape, dtype=dtype, device=self._device))
+                binding.bind_output(name, *self._place_of(made[-1]))
+            self._session.run_with_iobinding(binding, self._settings)
+        return [result.float() for result in made]
+
+    def _place_of(self, tensor: Tensor) -> tuple[Any, ...]:
+        """Returns where a tensor lies, in onnxruntime's words."""
+        kind = np.float16 if tensor.dtype == torch.float16 else np.float32
+        index = self._device.index or 0
+        shape = tuple(tensor.shape)
+        return self._device.type, index, kind, shape, tensor.data_ptr()
+
+    def _through_the_host(
+        self, inputs: dict[str, Tensor], device: torch.device
+    ) -> list[Tensor]:
+        arrays = {k: v.to(self._dtypes[k]).cpu().numpy() for k, v in inputs.items()}
         try:
             results = self._session.run(None, arrays)
         except self._errors as error:  # of classes that nobody else knows
@@ -224,16 +217,22 @@ def _providers(
     return names
 
 
-def _options(name: str, index: int) -> dict[str, Any]:
+def _options(name: str, index: int, stream: int) -> dict[str, Any]:
     """Returns a provider's options: its device, and where it keeps what it builds."""
     if name in (PROVIDERS["cpu"], PROVIDERS["coreml"]):
         return {}
-    if name != PROVIDERS["tensorrt"]:
+    if name not in _ON_CUDA:
         return {"device_id": index}
+    options: dict[str, Any] = {"device_id": index}
+    if stream:
+        options["user_compute_stream"] = str(stream)
+    if name == PROVIDERS["cuda"]:
+        # The usual search tries every algorithm anew at each size of a folder.
+        return {**options, "cudnn_conv_algo_search": "HEURISTIC"}
     cache = cache_folder() / "tensorrt"
     cache.mkdir(parents=True, exist_ok=True)
     return {
-        "device_id": index,
+        **options,
         "trt_engine_cache_enable": True,
         "trt_engine_cache_path": str(cache),
     }
@@ -247,107 +246,6 @@ def _runtime_errors(runtime: Any) -> tuple[type[Exception], ...]:
         for kind in state.values()
         if isinstance(kind, type) and issubclass(kind, Exception)
     )
-
-
-# TensorRT's names of types -> torch's.
-_TYPES = {"FLOAT": torch.float32, "HALF": torch.float16, "BF16": torch.bfloat16}
-
-
-class TensorRTModel(GraphModel):
-    """A TensorRT engine.
-
-    An engine records neither scale nor variant, so its scale is measured.
-
-    Raises:
-        FileNotFoundError: when the file does not exist.
-        ValueError: when the engine is of another machine or version.
-        ImportError: when tensorrt is missing.
-    """
-
-    def __init__(self, file: Path, device: torch.device) -> None:
-        tensorrt = need("tensorrt", "TensorRT engines", "tensorrt")
-        if device.type != "cuda":
-            raise ValueError(
-                f"Expected a cuda device for an engine, but got {device.type!r}. "
-                "Use the weights or an ONNX graph here."
-            )
-        super().__init__(file, "TensorRT engine")
-        self._device = device
-        log = tensorrt.Logger(tensorrt.Logger.WARNING)
-        try:
-            runtime = start_tensorrt(tensorrt, "Runtime", log)
-        except RuntimeError as error:
-            raise ValueError(str(error)) from error
-        engine = runtime.deserialize_cuda_engine(file.read_bytes())
-        if engine is None:
-            raise ValueError(
-                f"Expected {str(file)!r} to be an engine of this GPU and of TensorRT "
-                f"{tensorrt.__version__}, but it is not. Build it again here."
-            )
-        self._engine = engine
-        with torch.cuda.device(device):
-            self._context = engine.create_execution_context()
-        if self._context is None:
-            raise ValueError(
-                f"Expected the device to hold {str(file)!r} at work "
-                f"({engine.device_memory_size_v2 / 2**30:.2f}G), but it is full. "
-                "Close other programs, or build the engine for smaller sizes."
-            )
-        names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
-        mode = tensorrt.TensorIOMode.OUTPUT
-        self._outputs = [n for n in names if engine.get_tensor_mode(n) == mode]
-        self._types = {n: _TYPES[engine.get_tensor_dtype(n).name] for n in names}
-        self.input_channels = engine.get_tensor_shape("input")[1]
-        if "prev_feat" in names:
-            self.feature_channels = engine.get_tensor_shape("prev_feat")[1]
-        self._scale_of(file)
-
-    def _scale_of(self, file: Path) -> None:
-        shapes = self._engine.get_tensor_profile_shape("input", 0)
-        smallest, largest = shapes[0], shapes[2]
-        self.bytes_per_pixel = 0.0  # the context holds what it needs already
-        self.largest = largest[2], largest[3]
-        self.static = tuple(smallest) == tuple(largest)
-        self._context.set_input_shape("input", smallest)
-        if self.feature_channels is not None:
-            shape = (smallest[0], self.feature_channels, *smallest[2:])
-            self._context.set_input_shape("prev_feat", shape)
-        self.scale = self._context.get_tensor_shape("output")[2] // smallest[2]
-        if self.scale < 1:
-            raise ValueError(
-                f"Expected {str(file)!r} to upscale by a whole number, but got less "
-                "rows than went in. Build it again."
-            )
-
-    def run(self, inputs: dict[str, Tensor]) -> list[Tensor]:
-        with torch.cuda.device(self._device):  # TensorRT runs on the current one
-            return self._run(inputs)
-
-    def _run(self, inputs: dict[str, Tensor]) -> list[Tensor]:
-        held = {}
-        for name, tensor in inputs.items():
-            held[name] = tensor.to(self._device, self._types[name]).contiguous()
-            if not self._context.set_input_shape(name, tuple(tensor.shape)):
-                raise ValueError(
-                    f"Expected a size inside the engine's shapes, but got "
-                    f"{tuple(tensor.shape)} for {name}. Build it with wider shapes."
-                )
-            self._context.set_tensor_address(name, held[name].data_ptr())
-        results = []
-        for name in sorted(self._outputs, key=lambda n: n != "output"):
-            shape = tuple(self._context.get_tensor_shape(name))
-            made = torch.empty(shape, dtype=self._types[name], device=self._device)
-            self._context.set_tensor_address(name, made.data_ptr())
-            results.append(made)
-        stream = torch.cuda.current_stream(self._device)
-        if not self._context.execute_async_v3(stream.cuda_stream):
-            free = torch.cuda.mem_get_info(self._device)[0]
-            raise RuntimeError(
-                "TensorRT did not run the engine; its log says why "
-                f"({free / 2**30:.2f}G are free)"
-            )
-        stream.synchronize()
-        return results
 
 
 def load_graph(
@@ -364,3 +262,6 @@ def load_graph(
     if file.suffix.lower() == ".onnx":
         return OnnxModel(file, device, providers)
     return TensorRTModel(file, device)
+
+
+__all__ = ["GRAPH_SUFFIXES", "PROVIDERS", "GraphModel", "OnnxModel", "load_graph"]
