@@ -39,6 +39,7 @@ __all__ = ["Job", "Sizing", "beside", "parse_shard", "plan", "refusal", "run"]
 
 logger = logging.getLogger(__name__)
 
+_LARGE = 2**28  # bytes of a picture that is not read far ahead
 _WRITERS = 2  # threads that write; more pictures than these do not wait in memory
 
 
@@ -224,7 +225,7 @@ class _PictureRun:
             max(lanes, _WRITERS), initializer=_take_threads, initargs=(threads, lanes)
         )
         try:
-            for job, picture in prefetch(self._read(jobs), 2):
+            for job, picture in prefetch(self._read(jobs), 2, alone=_is_large):
                 if isinstance(picture, BaseException):
                     self._settled(job, picture)
                 elif (
@@ -309,6 +310,11 @@ class _PictureRun:
             raise error  # Ctrl-C is no failure of a picture
         if error is not None:
             self._failed.append((job, error))
+
+
+def _is_large(read: tuple[Job, Picture | Exception]) -> bool:
+    """Whether memory should not hold more than two of such pictures."""
+    return isinstance(read[1], Picture) and read[1].pixels.nbytes > _LARGE
 
 
 def _take_threads(threads: int, lanes: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -18,7 +18,10 @@ class _End:
 
 
 def prefetch(
-    items: Iterable[T], depth: int = 2, name: str | None = None
+    items: Iterable[T],
+    depth: int = 2,
+    name: str | None = None,
+    alone: Callable[[T], bool] | None = None,
 ) -> Generator[T, None, None]:
     """Yields `items` in order while a thread makes the next ones.
 
@@ -26,6 +29,8 @@ def prefetch(
         items: Consumed in the thread; its error is raised here, at its place.
         depth: How many items may wait.
         name: Of the thread.
+        alone: Whether an item is so large that the next one is not made before it is
+            taken.
     """
     waiting: queue.Queue[T | _End] = queue.Queue(depth)
     stop = threading.Event()
@@ -43,6 +48,9 @@ def prefetch(
         try:
             for item in items:
                 put(item)
+                while alone and alone(item) and not waiting.empty():
+                    if stop.wait(_LOOK):
+                        return
                 if stop.is_set():
                     return
         except BaseException as error:  # raised again where it is awaited

@@ -25,6 +25,7 @@ from paragon_archs.inference import (
 )
 from paragon_archs.inference.jobs import plan
 from paragon_archs.inference.jobs import run as run_jobs
+from paragon_archs.inference.overlap import prefetch
 from paragon_archs.media import png
 from paragon_archs.media.alpha import fill_clear
 from paragon_archs.media.jpeg import jpeg_quality
@@ -112,6 +113,23 @@ def test_half_precision_that_spoils_late_rows_is_done_again(
     np.testing.assert_array_equal(
         read_picture(tmp_path / "out.png").pixels, wanted.pixels
     )
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_large_pictures_are_not_read_far_ahead(large):
+    """Four of 600 MB stood in memory where one was computed."""
+    made: list[int] = []
+
+    def items():
+        for number in range(4):
+            made.append(number)
+            yield number
+
+    ahead = []
+    for number in prefetch(items(), 2, alone=lambda _: large):
+        ahead.append(len(made) - number)
+    assert max(ahead) <= (2 if large else 4)
+    assert len(ahead) == 4
 
 
 def test_bands_of_a_filled_picture_are_the_whole(monkeypatch):
