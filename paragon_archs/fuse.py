@@ -33,7 +33,7 @@ def fuse_model(model: nn.Module) -> nn.Module:
 
 
 def is_fused(model: nn.Module) -> bool:
-    """Tells whether no block of `model` is left to fuse."""
+    """Whether no block of `model` is left to fuse."""
     return not any(_fuse_method(m) for m in model.modules())
 
 

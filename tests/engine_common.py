@@ -151,7 +151,7 @@ def state_of(root: Path, iteration: int, name: str = "run") -> dict[str, Any]:
 
 
 def losses_of(text: str) -> dict[int, str]:
-    """Returns iteration -> everything that the log says about its losses."""
+    """Returns iteration -> everything that the log has about its losses."""
     lines = re.findall(r"iter:\s*([\d,]+), lr:\(([^)]*)\).*?\)\] (.*)", text)
     return {int(i.replace(",", "")): f"{lr} {losses}" for i, lr, losses in lines}
 

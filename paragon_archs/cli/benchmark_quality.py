@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ..evaluation.quality import Method
 
 SPEED_SIDE, SPEED_ROUNDS = 256, 5
-# Name -> what `evaluation.protocols.PROTOCOLS` says, which takes torch to read.
+# Name -> description in `evaluation.protocols.PROTOCOLS`, whose import takes torch.
 PROTOCOLS = {
     "standard": "LR by MATLAB's bicubic, 8-bit rounding, crop = scale, Y of BT.601",
     "resshuffle": "LR by Pillow's bicubic, 8-bit rounding, no crop, RGB PSNR, gray "

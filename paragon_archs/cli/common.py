@@ -256,7 +256,7 @@ def read_ours(file: str) -> tuple[dict[str, Tensor], PackArchitecture, Reading]:
     if architecture is None:
         raise ValueError(
             f"Expected a network of this pack, but got {file!r}, which is not. "
-            "`paragon info` says what it is."
+            "`paragon info` prints what it is."
         )
     return state, architecture, architecture.inspect(state)
 

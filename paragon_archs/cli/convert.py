@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
     output = new_output(Path(options.output), options.overwrite)
     if options.format and output.suffix != f".{options.format}":
         raise ValueError(
-            f"Expected OUTPUT to end in .{options.format}, as --format says, but got "
+            f"Expected OUTPUT to end in .{options.format}, to fit --format, but got "
             f"{str(output)!r}. Leave --format out: the extension is enough."
         )
     source = str(resolve(options.input))

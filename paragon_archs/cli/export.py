@@ -170,7 +170,7 @@ def _engine(
     output: Path,
     dtype: str,
 ) -> None:
-    """Builds a TensorRT engine from a checked graph; says how to do it by hand.
+    """Builds a TensorRT engine from a checked graph; prints how to do it by hand.
 
     Args:
         write: Writes the graph: (path, dtype=...).

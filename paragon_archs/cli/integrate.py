@@ -87,7 +87,7 @@ def _chainner(options: argparse.Namespace) -> int:
     if not options.check:
         raise CommandError(
             "Expected spandrel to know our networks after the installation, but it "
-            "knows none. `--check` says what is installed."
+            "knows none. `--check` prints what is installed."
         )
     return EXIT_FAILED
 

@@ -77,13 +77,13 @@ def run(options: argparse.Namespace) -> int:
                 name
             ].double()
             state[name] = blend.to(value.dtype)
-    said = (
+    sources = (
         f"(1 - {options.alpha}) * {options.first} + {options.alpha} * {options.second}"
     )
     save_state_dict(
         state,
         output,
-        {**describe(model), "form": a.form, "interpolated": said},
+        {**describe(model), "form": a.form, "interpolated": sources},
     )
     print(f"wrote {output}")
     return EXIT_DONE

@@ -143,7 +143,7 @@ def prepare(arguments: argparse.Namespace, is_train: bool, root: Path) -> RunOpt
 
 
 def _hand_scale_on(opt: dict[str, Any]) -> None:
-    """Tells the networks of this pack the scale, unless their section does."""
+    """Gives the networks of this pack the scale, unless their section has it."""
     for name, section in opt.items():
         if not str(name).startswith("network_") or not isinstance(section, dict):
             continue

@@ -238,7 +238,7 @@ class _Check:
         )
 
     def _stage_sets(self) -> None:
-        """Completes the data of each stage with what the training set's section says.
+        """Completes the data of each stage with the keys of the training set.
 
         A stage with another type of set has all keys of its own.
         """

@@ -109,7 +109,7 @@ def _channels(options: Options) -> Iterator[str]:
         return
     wanted = network.get(key, accepted[key].default)
     for name, section in options.values["datasets"].items():
-        # The host's sets read RGB, or Y alone where `color` says so.
+        # The host's sets read RGB, or only Y with `color: y`.
         value = section.get("channels", 1 if section.get("color") == "y" else 3)
         if isinstance(wanted, int) and value != wanted:
             yield sentence(

@@ -103,7 +103,7 @@ _HOST_KINDS = {
 def dataset_keys(target: type, training: bool) -> dict[str, Key]:
     """Returns the keys of a data set's section.
 
-    A class of ours says what it knows in `KEYS`, the host's classes stand in a table.
+    A class of ours lists its keys in `KEYS`; the host's classes stand in a table.
     Another class takes one dict of options and may read anything.
     """
     keys: dict[str, Key] = {}

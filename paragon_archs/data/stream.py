@@ -50,7 +50,7 @@ class BatchDataset(Protocol):
 
 
 class SampleStream:
-    """Says which samples each batch holds.
+    """Decides which samples each batch holds.
 
     Args:
         size: Images of the data set.
@@ -296,7 +296,7 @@ def batches(
 
     Args:
         dataset: A `BatchDataset`, or one of the host's kind.
-        stream: Says which samples.
+        stream: Decides which samples.
         start: First step.
         stop: Step after the last.
         device: Where a `BatchDataset` makes its batches.

@@ -7,8 +7,8 @@ of 2 or more reads 4x4 pixels only: 16 taps instead of 25, for one more row and 
 of cells, which are cropped.
 
 `conv_out` pads the high-resolution image with zeros, while the merged kernel sees
-`conv_up` evaluated outside. That touches the outermost ring of one high-resolution
-pixel, depends on the outermost low-resolution rows and columns alone, and is
+`conv_up` evaluated outside. That touches the outermost high-resolution pixels only,
+depends on the outermost low-resolution rows and columns alone, and is
 subtracted exactly.
 """
 
@@ -155,7 +155,7 @@ class MergedHead(Folded):
         s, o = self.scale, self.offset
         if recorded():
             out = shuffle(cells, s)
-            rows, columns, corners = self._ring(x)
+            rows, columns, corners = self._border(x)
             if s > 1:
                 return _framed(out, rows, columns, corners, s)
             return out - _map(rows, columns, corners, h, w)
@@ -174,8 +174,8 @@ class MergedHead(Folded):
         return self._corrected(out, x)
 
     def _corrected(self, out: Tensor, x: Tensor) -> Tensor:
-        """Takes off the outermost ring what the cells have too much, in place."""
-        rows, columns, corners = self._ring(x)
+        """Subtracts the cells' excess from the outermost pixels, in place."""
+        rows, columns, corners = self._border(x)
         height, width = out.shape[2:]
         if min(height, width) == 1:  # a line that is both ends
             return out.sub_(_map(rows, columns, corners, height, width))
@@ -187,8 +187,8 @@ class MergedHead(Folded):
         out[:, :, ::down, ::across].add_(corners.permute(0, 3, 1, 2))
         return out
 
-    def _ring(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns what to take off the outermost ring.
+    def _border(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns what to subtract from the outermost pixels.
 
         Rows (B, 2, C, W * s), columns (B, 2, C, H * s), and what is in both
         (B, 2, 2, C).
@@ -215,7 +215,7 @@ class MergedHead(Folded):
 def _framed(
     out: Tensor, rows: Tensor, columns: Tensor, corners: Tensor, s: int
 ) -> Tensor:
-    """Puts the corrected ring around the inner pixels, without writing in place.
+    """Puts the corrected border around the inner pixels, without writing in place.
 
     `out` is what the cells hold: one pixel more above and left, s - 1 more below and
     right. Every cut is counted from an end, so that a reader of the graph can infer the
@@ -243,7 +243,7 @@ def _framed(
 
 
 def _map(rows: Tensor, columns: Tensor, corners: Tensor, h: int, w: int) -> Tensor:
-    """Returns the ring's correction as an image; for scale 1, where a side may be one
+    """Returns the border's correction as an image; for scale 1, where a side may be one
     pixel and then belongs to both ends."""
     total = F.pad(rows[:, 0, :, None], (0, 0, 0, h - 1))
     total = total + F.pad(rows[:, 1, :, None], (0, 0, h - 1, 0))

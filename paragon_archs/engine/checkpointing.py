@@ -15,7 +15,7 @@ logger = logging.getLogger("basicsr")
 
 @contextlib.contextmanager
 def plain_form(network: nn.Module) -> Iterator[None]:
-    """Lets a network compute as its file says, without what training changed of it.
+    """Lets a network compute as its file does, without what training changed in it.
 
     Recomputed blocks, a merged head and fast gradients are forwards of single modules.
     """

@@ -89,7 +89,7 @@ class Run:
         write_log(folders.root, name, True, self.options.file)
 
     def position(self) -> dict[str, Any]:
-        """Returns what a state says about the place in the data."""
+        """Returns what a state records of the place in the data."""
         stopping = self.stopping[0].state_dict() if self.stopping else None
         return {**self.data.position(), "stopping": stopping}
 

@@ -70,7 +70,7 @@ class Report:
         rates: Sequence[float],
         skipped: int,
     ) -> None:
-        """Takes what a log line says."""
+        """Takes the numbers of a log line."""
         values = {"losses": dict(losses), "rates": list(rates), "skipped": skipped}
         self._add({"iter": iteration, **values})
 

@@ -1,7 +1,7 @@
 """What a resumed run takes from its state, and what from its option file.
 
 The state gives weights, moments, statistics and the position; the option file gives
-rates, schedules and everything else. Where the two differ, the log says so.
+rates, schedules and everything else. The log reports where the two differ.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ def restore(model: Any, state: Mapping[str, Any]) -> None:
     """Brings a model where a training state left it.
 
     Raises:
-        ValueError: when the state belongs to another model; says how it differs.
+        ValueError: when the state belongs to another model; it names the difference.
         KeyError: when it lacks a part.
     """
     _restore_networks(model, state)

@@ -27,7 +27,7 @@ def build_set(section: Mapping[str, Any]) -> Any:
     """Builds one data set, its files in an order that no file system decides.
 
     Raises:
-        OptionError: when its files are not what its section says.
+        OptionError: when its files do not fit its section.
     """
     try:
         dataset = build_dataset(section)  # it works on a copy

@@ -81,7 +81,7 @@ def save_state(
         epoch: Epoch that the next step belongs to.
         current_iter: Steps done.
         position: What the pipeline keeps: seed, batch, processes, early stopping.
-        options: What the option file said, for a resumed run to compare with.
+        options: The keys of the option file, for a resumed run to compare with.
 
     Raises:
         TrainingError: when a weight is not finite; nothing is written then.

@@ -37,7 +37,7 @@ class TrainingData:
         context: Its options, processes and seed.
 
     Raises:
-        OptionError: when a data set or a stage is not what its section says.
+        OptionError: when a data set or a stage does not fit its section.
     """
 
     def __init__(self, context: RunContext) -> None:
@@ -107,7 +107,7 @@ class TrainingData:
         return parts or [whole]
 
     def position(self) -> dict[str, Any]:
-        """Returns what a state says about the place in the data."""
+        """Returns what a state records of the place in the data."""
         return {
             "seed": self.context.seed,
             "global_batch": self.parts[0].stream.batch * self.context.world_size,

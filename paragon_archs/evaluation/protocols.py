@@ -101,7 +101,7 @@ PROTOCOLS = {
 
 
 def is_stored_gray(path: str | Path) -> bool:
-    """Tells whether an image file holds one channel (three equal ones are color)."""
+    """Whether an image file holds one channel (three equal ones are color)."""
     with Image.open(path) as opened:
         return opened.mode in ("1", "L", "LA", "I;16")
 

@@ -56,7 +56,7 @@ class Table:
                 self.rows.append({**keys, "scale": int(row["scale"]), **values})
 
     def has(self, name: str, scale: int, model: str, image: str) -> bool:
-        """Tells whether a row is there already."""
+        """Whether a row is there already."""
         key = (name, scale, model, image)
         return any(tuple(row[k] for k in KEYS) == key for row in self.rows)
 

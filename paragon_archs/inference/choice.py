@@ -46,6 +46,6 @@ def _images(inputs: Sequence[str]) -> Iterator[Path]:
                 try:
                     yield from find_images(file)
                 except FileNotFoundError:
-                    continue  # videos alone, or nothing: the plan says what is wrong
+                    continue  # videos alone, or nothing: the plan reports what is wrong
             elif file.suffix.lower() in IMAGE_SUFFIXES:
                 yield file

@@ -84,7 +84,7 @@ def check_memory(
     Args:
         upscaler: What upscales it.
         path: Its file.
-        seen: What its header says.
+        seen: From its header.
         kind: The format of the result.
         resized: Whether the result is brought to another size.
 
@@ -109,7 +109,7 @@ def check_memory(
                 f"it takes {needed / 2**30:.1f} of {free / 2**30:.1f} GB. {advice}"
             )
     if upscaler.device.type != "cpu":
-        return  # a GPU that is full says so
+        return  # a GPU that is full reports it
     least = upscaler.runner.least(upscaler.border.size((seen.size[1], seen.size[0])))
     free = memory.free_memory()
     if least > max(free, _UNASKED):

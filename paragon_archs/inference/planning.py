@@ -272,7 +272,7 @@ def _expand(entry: str, output: str | Path | None) -> list[tuple[Path, Path]]:
 
 
 def _inside(folder: Path, output: str | Path | None) -> list[tuple[Path, Path]]:
-    """Returns the files under a folder that are known; says in one line what is not."""
+    """Returns the known files under a folder; reports in one line what is left out."""
     kept: list[tuple[Path, Path]] = []
     skipped: dict[str, list[Path]] = collections.defaultdict(list)
     place, results = folder.resolve(), Path(output or "").resolve()
@@ -344,7 +344,7 @@ def _check(jobs: Sequence[Job], overwrite: bool) -> None:
 
 
 def _advice(job: Job, other: Job) -> str:
-    """Says how two results get names of their own."""
+    """Returns how two results get names of their own."""
     if job.source.suffix.lower() != other.source.suffix.lower():
         return "Use --format keep, or run them apart."
     if job.source.stem != other.source.stem:

@@ -199,7 +199,7 @@ class Runner:
             if self.model.bytes_per_pixel is not None:
                 return self.model.bytes_per_pixel
             if self.device.type != "cpu":
-                return 0.0  # tried whole: a GPU that is full says so
+                return 0.0  # tried whole: a GPU that is full reports it
         return _FOREIGN_BYTES
 
     def in_one_piece(

@@ -28,7 +28,7 @@ _SAME, _CHANGED = 0.5, 0.4
 
 
 class SceneCuts:
-    """Looks at frames in order and says which ones start a scene."""
+    """Looks at frames in order and finds the ones that start a scene."""
 
     def __init__(self) -> None:
         self._before: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None

@@ -46,7 +46,7 @@ class Segments:
     def __init__(self, output: Path, print_: str, resume: bool) -> None:
         self.folder = output.parent / f".{output.name}.parts"
         self.times: list[list[int]] = []  # of each finished part's frames
-        self.last = 0  # how long the last of them is shown; 0 where nothing says so
+        self.last = 0  # how long the last of them is shown; 0 where it is unknown
         self._output = output
         self._print = print_
         self._resume = resume

@@ -41,7 +41,7 @@ def run_tiles(
         rows, from the top down.
     """
     height, _ = size
-    said = False
+    warned = False
     top = 0
     carried: Tensor | None = None  # the fading rows below the last band
     fade = halo // 2
@@ -55,9 +55,9 @@ def run_tiles(
             tile = max(_LEAST_TILE, tile // 2)
             if carried is not None:
                 release(carried.device)
-            if not said:
+            if not warned:
                 logger.warning("out of memory: going on with tiles of %d pixels", tile)
-                said = True
+                warned = True
             continue
         # `band` covers rows from top - fade to bottom + fade, cut at the image.
         above = top - max(0, top - fade)

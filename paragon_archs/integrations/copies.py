@@ -142,7 +142,7 @@ def _files(folder_name: str, target: Path) -> dict[Path, bytes]:
 
 
 def states(files: Mapping[Path, bytes]) -> dict[Path, str]:
-    """Says of each file whether it is `absent`, `current` or `different`."""
+    """Returns for each file whether it is `absent`, `current` or `different`."""
     return {
         path: "absent"
         if not path.exists()

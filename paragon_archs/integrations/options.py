@@ -77,7 +77,7 @@ class Recipe:
         return self.variant.startswith("paragonsr_")
 
     def origin(self, comment: str) -> str:
-        """Returns the comment that says where the recipe is from."""
+        """Returns the comment that names the source of the recipe."""
         lines = [f"The recipe of options/{self.variant}.yml of paragon_archs."]
         if self.stage:
             lines.append(f"Its first stage, {self.stage}; others need `basicsr train`.")

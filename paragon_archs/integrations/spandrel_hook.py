@@ -2,7 +2,7 @@
 
 Installed as a module of its own beside a `.pth` file that imports it at every start
 of Python, so it needs the standard library alone and costs next to nothing. Whatever
-goes wrong in here is said on stderr and never reaches the host.
+goes wrong in here is printed on stderr and never reaches the host.
 """
 
 import os

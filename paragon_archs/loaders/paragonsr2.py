@@ -137,7 +137,7 @@ class ParagonSR2Arch(PackArchitecture):
                 "that were trained so."
             )
         if {"upsampler_alpha", "window_size"} & set(overrides):
-            state_dict.pop("settings", None)  # said otherwise, so no word of warning
+            state_dict.pop("settings", None)  # recorded elsewhere, so no warning
         if "detail_gain" in overrides:
             state_dict["detail_gain"] = torch.tensor(float(overrides["detail_gain"]))
         return state_dict

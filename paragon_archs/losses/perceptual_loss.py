@@ -99,7 +99,7 @@ class VGGPerceptualLoss(_Frozen):
     """Distance of VGG19's features of two images in [0, 1].
 
     BasicSR's `PerceptualLoss` (several layers, style) stays as it is; this one is the
-    published single-layer form and says clearly where its weights come from.
+    published single-layer form and names the source of its weights.
 
     Args:
         loss_weight: Factor on the loss.

@@ -92,7 +92,7 @@ def write_animation(
     Args:
         frames: At least one, all of one size.
         output: `.gif`, `.webp`, `.png` or `.apng`.
-        loop: How often it is shown, 0 without end; None where nothing says so.
+        loop: How often it is shown, 0 without end; None where it is unknown.
         quality: Of WebP, 1 to 100.
         lossless: Whether WebP keeps every pixel.
 

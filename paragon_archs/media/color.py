@@ -1,4 +1,4 @@
-"""Color: profiles that fit what they stand in, and what PNG says without one."""
+"""Color: profiles that fit what they stand in, and what PNG records without one."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def profile_of(color: Mapping[bytes, bytes], channels: int) -> bytes | None:
     """Returns a profile for what PNG's chunks say; None for sRGB or no word.
 
     Raises:
-        ValueError: when no profile of this kind says it: PQ and HLG.
+        ValueError: when no profile of this kind can express it: PQ and HLG.
     """
     primaries: tuple[float, ...] = _PRIMARIES[1]
     curve: tuple[float, ...] = _SRGB
@@ -118,7 +118,7 @@ def profile_of(color: Mapping[bytes, bytes], channels: int) -> bytes | None:
         return None
     else:
         if len(gamma := color.get(b"gAMA", b"")) == 4 and any(gamma):
-            # The usual 1/2.2 stands for sRGB wherever nothing else is said.
+            # The usual 1/2.2 stands for sRGB wherever nothing else is recorded.
             encoded = struct.unpack(">I", gamma)[0] / 100_000
             if abs(encoded - 0.45455) > 0.005:
                 curve = (1 / encoded, 1.0, 0.0, 0.0, 0.0)

@@ -95,7 +95,7 @@ _READERS = {"PPM": _ppm, "AVIF": _avif, "HEIF": _heif, "JPEG2000": _jpeg2000}
 
 
 def coded_color(data: bytes) -> dict[bytes, bytes]:
-    """Returns PNG's cICP chunk for what an AVIF or HEIC says of its color.
+    """Returns PNG's cICP chunk for the color that an AVIF or HEIC records.
 
     Nothing where that is sRGB, or shown as sRGB.
     """

@@ -1,4 +1,4 @@
-"""What travels with pixels, made to fit another size and another format.
+"""Metadata of images, made to fit another size and another format.
 
 `docs/metadata.md` has the table of what each format keeps; a test holds every cell.
 """
@@ -163,10 +163,10 @@ def fit(
         about.exif = exif.tobytes() if exif else None
     if about.xmp is not None:
         about.xmp = scaled_xmp(about.xmp, picture.stored or picture.size, picture.size)
-    says = bool(set(exif.main) - {_X, _Y, _UNIT} or any(exif.parts.values()))
+    described = bool(set(exif.main) - {_X, _Y, _UNIT} or any(exif.parts.values()))
     for kind, name in (("exif", "EXIF"), ("xmp", "XMP"), ("iptc", "IPTC")):
         if kind not in holds and getattr(about, kind):
-            if kind != "exif" or says:  # not of the resolution alone
+            if kind != "exif" or described:  # not of the resolution alone
                 lost.append(name)
             setattr(about, kind, None)
     if "comment" in holds and "exif" in holds:
@@ -192,7 +192,7 @@ def _fit_text(
     if "text" in holds:
         return text
     kept, left = [], []
-    said = exif.parts.get(DETAILS, {})
+    details = exif.parts.get(DETAILS, {})
     for key, value in sorted(text, key=lambda pair: pair[0] != "parameters"):
         if key == "Comment" and "comment" in holds and len(value.encode()) <= jpeg.MOST:
             kept.append((key, value))
@@ -200,11 +200,11 @@ def _fit_text(
             left.append(key)
         elif key in _TAGS and _TAGS[key] not in exif.main:
             exif.put_text(_TAGS[key], value)
-        elif key in _COMMENTS and _USER_COMMENT not in said:
+        elif key in _COMMENTS and _USER_COMMENT not in details:
             code = "utf-16-le" if exif.order == "<" else "utf-16-be"
             content = b"UNICODE\0" + value.encode(code, "replace")
-            said = exif.parts.setdefault(DETAILS, {})
-            said[_USER_COMMENT] = (UNDEFINED, len(content), content)
+            details = exif.parts.setdefault(DETAILS, {})
+            details[_USER_COMMENT] = (UNDEFINED, len(content), content)
         else:
             left.append(key)
     if left:

@@ -31,7 +31,7 @@ class UnknownFormatError(ValueError):
 
 @dataclass(frozen=True)
 class Look:
-    """What a header says of the pixels.
+    """What a header records of the pixels.
 
     Attributes:
         size: Width and height, as they are stored.

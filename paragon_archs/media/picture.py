@@ -9,7 +9,7 @@ import numpy as np
 
 @dataclass
 class Metadata:
-    """What travels with pixels.
+    """Metadata that goes with the pixels.
 
     Attributes:
         exif: The EXIF block without an orientation (it is applied), or None.

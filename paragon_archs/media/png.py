@@ -72,7 +72,7 @@ def split(data: bytes, notes: list[str]) -> tuple[bytes, Metadata]:
         if kind == b"IEND":
             break
     else:
-        pixels.append(data[at:])  # of a file that is cut off: the decoder says so
+        pixels.append(data[at:])  # of a file that is cut off: the decoder reports it
     about.text = tuple(text)
     return b"".join(pixels), about
 

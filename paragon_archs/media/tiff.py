@@ -123,8 +123,8 @@ def read_metadata(data: bytes) -> tuple[Metadata, bool]:
     """
     exif = Exif.parse(data)
     parts = {tag: exif.main.get(tag, (0, 0, b""))[2] for tag in (XMP, IPTC, ICC)}
-    said = exif.main.get(270, (0, 0, b""))[2]
-    if said.startswith((b'{"shape":', b"ImageJ=")):  # of the layout that it came in
+    label = exif.main.get(270, (0, 0, b""))[2]
+    if label.startswith((b'{"shape":', b"ImageJ=")):  # of the layout that it came in
         del exif.main[270]
     photoshop = exif.main.get(PHOTOSHOP, (0, 0, b""))[2]
     for tag in LAYOUT:

@@ -44,7 +44,7 @@ _FAILURES = 3  # reads in a row that may fail
 class SourceFrame:
     """A decoded frame: (H, W, 3) uint8 or uint16, and its times in the stream's ticks.
 
-    The duration is 0 where nothing says how long the frame stays.
+    The duration is 0 where it is unknown how long the frame stays.
     """
 
     pixels: np.ndarray
@@ -277,7 +277,7 @@ class VideoSource:
         return int(self.video.codec_context.field_order) in _INTERLACED
 
     def _look_at(self, frame: Any) -> None:
-        """Says what of a frame is not carried on, once for each kind."""
+        """Logs what of a frame is not carried on, once for each kind."""
         if frame.interlaced_frame and not self.deinterlace:
             self.note("it is interlaced, and its combs are upscaled with it")
         for side in frame.side_data:

@@ -230,7 +230,7 @@ def orientation(frame: Any) -> tuple[int, int, int, int] | None:
 
 
 def upright(array: np.ndarray, signs: Sequence[int] | None) -> np.ndarray:
-    """Turns and mirrors (H, W, 3) as a display matrix says."""
+    """Turns and mirrors (H, W, 3) by a display matrix."""
     if signs is None or tuple(signs) == (1, 0, 0, 1):
         return array
     a, b, c, d = signs

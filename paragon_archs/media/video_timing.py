@@ -103,7 +103,7 @@ def settle(stream: Any, times: Sequence[int], last: int) -> Timing:
     Args:
         stream: The source's video stream.
         times: Its frames' timestamps, strictly rising.
-        last: How long its last frame stays, 0 where nothing says so.
+        last: How long its last frame stays, 0 where it is unknown.
     """
     base = stream.time_base
     for rate in (nominal_rate(stream), stream.base_rate):

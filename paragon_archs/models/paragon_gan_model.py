@@ -35,7 +35,7 @@ class ParagonGANModel(ParagonModel):
 
     Every section `network_d`, `network_d2`, ... is a discriminator: one that returns a
     map of logits, or a list of them (`MSD`). All have the optimizer `train:optim_d`
-    and the loss `train:gan_opt`; `train:gan_weights` says how much each one's opinion
+    and the loss `train:gan_opt`; `train:gan_weights` is how much each one's opinion
     counts for the generator. With a section `degradation`, the low-resolution side is
     made by BasicSR's Real-ESRGAN pipeline, on the training device.
 
@@ -133,7 +133,7 @@ class ParagonGANModel(ParagonModel):
             make_trainable(
                 self.get_bare_model(net), self.precision, self.layout, self.device
             )
-        # Counted apart: a good step of the generator says nothing about these.
+        # Counted apart: a good step of the generator shows nothing about these.
         self.guard_d = Guard(
             train.nonfinite.restore_after,
             train.nonfinite.stop_after,

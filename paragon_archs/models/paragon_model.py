@@ -509,7 +509,7 @@ class ParagonModel(Repaired):
         save_state_dict(net.state_dict(), path, self.metadata(net))
 
     def metadata(self, net: nn.Module) -> dict[str, str]:
-        """Returns what a released file says about itself."""
+        """Returns the metadata of a released file."""
         section = dict(self.network_arguments)
         kind = section.pop("type")
         known = describe(net)

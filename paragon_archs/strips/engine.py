@@ -226,8 +226,8 @@ class StripEngine:
         shapes = [(batch, channels, *size) for channels in self._channels]
         return rehearse(self._call, shapes, self._like)
 
-    def say_once(self, rows: int) -> None:
-        """Says that memory ran out; once per engine."""
+    def warn_once(self, rows: int) -> None:
+        """Logs that memory ran out; once per engine."""
         if not self._warned:
             logger.warning("out of memory: going on with strips of %d rows", rows)
             self._warned = True
@@ -292,7 +292,7 @@ class _Run:
                 if not is_out_of_memory(error) or rows <= 1:
                     raise
                 rows = max(1, rows // 2)
-                self.engine.say_once(rows)
+                self.engine.warn_once(rows)
                 release(self.engine.device)
                 continue
             self._gather(values, gathered)

@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-# Where systems without POSIX locks lock a byte, far behind what the file says.
+# Where systems without POSIX locks lock a byte, far behind the file's text.
 _BYTE = 1 << 20
 _BUSY = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
 
@@ -23,7 +23,7 @@ class HeldError(RuntimeError):
 
 
 class Lock:
-    """A file that one process at a time holds; it says which, and since when.
+    """A file that one process at a time holds; its text names it, and since when.
 
     The operating system frees it when the process ends, however that happens. A worker
     that the process forks does not hold it.

@@ -1,10 +1,10 @@
-"""Telling a full memory from other errors."""
+"""Recognizes errors of a full memory."""
 
 from __future__ import annotations
 
 import torch
 
-# What libraries say of it, in lower case; who says so.
+# Messages of libraries, in lower case; which library.
 _PHRASES = (
     "out of memory",  # CUDA, MPS, cuDNN's frontend, TensorRT
     "outofmemory",  # TensorRT's name of the error
@@ -27,7 +27,7 @@ _PHRASES = (
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that a device's or the machine's memory is full."""
+    """Whether an error means that a device's or the machine's memory is full."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     text = str(error).lower()

@@ -7,7 +7,7 @@ from typing import Any
 
 
 def need(module: str, purpose: str, package: str) -> Any:
-    """Imports an optional package, or says in one sentence how to get it.
+    """Imports an optional package, or raises one sentence on how to get it.
 
     Args:
         module: What to import, `PIL.Image` say.

@@ -72,7 +72,7 @@ class Task:
             self._changed()
 
     def rename(self, name: str) -> None:
-        """Says what is done from now on, where nobody knows how many steps remain."""
+        """Names what is done from now on, where the number of steps is unknown."""
         with _lock:
             self.name = name
             self.done += 1
@@ -106,7 +106,7 @@ class Task:
 
     @property
     def shown(self) -> Task:
-        """The task whose count says most: the only part of a whole of one."""
+        """The task whose count shows most: the only part of a whole of one."""
         parts = [t for t in _open[1:] if t.total]
         return parts[0] if self.total == 1 and len(parts) == 1 else self
 

@@ -113,7 +113,7 @@ def load_host() -> bool:
     """Imports BasicSR, which registers the pack in it; seconds, the first time.
 
     Returns:
-        False when it is absent, or broken: one warning then says why.
+        False when it is absent, or broken: one warning then gives the reason.
     """
     if importlib.util.find_spec("basicsr") is None:
         return False

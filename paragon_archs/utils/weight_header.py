@@ -1,6 +1,6 @@
 """Looks at the head of a weight file before anything in it is believed.
 
-A file says how large it is: whatever its header claims beyond that is refused before
+A file has a size: whatever its header claims beyond that is refused before
 memory is taken for it. Nothing here builds an object out of the file.
 """
 
@@ -145,7 +145,7 @@ def _record_count(opened: BinaryIO, size: int) -> int:
 
 _PUTS = ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE")
 _GETS = ("GET", "BINGET", "LONG_BINGET")
-# The one callable of torch's list that fills as much memory as a number says.
+# The one callable of torch's list that fills as much memory as a number asks for.
 _HUNGRY = "bytearray"
 
 

@@ -197,7 +197,7 @@ def matrix_rate(x: Tensor, size: int = 1024, rounds: int = 7) -> float:
     """Returns multiply-adds per second of a square matrix product, as the forms do it.
 
     Args:
-        x: Tells dtype and device.
+        x: For dtype and device.
         size: Side of the matrices.
         rounds: Products; the fastest counts, it is a limit.
     """

@@ -36,9 +36,9 @@ def test_released_layout_and_back(photo, tmp_path, capsys):
     file, model = photo
     released, ours = tmp_path / "released.pth", tmp_path / "ours.safetensors"
     run("convert", file, "-o", released, "--layout", "released")
-    said = capsys.readouterr().err
-    assert "does not record upsampler_alpha 0.25 (opened with 0.4)" in said
-    assert "window_size 8 (opened with 16)" in said
+    printed = capsys.readouterr().err
+    assert "does not record upsampler_alpha 0.25 (opened with 0.4)" in printed
+    assert "window_size 8 (opened with 16)" in printed
     want = {k for k in model.state_dict() if k != "settings"}
     assert set(read_state_dict(released)) == want
     create("paragonsr2_photo", 2, **PHOTO).load_state_dict(

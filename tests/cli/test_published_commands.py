@@ -23,7 +23,7 @@ from paragon_archs.inference import Upscaler
 from paragon_archs.media import encoders
 
 S = {"num_groups": 1, "num_blocks": 1}
-PHOTO = {"num_groups": 1, "num_blocks": 1}  # 64 channels, as trtexec's line says
+PHOTO = {"num_groups": 1, "num_blocks": 1}  # 64 channels, as in trtexec's line
 NAME = "4xParagonSR_S_pretrain"
 
 
@@ -363,9 +363,9 @@ def test_run_inference_with_an_engine_needs_tensorrt(checkout, capsys):
     movie(checkout / "movie.mp4")
     (checkout / "model.trt").write_bytes(b"no engine")
     assert execute(RUN.format("movie.mp4", "model.trt")) == 2
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1
-    assert "pip install tensorrt" in said or "a cuda device" in said
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == 1
+    assert "pip install tensorrt" in printed or "a cuda device" in printed
     assert not list((checkout / "output").iterdir())
 
 
@@ -395,10 +395,10 @@ def test_benchmark_release_with_an_engine_needs_tensorrt(checkout, capsys):
         pytest.skip("an engine may run here")
     (checkout / "model.trt").write_bytes(b"no engine")
     assert execute(f"{BENCHMARK.format('.')} --trt_engine model.trt") == 2
-    said = capsys.readouterr()
-    assert said.err.count("\n") == 1
-    assert "pip install tensorrt" in said.err or "a cuda device" in said.err
-    assert said.out == ""  # it is known before anything was timed
+    printed = capsys.readouterr()
+    assert printed.err.count("\n") == 1
+    assert "pip install tensorrt" in printed.err or "a cuda device" in printed.err
+    assert printed.out == ""  # it is known before anything was timed
 
 
 def test_contradictions_are_errors(checkout, capsys):

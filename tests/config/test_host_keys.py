@@ -1,4 +1,4 @@
-"""The table of the host's keys is what the host's source says, and no more."""
+"""The table of the host's keys is what the host's source reads, and no more."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ from paragon_archs.models.paragon_model import ParagonModel
 
 
 class OnCPU(ParagonModel):
-    """Stays on the CPU whatever `num_gpu` says."""
+    """Stays on the CPU whatever `num_gpu` is."""
 
     @property
     def device(self) -> torch.device:  # type: ignore[override]

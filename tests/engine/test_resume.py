@@ -46,7 +46,7 @@ def start(here: Path, *flags: str, before: str = "") -> subprocess.Popen[str]:
 
 
 def wait_for(process: subprocess.Popen[str], text: str) -> None:
-    """Reads the log until it says `text`."""
+    """Reads the log until it holds `text`."""
     assert process.stderr is not None
     seen = []
     for line in process.stderr:

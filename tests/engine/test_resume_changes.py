@@ -1,4 +1,4 @@
-"""A run that is resumed with another option file follows it, and says so."""
+"""A run that is resumed with another option file follows it, and logs that."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def scheduler(kind: str, **arguments: Any) -> dict[str, Any]:
     return {"train:scheduler": {"type": kind, **arguments}}
 
 
-# What the first run has, and what the option file says when it is resumed.
+# What the first run has, and what the option file has when it is resumed.
 SCHEDULES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "cosine, longer": (scheduler("CosineAnnealingLR"), {}),
     "one cycle, longer": (scheduler("OneCycleLR", max_lr=0.01), {}),

@@ -78,19 +78,19 @@ def raising(error):
     ],
 )
 def test_a_line_fails_by_itself(line, binding):
-    said = []
+    printed = []
     lines = {"bad": line, "good": lambda: Row(["1", "2"])}
     section = Section("T", "N.", ("name", "a", "b"), lines, binding)
-    assert examine([section, section], said.append, 60) is not binding
-    assert said.count("| good | 1 | 2 |") == 2
-    assert {text.count("|") for text in said if text.startswith("|")} == {4}
+    assert examine([section, section], printed.append, 60) is not binding
+    assert printed.count("| good | 1 | 2 |") == 2
+    assert {text.count("|") for text in printed if text.startswith("|")} == {4}
 
 
 def test_lines_beyond_the_time_are_left_out():
     section = Section("T", "N.", ("name", "a"), {"late": raising(ValueError())}, True)
-    said = []
-    assert not examine([section], said.append, 0)
-    assert said[-1] == "| late | left out: the time is over |"
+    printed = []
+    assert not examine([section], printed.append, 0)
+    assert printed[-1] == "| late | left out: the time is over |"
 
 
 @pytest.mark.parametrize(
@@ -147,9 +147,9 @@ def test_lines_run_on_a_gpu_that_is_not_there(make, monkeypatch):
     lines = make(Bench(torch.device("cuda"), True)).lines
     kept = {n: line for n, line in lines.items() if "gradients" not in n}
     section = Section("T", "N.", ("name",), kept, binding=True)
-    said = []
+    printed = []
     with fake_gpu():
-        assert examine([section], said.append, 60), said
+        assert examine([section], printed.append, 60), printed
 
 
 def test_the_report_reaches_every_section(monkeypatch):

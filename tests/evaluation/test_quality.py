@@ -284,7 +284,7 @@ def test_the_page_beside_the_tables_shows_what_they_say(
     out = tmp_path / "out"
     call = ["quality", "bicubic", str(model), "--hr", str(folder), "-o", str(out)]
     assert benchmark([*call, "--crops", "2"]) == 0
-    told = {
+    published = {
         (row["image"][:-4], row["model"]): float(row["psnr_y"])
         for row in rows_of(out / "images.csv")
     }
@@ -305,7 +305,7 @@ def test_the_page_beside_the_tables_shows_what_they_say(
             rows = [row.split("\t") for row in tab.run(cells)]
             assert [row[0] for row in rows] == ["bicubic", "mine", "original"]
             for label, _, value, *_ in rows[:2]:
-                want = told[name.removeprefix("Tiny "), label]
+                want = published[name.removeprefix("Tiny "), label]
                 assert float(value) == pytest.approx(want, abs=0.006)
         for theme in ("light", "dark"):
             tab.theme(theme)

@@ -93,11 +93,11 @@ def test_info_opens_a_graph(tmp_path, capsys, video):
     graph = tmp_path / "g.onnx"
     export_onnx(model, graph, video=video)
     assert info([str(graph)]) == 0
-    said = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
-    assert ["architecture", "ParagonSR2"] in said
-    assert ["form", "ONNX video graph" if video else "ONNX graph"] in said
-    assert ["scale", "3"] in said
-    assert ["num_blocks", "1"] in said
+    printed = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
+    assert ["architecture", "ParagonSR2"] in printed
+    assert ["form", "ONNX video graph" if video else "ONNX graph"] in printed
+    assert ["scale", "3"] in printed
+    assert ["num_blocks", "1"] in printed
     proto = onnx.load(graph)
     del proto.metadata_props[:]
     onnx.save(proto, graph)
@@ -164,9 +164,9 @@ def test_wrong_use_is_one_sentence(
 ):
     monkeypatch.chdir(tmp_path)
     assert main([str(checkpoint), *flags]) == 2
-    said = capsys.readouterr().err
-    assert words in said
-    assert said.count("\n") == 1
+    printed = capsys.readouterr().err
+    assert words in printed
+    assert printed.count("\n") == 1
     assert not list(tmp_path.iterdir())
 
 
@@ -184,6 +184,6 @@ def test_another_s_network_that_torch_cannot_follow_is_one_sentence(tmp_path, ca
     )
     torch.save(model.state_dict(), tmp_path / "s.pth")
     assert main([str(tmp_path / "s.pth"), "-o", str(tmp_path / "s.onnx")]) == 1
-    said = capsys.readouterr().err
-    assert "SwinIR at every size" in said
+    printed = capsys.readouterr().err
+    assert "SwinIR at every size" in printed
     assert [p.name for p in tmp_path.iterdir()] == ["s.pth"]

@@ -28,9 +28,9 @@ def test_networks_of_convolutions_convert(name, tmp_path):
 def test_what_ncnn_lacks_is_named(name, tmp_path, capsys):
     save_model(small_model(name), tmp_path / "a.pth")
     assert main([str(tmp_path / "a.pth"), "-o", str(tmp_path / "a.ncnn")]) == 1
-    said = capsys.readouterr().err
-    assert "Expected ncnn to have every operator" in said
-    assert "Use an .onnx graph" in said
+    printed = capsys.readouterr().err
+    assert "Expected ncnn to have every operator" in printed
+    assert "Use an .onnx graph" in printed
     assert [p.name for p in tmp_path.iterdir()] == ["a.pth"]
 
 

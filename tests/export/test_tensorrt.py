@@ -63,11 +63,13 @@ def test_an_engine_is_known_by_gpu_version_and_all_that_it_is_of():
 def test_without_tensorrt_the_command_says_how(tmp_path, checkpoint, capsys):
     file = tmp_path / "m.trt"
     assert main([str(checkpoint), "-o", str(file), "--dtype", "bf16"]) == 2
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1
-    assert "pip install tensorrt" in said
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == 1
+    assert "pip install tensorrt" in printed
     # Two lines to type; the first one runs, and its graph has the second one's inputs.
-    found = re.search(r"By hand: paragon export (.*); trtexec --onnx=(\S*) (.*)$", said)
+    found = re.search(
+        r"By hand: paragon export (.*); trtexec --onnx=(\S*) (.*)$", printed
+    )
     assert found is not None
     assert "--bf16" in found[3]
     assert main(found[1].split()) == 0
@@ -133,10 +135,10 @@ def test_the_real_package_is_as_we_call_it(tmp_path, checkpoint, capsys):
         pytest.skip("what comes now needs the absence of a GPU")
     file = tmp_path / "m.trt"
     assert main([str(checkpoint), "-o", str(file), "--dtype", "fp16"]) == 1
-    said = capsys.readouterr()
-    assert "graph checked against torch" in said.out
-    assert "Expected a CUDA GPU" in said.err
-    assert said.err.count("\n") == 1
+    printed = capsys.readouterr()
+    assert "graph checked against torch" in printed.out
+    assert "Expected a CUDA GPU" in printed.err
+    assert printed.err.count("\n") == 1
     assert not file.exists()
 
 

@@ -203,7 +203,7 @@ def test_script_is_refused_in_one_sentence_that_helps(name):
     "open_", [load_model, Upscaler, cli_info.describe], ids=["load", "upscale", "info"]
 )
 def test_a_program_is_no_weight_file(open_, tmp_path):
-    """One sentence says what the file is and how to get weights."""
+    """One sentence names the kind of file and how to get weights."""
     graph = torch.jit.trace(loaded("realtime").model, image(1, 3, 9, 9))
     graph.save(tmp_path / "a.pt")
     with pytest.raises(ValueError, match=r"TorchScript program.*state_dict\(\)"):

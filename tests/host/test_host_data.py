@@ -68,7 +68,7 @@ def test_the_seed_decides_the_batches(here: Path) -> None:
 @pytest.mark.parametrize("images", [3, 8])
 @pytest.mark.parametrize("size", [5, 16])
 def test_no_batch_size_ends_training_early(here: Path, images: int, size: int) -> None:
-    """The host stops at 7 of 12 iterations, or at 0, and says nothing."""
+    """The host stops at 7 of 12 iterations, or at 0, and logs nothing."""
     common.write_images(here / "other", count=images)
     changes = {
         "datasets:train:dataroot_gt": "other/hr",
@@ -91,7 +91,7 @@ def test_no_batch_size_ends_training_early(here: Path, images: int, size: int) -
 def test_an_unreadable_image_is_named(
     here: Path, workers: int, prefetch: str | None, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """The host hangs for ever, or says that None has no astype."""
+    """The host hangs for ever, or reports that None has no astype."""
     whole = Path("data/lr/1.png").read_bytes()
     Path("data/lr/1.png").write_bytes(whole[: len(whole) // 2])  # a whole header
     changes = {

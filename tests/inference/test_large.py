@@ -192,8 +192,8 @@ def test_results_that_do_not_fit_are_refused_before_any_work(
     command += ["--format", case[:3], "--model", "paragonsr2_realtime_x2"]
     command += ["--device", "cpu"]
     assert main(command) == 1
-    said = capsys.readouterr().err
-    assert re.search(r"a\.pgm.* of 0\.7 GB", said) and advice in said
+    printed = capsys.readouterr().err
+    assert re.search(r"a\.pgm.* of 0\.7 GB", printed) and advice in printed
     assert [p.stem for p in (tmp_path / "out").iterdir()] == ["b"]
 
 

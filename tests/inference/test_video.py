@@ -622,6 +622,6 @@ def test_a_graph_s_video_is_steadied_as_its_network_s(kernel, tmp_path, caplog):
         assert (worker.before is not None) == (kernel == "mks2021")
     assert np.abs(shown[0] - shown[1]).max() <= 1
     assert "asked for" not in caplog.text
-    # Its share is part of a graph: another one is not obeyed, which is said.
+    # Its share is part of a graph: another one is not obeyed, which is logged.
     assert FrameUpscaler(Upscaler(tmp_path / "video.onnx", "cpu"), 0.5).alpha == 0.2
     assert "0.5 was asked for" in caplog.text

@@ -21,7 +21,7 @@ import asyncio, importlib.util, inspect, json, os, sys, types
 import torch
 
 folder, models, api, rooms = sys.argv[1:]
-free, said = [], {}
+free, results = [], {}
 paths = types.ModuleType("folder_paths")
 paths.get_filename_list = lambda kind: ["small.safetensors"]
 paths.get_full_path_or_raise = lambda kind, name: f"{models}/{name}"
@@ -116,16 +116,16 @@ x = torch.rand(2, 9, 7, 3)
 with torch.inference_mode():  # as execution.py calls a node
     (upscaled,) = call("small.safetensors", x, "fp32")
     want = descriptor(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-    said["error"] = float((upscaled - want).abs().max())
-    said["shape"], said["steps"] = list(upscaled.shape), list(steps)
-    said["freed"] = [needed > 4 * want.nelement() / 2 for needed in free]
+    results["error"] = float((upscaled - want).abs().max())
+    results["shape"], results["steps"] = list(upscaled.shape), list(steps)
+    results["freed"] = [needed > 4 * want.nelement() / 2 for needed in free]
     clear = torch.cat([x, torch.linspace(0, 1, 7).expand(2, 9, 7)[..., None]], -1)
     (kept,) = call("small.safetensors", clear, "fp32")
     full = torch.cat([x, torch.ones_like(x[..., :1])], -1)
     (opaque,) = call("small.safetensors", full, "fp32")
-    said["alpha"] = [list(kept.shape), kept[..., 3].unique().numel() > 2]
+    results["alpha"] = [list(kept.shape), kept[..., 3].unique().numel() > 2]
     gone = opaque - torch.cat([want, torch.ones_like(want[..., :1])], -1)
-    said["opaque"] = float(gone.abs().max())
+    results["opaque"] = float(gone.abs().max())
     # Strips of one picture: each moves the bar, and ends the work when cancelled.
     written = os.stat(f"{models}/small.safetensors").st_mtime_ns
     key = (f"{models}/small.safetensors", written, torch.device("cpu"), "fp32")
@@ -134,15 +134,15 @@ with torch.inference_mode():  # as execution.py calls a node
     steps.clear()
     big = torch.rand(1, 700, 40, 3)
     call("small.safetensors", big, "fp32")
-    said["strips"] = list(steps)
+    results["strips"] = list(steps)
     steps.clear()
     limit[0] = 1
     try:
         call("small.safetensors", big, "fp32")
     except Cancelled:
-        said["cancelled"] = list(steps)
-said["read"] = len(opened)
-print(json.dumps(said))
+        results["cancelled"] = list(steps)
+results["read"] = len(opened)
+print(json.dumps(results))
 """
 
 
@@ -166,17 +166,17 @@ def test_comfyui_loads_the_node_and_both_ways_upscale(api, rooms, tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout.splitlines()[-1])
-    assert said["shape"] == [2, 18, 14, 3]
-    assert said["error"] < 1e-5
-    assert said["steps"] == [0.5, 1.0]
-    assert said["freed"] == [True]
-    assert said["alpha"] == [[2, 18, 14, 4], True]
-    assert said["opaque"] < 1e-5
-    assert len(said["strips"]) > 2
-    assert said["strips"] == sorted(said["strips"])
-    assert said["cancelled"] == said["strips"][:1]
-    assert said["read"] == 1
+    results = json.loads(done.stdout.splitlines()[-1])
+    assert results["shape"] == [2, 18, 14, 3]
+    assert results["error"] < 1e-5
+    assert results["steps"] == [0.5, 1.0]
+    assert results["freed"] == [True]
+    assert results["alpha"] == [[2, 18, 14, 4], True]
+    assert results["opaque"] < 1e-5
+    assert len(results["strips"]) > 2
+    assert results["strips"] == sorted(results["strips"])
+    assert results["cancelled"] == results["strips"][:1]
+    assert results["read"] == 1
 
 
 def test_comfyui_gets_what_its_registry_and_its_users_read(tmp_path, root):

@@ -277,7 +277,7 @@ def test_chainner_s_python_from_nothing_to_nothing(tmp_path, capsys, monkeypatch
     # Our own modules first: the hook waits for them to end.
     first = run(python, "from paragon_archs.loaders import install\n" + COUNT)
     assert (first.stdout.strip(), first.stderr) == ("5", "")
-    # A broken pack says so and breaks nothing; a stand-in for spandrel spares torch.
+    # A broken pack reports it and breaks nothing; a stand-in for spandrel spares torch.
     package = site / "paragon_archs" / "__init__.py"
     whole = package.read_text()
     package.write_text("raise RuntimeError('broken')")
@@ -296,8 +296,8 @@ def test_chainner_s_python_from_nothing_to_nothing(tmp_path, capsys, monkeypatch
 def test_chainner_s_python_must_have_what_we_need(tmp_path, capsys):
     venv.create(tmp_path / "bare", with_pip=False, symlinks=True)
     python = tmp_path / "bare" / "bin" / "python"
-    said = error_of(capsys, ["integrate", "chainner", "--python", python])
-    assert "Expected torch 2.7.0 or newer" in said
+    printed = error_of(capsys, ["integrate", "chainner", "--python", python])
+    assert "Expected torch 2.7.0 or newer" in printed
     missing = ["integrate", "chainner", "--python", tmp_path / "no"]
     assert "Expected a Python that runs" in error_of(capsys, missing)
     assert main(["integrate", "chainner", "--python", str(python), "--check"]) == 1

@@ -30,7 +30,7 @@ def states() -> list[dict[str, torch.Tensor]]:
 
 
 def bomb(file: Path) -> None:
-    """2.4 MB that inflate to 2.4 GB, as their directory says."""
+    """2.4 MB that inflate to 2.4 GB, by their directory."""
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a/data.pkl", b"\x80\x02}.")
         archive.writestr("a/data/0", bytes(24 * 10**5))

@@ -136,8 +136,8 @@ def test_released_weights_take_the_published_defaults():
         theirs = load_model(state).model.hyperparameters
         assert theirs["upsampler_alpha"] == values["upsampler_alpha"]
         assert theirs["window_size"] == 16
-        said = load_model(state, overrides={"upsampler_alpha": 0.9, "window_size": 8})
-        assert_same(model, said)
+        given = load_model(state, overrides={"upsampler_alpha": 0.9, "window_size": 8})
+        assert_same(model, given)
 
 
 def test_settings_that_a_converter_ruined_count_as_missing():

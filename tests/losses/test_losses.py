@@ -213,7 +213,7 @@ def test_pyiqa_losses_from_a_local_file(tmp_path, offline, name, options, kind):
     torch.save({"lin0.weight": torch.zeros(1)}, file)
     with pytest.raises(ValueError, match="network whole"):
         make(name, weights=str(file), **options)
-    # pyiqa's own class says which tensors a whole network has; give it random ones.
+    # pyiqa's own class shows which tensors a whole network has; give it random ones.
     from pyiqa.archs import dists_arch, lpips_arch
 
     from paragon_archs.losses.perceptual_loss import _empty_trunks

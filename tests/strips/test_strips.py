@@ -242,9 +242,9 @@ def test_little_memory_is_said(tmp_path, caplog):
     save_model(paragon_archs.create("paragonsr_nano", 2), file, {})
     with caplog.at_level(logging.WARNING):
         Upscaler(file, "cpu", memory="1M").image(np.zeros((40, 30, 3), np.uint8))
-    said = [record.getMessage() for record in caplog.records]
-    assert re.fullmatch(r"--memory 0\.00G is less than the \d\.\d+G that .*", said[0])
-    assert said[1].startswith("30 x 40 pixels take more memory than the 0.00G")
+    logged = [record.getMessage() for record in caplog.records]
+    assert re.fullmatch(r"--memory 0\.00G is less than the \d\.\d+G that .*", logged[0])
+    assert logged[1].startswith("30 x 40 pixels take more memory than the 0.00G")
 
 
 def foreign(network, architecture, scale):

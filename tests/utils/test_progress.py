@@ -92,12 +92,12 @@ def test_a_line_says_how_far_it_is(count):
         whole.advance(count / 2 if count > 1 else 0)
         with task("strips", 8, "row") as part:
             part.advance(4)
-            said = line(whole)
+            printed = line(whole)
     # Of a single file its rows say more.
-    assert said.startswith(
+    assert printed.startswith(
         "upscale 50%, 4 of 8 rows, " if count == 1 else "upscale 52%, 12 of 24 files, "
     )
-    assert said.endswith(" left")
+    assert printed.endswith(" left")
 
 
 def test_displays_write_what_they_are_for():

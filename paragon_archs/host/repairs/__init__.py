@@ -1,4 +1,4 @@
-"""What takes the place of BasicSR's broken pieces; the table says where."""
+"""Replacements for BasicSR's broken pieces; the table lists their targets."""
 
 from ...utils.registry import load_host
 

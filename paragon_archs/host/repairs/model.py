@@ -220,7 +220,7 @@ class Repaired(BaseModel):
         """Takes networks, optimizers and schedules back from a training state.
 
         Raises:
-            ValueError: when the state belongs to another model; says how it differs.
+            ValueError: when the state is of another model; it names the difference.
             KeyError: when it lacks a part.
         """
         restore(self, resume_state)

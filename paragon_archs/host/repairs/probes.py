@@ -114,7 +114,7 @@ def nan_trains_on(method: Any) -> bool:
 
 
 def ignores_a_full_disk(method: Any) -> bool:
-    """Its own code says that it ignores what cannot be written.
+    """Its own code shows that it ignores what cannot be written.
 
     To let it fail would take its three tries, a second each.
     """

@@ -165,12 +165,12 @@ class ParagonUpscale:
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802 (ComfyUI's name)
         """Returns the node's inputs."""
-        said = {name: {"tooltip": text} for name, text in TOOLTIPS.items()}
+        tips = {name: {"tooltip": text} for name, text in TOOLTIPS.items()}
         return {
             "required": {
-                "model_name": (files(), said["model_name"]),
-                "image": ("IMAGE", said["image"]),
-                "precision": (PRECISIONS, {"default": "auto", **said["precision"]}),
+                "model_name": (files(), tips["model_name"]),
+                "image": ("IMAGE", tips["image"]),
+                "precision": (PRECISIONS, {"default": "auto", **tips["precision"]}),
             }
         }
 
