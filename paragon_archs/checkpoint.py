@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pickle
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +31,13 @@ from .utils.weight_header import (
     check_pickle,
     check_safetensors,
 )
+from .utils.weight_tensors import check_kinds, check_tensors
 from .weights import resolve
 
 PICKLES = (".pth", ".pt", ".ckpt", ".tar", ".state")
 """Extensions that hold a pickle; `.pth.tar` ends in one of them too."""
 
 _COMPILED = "_orig_mod."
-_DTYPES = {torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.bool}
-_DTYPES |= {torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
 _SPARE = 1 << 26  # bytes or numbers that small things may take
 _TEMPORARY = "Use a .safetensors or a .pth file."
 
@@ -81,7 +81,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
             f"Expected {str(file)!r} to hold a network's weights, but it holds no "
             f"tensors by name. {_TEMPORARY}"
         )
-    _check_tensors(tensors, repr(str(file)))
+    check_tensors(tensors, repr(str(file)))
     size, claimed = file.stat().st_size, sum(map(_bytes_of, tensors.values()))
     if claimed > size + _SPARE:
         raise ValueError(
@@ -114,50 +114,6 @@ def _stranger(file: Path, error: HeaderError) -> ValueError:
 
 def _bytes_of(tensor: Tensor) -> int:
     return tensor.numel() * tensor.element_size()
-
-
-def _check_tensors(state: Mapping[str, Any], name: str) -> None:
-    """Holds names and tensors to what networks have, before one is built.
-
-    Raises:
-        ValueError: for more tensors than networks have, indices that are not, and
-            tensors of which torch cannot compute.
-    """
-    if len(state) > MAX_TENSORS:
-        raise ValueError(
-            f"Expected {name} to hold a network of at most {MAX_TENSORS:,} tensors, "
-            f"but it holds {len(state):,}. Use another file."
-        )
-    indices: dict[str, set[int]] = {}
-    for key, tensor in state.items():
-        if not isinstance(tensor, Tensor):
-            continue
-        plain = tensor.layout is torch.strided and tensor.device.type != "meta"
-        held = str(tensor.dtype if plain else tensor.layout).removeprefix("torch.")
-        whole = not tensor.is_floating_point()
-        if not plain or tensor.dtype not in _DTYPES or tensor.is_nested:
-            raise ValueError(
-                f"Expected the tensors of {name} to be plain numbers, but {key!r} is "
-                f"{held}. Convert the file to float16 or float32."
-            )
-        if whole and key.endswith((".weight", ".bias")):
-            raise ValueError(
-                f"Expected the weights of {name} to be floating-point, but {key!r} is "
-                f"{held}. Use the file before it was quantized."
-            )
-        parts = str(key).split(".")
-        for place, part in enumerate(parts):
-            if part.isascii() and part.isdigit():
-                before = ".".join(parts[:place])
-                indices.setdefault(before, set()).add(int(part[:12]))
-    for before, found in indices.items():
-        # Layers without weights have indices too, and a few names are sizes.
-        if max(found) > 4 * len(found) + 1024:
-            raise ValueError(
-                f"Expected the entries of {before!r} in {name} to be numbered without "
-                f"gaps, but got {max(found)} among {len(found)}. Check that the file "
-                "is whole and unedited."
-            )
 
 
 def unwrapped(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -252,15 +208,23 @@ def load_model(
     else:
         name = "the state dict"
         state = unwrapped(path_or_state_dict)
-        _check_tensors(state, name)
+        check_tensors(state, name)
     architecture = find_architecture(state)
     numbers = sum(v.numel() for v in state.values() if isinstance(v, Tensor))
+    with _explained(name), CreationBudget(2 * numbers + _SPARE, 2 * len(state) + 2000):
+        if architecture is not None:
+            descriptor = architecture.load(state, overrides)
+        else:
+            descriptor = _load_foreign(state, MAIN_REGISTRY, name, overrides)
+    check_kinds(descriptor.model, state, name)
+    return descriptor.to(torch.device(device)).eval()
+
+
+@contextlib.contextmanager
+def _explained(name: str) -> Iterator[None]:
+    """Turns what building a network raises into a sentence about its weights."""
     try:
-        with CreationBudget(2 * numbers + _SPARE, 2 * len(state) + 2000):
-            if architecture is not None:
-                descriptor = architecture.load(state, overrides)
-            else:
-                descriptor = _load_foreign(state, MAIN_REGISTRY, name, overrides)
+        yield
     except BudgetError as error:
         raise ValueError(
             f"Expected {name} to hold every tensor of the network that its first ones "
@@ -284,20 +248,6 @@ def load_model(
         if name in str(error):
             raise
         raise ValueError(f"{error} This was met in {name}.") from error
-    _check_kinds(descriptor.model, state, name)
-    return descriptor.to(torch.device(device)).eval()
-
-
-def _check_kinds(model: nn.Module, state: Mapping[str, Any], name: str) -> None:
-    """Refuses whole numbers where the network computes with fractions."""
-    for key, own in model.state_dict().items():
-        if own.is_floating_point() and key in state:
-            if not state[key].is_floating_point():
-                raise ValueError(
-                    f"Expected the weights of {name} to be floating-point, but {key!r} "
-                    f"is {str(state[key].dtype).removeprefix('torch.')}. Use the file "
-                    "before it was quantized."
-                )
 
 
 def _load_foreign(

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from .ops import channels_last, fast
+from .onednn import channels_last
+from .ops import fast
 
 
 class Folded(nn.Module):

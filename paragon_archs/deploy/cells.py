@@ -12,7 +12,8 @@ from torch import Tensor
 
 from ..archs.paragonsr2_arch import MagicKernelSharp2021, PublishedBase
 from .base import Folded, exact
-from .ops import channels_last, conv, fast
+from .onednn import channels_last
+from .ops import conv, fast
 
 
 class PublishedCells(Folded):

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from ..archs.facesr_arch import FaceSR, NormResidual
 from .base import DeployNetwork
 from .leaf import Rule, leaf
-from .ops import channels_last, conv, fast, shuffle, widen_norm
+from .onednn import channels_last
+from .ops import conv, fast, shuffle, widen_norm
 
 
 def _residual(block: NormResidual, x: Tensor) -> Tensor:

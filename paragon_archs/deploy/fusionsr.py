@@ -15,14 +15,12 @@ from torch import Tensor, nn
 from ..archs.fusionsr_arch import FusionSR, RCABlock, ShallowExtractor, SwinBlock
 from .base import DeployNetwork, Folded, exact
 from .leaf import Rule, leaf
+from .onednn import image_of, linear, linear_add
 from .ops import (
     attention,
     conv,
     exporting,
     fast,
-    image_of,
-    linear,
-    linear_add,
     pointwise,
     recorded,
     roll,

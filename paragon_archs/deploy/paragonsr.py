@@ -21,17 +21,16 @@ from ..utils.halves import HALVES
 from .base import DeployNetwork, Folded, column, exact
 from .head import MergedHead
 from .leaf import Rule, leaf
+from .onednn import image_of, rows_of
 from .ops import (
     conv,
     fast,
-    image_of,
     in_bands,
     mish,
     mish_of_negative,
     moments,
     pointwise,
     recorded,
-    rows_of,
 )
 
 EPS = 1e-5

@@ -31,21 +31,8 @@ from .base import DeployNetwork, Folded, column, exact
 from .cells import MagicCells, PublishedCells
 from .head import MergedHead
 from .leaf import Rule, leaf
-from .ops import (
-    attention,
-    channels_last,
-    conv,
-    exporting,
-    fast,
-    image_of,
-    in_bands,
-    linear,
-    linear_add,
-    pointwise,
-    product,
-    roll,
-    rows_of,
-)
+from .onednn import channels_last, image_of, linear, linear_add, rows_of
+from .ops import attention, conv, exporting, fast, in_bands, pointwise, product, roll
 from .places import Places, attend, places_of
 
 

@@ -8,20 +8,21 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..deploy.leaf import Rule
 from ..utils.oom import is_out_of_memory, release
 from ..utils.progress import Task, task
-from .graph import Node, Ref, record
-from .maps import Map, Rows, Source, Span
+from .graph import record
+from .maps import Map, Rows, Source
+from .nodes import Node, Ref
 from .plan import Plan, Stage, make_plan
 from .rehearsal import Rehearsal, rehearse
-from .statistics import GroupNorm, Mean, Moments
+from .sizing import LEAST_ROWS, choose, least_bytes
+from .statistics import GroupNorm, Mean, Moments, moments_of
+from .strip import Strip, strip_at, strips_end
 
 logger = logging.getLogger(__name__)
 
@@ -30,11 +31,7 @@ Part = tuple[int, int, int, Tensor]  # index of the result, rows from and to, th
 
 # Widest margins that are tried: the narrower, the more whole maps are kept.
 _LIMITS = (None, 32, 16, 8, 4)
-_LEAST_ROWS = 8
-_MARGINS = 18  # rows of a strip with its margins, at least, in margins
-_WORTH = 0.95  # share of the work at which more sweeps are taken
 INDEXED = 2**31  # elements that a tensor on a GPU must not have
-_SHORT = 1e9  # added to the work of a plan that does not fit
 
 
 class StripEngine:
@@ -120,37 +117,10 @@ class StripEngine:
         self, size: tuple[int, int], budget: float, batch: int, most: float
     ) -> tuple[Plan, list[int]]:
         """Returns the plan, and the strips' rows per stage, of the least work."""
-        height, width = size
-        element = torch.empty((), dtype=self.dtype).element_size()
-        row = width * batch * element  # bytes of one value per pixel, one row
-        if self.device.type != "cpu":
-            most = min(most, INDEXED * element)  # of all tensors, so of each
-        found: list[tuple[float, Plan, list[int]]] = []
-        for plan in self._plans:
-            left = budget - plan.maps * row * height
-            rows, work = [], 0.0
-            for stage in plan.stages:
-                # Wide margins need high strips, whatever is the best size otherwise.
-                high = _MARGINS * stage.margin * stage.peak * row
-                wanted = int(min(left, max(most, high)) / (stage.peak * row))
-                wanted -= 2 * stage.margin
-                count = math.ceil(height / max(wanted, _LEAST_ROWS))
-                rows.append(math.ceil(height / count))  # strips of one size
-                twice = 2 * stage.margin * (count - 1) / height
-                work += stage.work * (1 + twice) + (wanted < _LEAST_ROWS) * _SHORT
-            found.append((work, plan, rows))
-        # The first has the fewest sweeps: more of them keep more whole maps.
-        least = min(found, key=lambda one: one[0])
-        best = least if least[0] < _WORTH * found[0][0] else found[0]
-        if best[0] >= _SHORT:
-            logger.warning(
-                "%d x %d pixels take more memory than the %.2fG that are left; going "
-                "on with as little as possible",
-                width,
-                height,
-                budget / 2**30,
-            )
-        return best[1], best[2]
+        row = size[1] * batch * self.dtype.itemsize
+        if self.device.type != "cpu":  # of all tensors, so of each
+            most = min(most, INDEXED * self.dtype.itemsize)
+        return choose(self._plans, size, row, budget, most)
 
     def agrees(self, network: nn.Module) -> bool:
         """Whether strips give what the network gives, tried on a small noise image."""
@@ -170,7 +140,7 @@ class StripEngine:
         factor = wanted.shape[2] // height
         reads = [lambda a, b, x=x: x[:, :, a:b] for x in inputs]
         run = _Run(self, plan, reads, (height, width))
-        for _, low, high, rows in run.run([_LEAST_ROWS] * len(plan.stages)):
+        for _, low, high, rows in run.run([LEAST_ROWS] * len(plan.stages)):
             got[:, :, low * factor : high * factor] = rows
         spread = float(wanted.max() - wanted.min()) or 1.0
         return float((got - wanted).abs().max()) <= 1e-3 * spread
@@ -190,9 +160,9 @@ class StripEngine:
             rehearsed = self._rehearsed(size, batch)
             if rehearsed is not None:
                 return float(rehearsed.peak)
-        element = torch.empty((), dtype=self.dtype).element_size()
-        whole = max(stage.peak for stage in self._plans[0].stages)
-        return (whole + self._plans[0].maps) * size[0] * size[1] * batch * element
+        first = self._plans[0]
+        whole = max(stage.peak for stage in first.stages) + first.maps
+        return whole * size[0] * size[1] * batch * self.dtype.itemsize
 
     def addressable(self, size: tuple[int, int], batch: int = 1) -> bool:
         """Whether every tensor of a run in one piece has fewer elements than `INDEXED`.
@@ -210,16 +180,8 @@ class StripEngine:
 
     def least(self, size: tuple[int, int], batch: int = 1) -> float:
         """Returns about how many bytes a run over the image takes at the least."""
-        element = torch.empty((), dtype=self.dtype).element_size()
-        row = size[1] * batch * element
-        return min(
-            max(
-                plan.maps * row * size[0]
-                + stage.peak * row * min(size[0], _LEAST_ROWS + 2 * stage.margin)
-                for stage in plan.stages
-            )
-            for plan in self._plans
-        )
+        row = size[1] * batch * self.dtype.itemsize
+        return min(least_bytes(plan, size[0], row) for plan in self._plans)
 
     @functools.lru_cache(maxsize=32)  # noqa: B019 (engines are few, and live on)
     def _rehearsed(self, size: tuple[int, int], batch: int) -> Rehearsal | None:
@@ -269,7 +231,7 @@ class _Run:
     ) -> Iterator[Part]:
         graph = self.graph
         gathered: dict[int, Moments | Mean] = {
-            n: _moments(graph.nodes[n])
+            n: moments_of(graph.nodes[n])
             if graph.nodes[n].rule.kind == "norm"
             else Mean()
             for n in stage.statistics
@@ -281,10 +243,10 @@ class _Run:
                 self.maps[v] = Map(value.rows_dim, value.factor)
         ending = [v for v in stage.sources if self.plan.until[v] == index]
         at = 0
-        end = _strips_end(self.height, stage.window)
+        end = strips_end(self.height, stage.window)
         while at < end:
             try:
-                strip = _strip(at, rows, self.height, stage)
+                strip = strip_at(at, rows, self.height, stage)
                 started = time.perf_counter()
                 values = self._compute(stage, strip)
                 self.seconds += time.perf_counter() - started
@@ -312,7 +274,7 @@ class _Run:
             if graph.nodes[n].rule.kind != "mean":
                 self._call(graph.nodes[n], self.small)
 
-    def _compute(self, stage: Stage, strip: _Strip) -> dict[int, Tensor]:
+    def _compute(self, stage: Stage, strip: Strip) -> dict[int, Tensor]:
         """Runs a strip through a stage's nodes; returns the values that are wanted."""
         env: dict[int, Any] = {v: self.maps[v].read(strip.spans) for v in stage.sources}
         drops: dict[int, list[int]] = {}
@@ -332,7 +294,7 @@ class _Run:
         wanted += [self.graph.nodes[n].inputs[0] for n in stage.statistics]
         return {v: self._cut(v, env[v], strip) for v in wanted}
 
-    def _cut(self, v: int, x: Tensor, strip: _Strip) -> Tensor:
+    def _cut(self, v: int, x: Tensor, strip: Strip) -> Tensor:
         """Takes the margins off."""
         value = self.graph.values[v]
         assert value.rows_dim is not None
@@ -367,7 +329,7 @@ class _Run:
         parts = [node.call(image, (mean, scale)) for image, mean, scale in images]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
-    def _windows(self, node: Node, env: dict[int, Any], strip: _Strip) -> Tensor:
+    def _windows(self, node: Node, env: dict[int, Any], strip: Strip) -> Tensor:
         """Runs window attention on whole windows that lie in shifted order.
 
         The module shifts by itself, so rows are shifted back before; where it treats
@@ -422,7 +384,7 @@ class _Run:
                 statistic.add(env[node.outputs[0]], x.shape[dim])
 
     def _made(
-        self, stage: Stage, strip: _Strip, values: dict[int, Tensor]
+        self, stage: Stage, strip: Strip, values: dict[int, Tensor]
     ) -> Iterator[Part]:
         """Keeps what later stages need of a strip, and yields its rows of results."""
         for v in stage.keeps:
@@ -440,68 +402,3 @@ class _Run:
                 for output, made in enumerate(self.graph.outputs):
                     if made == v:
                         yield output, a, b, rows
-
-
-def _moments(node: Node) -> Moments:
-    if node.rule.given:
-        return Moments()
-    norm = GroupNorm(node)
-    return Moments(norm.groups, norm.eps)
-
-
-@dataclass(frozen=True)
-class _Strip:
-    """Which rows a strip makes and which it reads.
-
-    Attributes:
-        own: Rows that it makes; two spans where shifted windows wrap around.
-        spans: Rows that it reads, margins included.
-        next: Where the next strip starts.
-        done: Rows that no later strip of the stage reads.
-        wraps: Whether it holds the windows that the top and the bottom share.
-        padded: Rows of padding behind the first span and behind the second, and
-            whether rows from the bottom stand before them.
-    """
-
-    own: list[Span]
-    spans: list[Span]
-    next: int
-    done: list[Span]
-    wraps: bool = False
-    padded: tuple[int, int, bool] = (0, 0, False)
-
-
-def _strips_end(height: int, window: Rule | None) -> int:
-    """Returns where the last strip ends: shifted windows count padded rows."""
-    if window is None or not window.shift:
-        return height
-    return height + -height % window.window
-
-
-def _strip(at: int, rows: int, height: int, stage: Stage) -> _Strip:
-    """Returns the strip that starts at `at` (counted from the shift in windows)."""
-    if stage.window is None:
-        own = (at, min(at + rows, height))
-        low, high = max(0, at - stage.margin), min(height, own[1] + stage.margin)
-        done = [(0, max(0, own[1] - stage.margin))]
-        return _Strip([own], [(low, high)], own[1], done)
-    side, shift = stage.window.window, stage.window.shift
-    rows = max(side, rows // side * side)
-    if not shift:
-        own = (at, min(at + rows, height))
-        return _Strip([own], [own], own[1], [(0, own[1])])
-    whole = height + -height % side
-    stop = min(at + rows, whole)
-    # Rows of the padded image, from the shift on; what lies behind its end is the top.
-    first, last = at + shift, stop + shift
-    low, high = min(first, height), min(last, height)
-    between = max(0, min(last, whole) - max(first, height))
-    if last <= whole:
-        padded = (between, 0, True)
-        return _Strip(
-            [(low, high)], [(low, high)], stop, [(shift, high)], False, padded
-        )
-    top: Span = (0, min(last - whole, height))
-    spans: list[Span] = [(low, high), top] if low < high else [top]
-    padded = (between, max(0, last - whole - height), low < high)
-    return _Strip(spans, spans, stop, [(0, height)], True, padded)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MethodType
 from typing import Any
 
@@ -17,74 +17,13 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ..deploy.leaf import Rule
-from ..deploy.ops import channels_last, fast
+from ..deploy.onednn import channels_last
+from ..deploy.ops import fast
+from .nodes import Graph, Node, Ref, Value
 from .rules import UntraceableError, announced, classify
 
 # Heights of the two runs and their width: no multiples of a window, higher than one.
 _HEIGHTS, _WIDTH = (37, 53), 27
-
-
-@dataclass(frozen=True)
-class Ref:
-    """Stands for a value in a node's arguments."""
-
-    value: int
-
-
-@dataclass
-class Value:
-    """A tensor that depends on the input.
-
-    Attributes:
-        rows_dim: The dimension of the image's rows, None when it has none (statistics
-            and what follows from them).
-        dims: How many dimensions it has.
-        factor: Its rows per row of the input.
-        size: Its elements per pixel of the input; all elements when `rows_dim` is None.
-    """
-
-    rows_dim: int | None
-    dims: int
-    factor: int
-    size: float
-
-
-@dataclass
-class Node:
-    """One operation.
-
-    Attributes:
-        call: What is called with `args` and `kwargs`, where `Ref`s stand for values.
-        inputs: The values among the arguments.
-        outputs: The values that it makes, in the order of its result.
-        many: Whether its result is a sequence.
-        announced: The rule that comes with the operation, if one does.
-        rule: What it needs to know beyond a row, once `record` has classified it.
-    """
-
-    call: Callable[..., Any]
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    inputs: list[int]
-    outputs: list[int]
-    many: bool
-    announced: Rule | None
-    rule: Rule = field(default_factory=Rule)
-
-    @property
-    def name(self) -> str:
-        """The function's name."""
-        return self.call.__name__
-
-
-@dataclass
-class Graph:
-    """Nodes in order of computation, and the values between them."""
-
-    nodes: list[Node]
-    values: list[Value]
-    inputs: list[int]
-    outputs: list[int]
 
 
 @dataclass

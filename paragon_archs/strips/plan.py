@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from torch import Tensor, nn
 
 from ..deploy.leaf import Rule
-from .graph import Graph, Node
+from .nodes import Graph, Node
 from .rules import argument
 
 _AT_ONCE = 16  # products that take the time of moving one element

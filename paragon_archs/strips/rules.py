@@ -6,16 +6,14 @@ Whatever is not listed here is refused: a network that uses it is run in tiles i
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
 from ..archs.fusionsr_arch import SwinBlock
 from ..archs.paragonsr2_arch import MagicKernelSharp2021, WindowAttention
 from ..deploy.leaf import Rule
-
-if TYPE_CHECKING:
-    from .graph import Node, Value
+from .nodes import Node, Value
 
 
 class UntraceableError(Exception):
@@ -109,28 +107,32 @@ def classify(node: Node, values: Sequence[Value]) -> Rule:
         return Rule()
     if name in _MOVES:
         return Rule()
+    if _leaves_rows_alone(name, node, source, values):
+        return Rule()
+    raise refused
+
+
+def _leaves_rows_alone(
+    name: str, node: Node, source: Value, values: Sequence[Value]
+) -> bool:
+    """Whether an operation along a dimension or over channels mixes no rows."""
     dims = source.dims
     if name in _ALONG:
         position, keyword, default = _ALONG[name]
         along = argument(node, position, keyword, default)
-        if isinstance(along, int) and along % dims != source.rows_dim:
-            return Rule()
-    elif name in ("linear", "matmul"):
-        constant = not any(
-            values[v].rows_dim is not None for v in node.inputs[1:]
-        ) and not isinstance(node.args[0], Tensor)
-        if constant and source.rows_dim != dims - 1:
-            return Rule()
-    elif name == "layer_norm":
+        return isinstance(along, int) and along % dims != source.rows_dim
+    if name in ("linear", "matmul"):
+        varies = any(values[v].rows_dim is not None for v in node.inputs[1:])
+        constant = not varies and not isinstance(node.args[0], Tensor)
+        return constant and source.rows_dim != dims - 1
+    if name == "layer_norm":
         normalized = len(argument(node, 1, "normalized_shape", ()))
-        if source.rows_dim is not None and source.rows_dim < dims - normalized:
-            return Rule()
-    elif name in ("batch_norm", "dropout"):
+        return source.rows_dim is not None and source.rows_dim < dims - normalized
+    if name in ("batch_norm", "dropout"):
         # At the positions of `training`: a batch or chance would decide then.
         position = 5 if name == "batch_norm" else 2
-        if not argument(node, position, "training", False):
-            return Rule()
-    raise refused
+        return not argument(node, position, "training", False)
+    return False
 
 
 def _convolution(

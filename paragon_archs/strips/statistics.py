@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..archs.paragonsr_arch import image_moments, with_moments
 from ..utils.halves import HALVES
-from .graph import Node
+from .nodes import Node
 from .rules import argument
 
 
@@ -133,3 +133,11 @@ class Mean:
         """Returns the mean over all strips."""
         assert self._sum is not None
         return (self._sum / self._rows).to(dtype)
+
+
+def moments_of(node: Node) -> Moments:
+    """Returns the empty statistics of a norm."""
+    if node.rule.given:
+        return Moments()
+    norm = GroupNorm(node)
+    return Moments(norm.groups, norm.eps)

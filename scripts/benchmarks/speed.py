@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from paragon_archs.deploy import deploy_model, ops
+from paragon_archs.deploy import deploy_model, onednn, ops
 from paragon_archs.evaluation.plots import Series, chart
 from paragon_archs.export import export_onnx
 from paragon_archs.export.onnx import session_runner
@@ -203,7 +203,7 @@ def matrix_rate(x: Tensor, size: int = 1024, rounds: int = 7) -> float:
     """
     a = torch.randn(size, size).to(x)
     product: Callable[[], Tensor] = (
-        (lambda: ops.linear(a, a, None)) if ops.fast(x) else (lambda: a @ a)
+        (lambda: onednn.linear(a, a, None)) if ops.fast(x) else (lambda: a @ a)
     )
     best, clock = float("inf"), clock_for(x)
     with torch.inference_mode():

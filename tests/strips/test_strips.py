@@ -237,7 +237,7 @@ def test_upscaler_gives_the_same_at_any_memory(tmp_path):
     assert (whole != bounded).mean() < 0.001
 
 
-def test_little_memory_is_said(tmp_path, caplog):
+def test_little_memory_is_logged(tmp_path, caplog):
     file = tmp_path / "m.safetensors"
     save_model(paragon_archs.create("paragonsr_nano", 2), file, {})
     with caplog.at_level(logging.WARNING):
@@ -276,7 +276,7 @@ def test_foreign_networks_that_can_be_followed_are_exact(tmp_path):
     assert np.abs(whole.astype(int) - bounded).max() <= 1
 
 
-def test_other_foreign_networks_run_in_tiles_and_the_log_says_so(caplog):
+def test_other_foreign_networks_run_in_tiles_which_is_logged(caplog):
     from spandrel.architectures.SwinIR.__arch.SwinIR import SwinIR
 
     net = SwinIR(
