@@ -27,8 +27,9 @@ from .progress import add_progress, progress
 from .startup import load_spandrel
 
 if TYPE_CHECKING:
-    from ..evaluation.protocols import TestSet
+    from ..evaluation.protocols import Protocol, TestSet
     from ..evaluation.quality import Method
+    from ..evaluation.tables import Table
 
 SPEED_SIDE, SPEED_ROUNDS = 256, 5
 # Name -> description in `evaluation.protocols.PROTOCOLS`, whose import takes torch.
@@ -83,6 +84,19 @@ def flags() -> Parser:
     arguments.add_argument(
         "--scale", type=int, choices=(2, 3, 4, 8), help="only for bicubic alone"
     )
+    _add_measures(arguments)
+    arguments.add_argument("--threads", type=int, help="CPU threads (torch's default)")
+    arguments.add_argument("--device", default="cpu", help="cpu or cuda (cpu)")
+    arguments.add_argument(
+        "--resume", action="store_true", help="keep the rows that OUTPUT holds already"
+    )
+    add_json(arguments)
+    add_progress(arguments)
+    return arguments
+
+
+def _add_measures(arguments: Parser) -> None:
+    """Adds the flags of what is measured and shown."""
     arguments.add_argument(
         "--protocol",
         choices=PROTOCOLS,
@@ -116,14 +130,6 @@ def flags() -> Parser:
         "with --speed, those that spandrel can build are timed and drawn too; needs a "
         "checkout",
     )
-    arguments.add_argument("--threads", type=int, help="CPU threads (torch's default)")
-    arguments.add_argument("--device", default="cpu", help="cpu or cuda (cpu)")
-    arguments.add_argument(
-        "--resume", action="store_true", help="keep the rows that OUTPUT holds already"
-    )
-    add_json(arguments)
-    add_progress(arguments)
-    return arguments
 
 
 def run(options: argparse.Namespace) -> int:
@@ -152,23 +158,8 @@ def run(options: argparse.Namespace) -> int:
         for name, reason in failed.items():
             print(f"pyiqa {name} is not measured: {reason}.", file=sys.stderr)
     folder = Path(options.output)
-    table = tables.Table(
-        folder,
-        {
-            "protocol": protocol.name,
-            "columns": sorted([*protocol.measures, *metrics]),
-            "low": "given" if options.lr else "made",
-            "digests": {m.name: m.digest for m in methods},
-        },
-    )
-    if options.resume:
-        table.resume()
-    elif (folder / "images.csv").exists():
-        raise ValueError(
-            f"Expected a new --output, but {str(folder)!r} holds results. Pass "
-            "--resume to continue them, or choose another folder."
-        )
-    folder.mkdir(parents=True, exist_ok=True)
+    columns = sorted([*protocol.measures, *metrics])
+    table = _table(options, folder, protocol, columns, methods)
     with progress(options):
         broken = quality.fill(table, sets, methods, protocol, metrics)
     means = tables.averages(table.rows)
@@ -181,11 +172,8 @@ def run(options: argparse.Namespace) -> int:
         known = _published_points(peers, fast)
         reports.charts(folder, means, known, f"LR of {SPEED_SIDE} x {SPEED_SIDE}")
     if means:
-        columns = list(dict.fromkeys(k for row in means for k in row))
-        tables.write_csv(folder / "averages.csv", columns, means)
         parameters = {m.name: m.parameters for m in methods}
-        text = tables.markdown(means, parameters)
-        _write(folder / "averages.md", f"Protocol: {protocol.about}.\n\n{text}\n")
+        text = _write_averages(folder, means, parameters, protocol)
         if not options.json:
             print(text)
         for scale in sorted({m.scale for m in methods} if peers else ()):
@@ -202,6 +190,52 @@ def run(options: argparse.Namespace) -> int:
         report(*broken)
         raise CommandError(f"{len(broken)} images could not be measured")
     return EXIT_DONE
+
+
+def _table(
+    options: argparse.Namespace,
+    folder: Path,
+    protocol: Protocol,
+    columns: Sequence[str],
+    methods: Sequence[Method],
+) -> Table:
+    """Opens the table of an output folder, which is new or to be resumed."""
+    from ..evaluation.tables import Table
+
+    table = Table(
+        folder,
+        {
+            "protocol": protocol.name,
+            "columns": columns,
+            "low": "given" if options.lr else "made",
+            "digests": {m.name: m.digest for m in methods},
+        },
+    )
+    if options.resume:
+        table.resume()
+    elif (folder / "images.csv").exists():
+        raise ValueError(
+            f"Expected a new --output, but {str(folder)!r} holds results. Pass "
+            "--resume to continue them, or choose another folder."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    return table
+
+
+def _write_averages(
+    folder: Path,
+    means: Sequence[dict[str, Any]],
+    parameters: dict[str, int],
+    protocol: Protocol,
+) -> str:
+    """Writes the averages as CSV and Markdown; returns the Markdown table."""
+    from ..evaluation import tables
+
+    columns = list(dict.fromkeys(k for row in means for k in row))
+    tables.write_csv(folder / "averages.csv", columns, means)
+    text = tables.markdown(means, parameters)
+    _write(folder / "averages.md", f"Protocol: {protocol.about}.\n\n{text}\n")
+    return text
 
 
 def _write(path: Path, text: str) -> None:

@@ -105,32 +105,12 @@ def export_onnx(
         ValueError: for a dtype or opset that the format or its readers lack.
         GraphMismatchError: when the graph's answers differ; no file is left.
     """
-    if dtype not in _DTYPES:
-        hint = (
-            "ONNX's Conv takes no bfloat16 at these opsets; export fp32 and give "
-            "TensorRT's builder its bf16 flag (`paragon export IN -o OUT.trt --dtype "
-            "bf16`)."
-            if dtype == "bf16"
-            else "Use one of the two."
-        )
-        raise ValueError(
-            f"Expected dtype to be fp32 or fp16, but got {dtype!r}. {hint}"
-        )
-    if opset not in OPSETS:
-        raise ValueError(
-            f"Expected opset to be one of {', '.join(map(str, OPSETS))}, but got "
-            f"{opset!r}. 18 is what every consumer takes."
-        )
+    _check(model, dtype, opset, video)
     onnx, _, onnxruntime = (
         need(name, "ONNX graphs", "paragon-archs[onnx]")
         for name in ("onnx", "onnxscript", "onnxruntime")
     )
     hyperparameters = getattr(model, "hyperparameters", {})
-    if video and "prev_feat" not in inspect.signature(model.forward).parameters:
-        raise ValueError(
-            "Expected a network with memory (ParagonSR2) for a video graph, but got "
-            f"{type(model).__name__!r}. Leave --video out."
-        )
     channels = [in_chans or hyperparameters.get("in_chans", 3)]
     reference = fuse_model(model).float().cpu().eval().requires_grad_(False)
     network = deploy_model(reference)
@@ -166,24 +146,57 @@ def export_onnx(
     onnx.checker.check_model(proto, full_check=True)
     with atomic_write(path) as temporary:
         onnx.save_model(proto, temporary)
-        try:
-            found = compare(
-                session_runner(onnxruntime, temporary),
-                reference,
-                make_inputs,
-                dtype,
-                sizes,
-            )
-        except onnxruntime.capi.onnxruntime_pybind11_state.Fail as error:
-            raise GraphMismatchError(
-                f"Expected onnxruntime to run the graph, but it failed: {error}. "
-                "Nothing was written."
-            ) from error
-        if not found.passed:
-            raise GraphMismatchError(
-                f"Expected the graph to answer as torch does, but got {found}. "
-                "Nothing was written."
-            )
+        return _compared(onnxruntime, temporary, reference, make_inputs, dtype, sizes)
+
+
+def _check(model: nn.Module, dtype: str, opset: int, video: bool) -> None:
+    """Refuses what the format, its readers or the network lack."""
+    if dtype not in _DTYPES:
+        hint = (
+            "ONNX's Conv takes no bfloat16 at these opsets; export fp32 and give "
+            "TensorRT's builder its bf16 flag (`paragon export IN -o OUT.trt --dtype "
+            "bf16`)."
+            if dtype == "bf16"
+            else "Use one of the two."
+        )
+        raise ValueError(
+            f"Expected dtype to be fp32 or fp16, but got {dtype!r}. {hint}"
+        )
+    if opset not in OPSETS:
+        raise ValueError(
+            f"Expected opset to be one of {', '.join(map(str, OPSETS))}, but got "
+            f"{opset!r}. 18 is what every consumer takes."
+        )
+    if video and "prev_feat" not in inspect.signature(model.forward).parameters:
+        raise ValueError(
+            "Expected a network with memory (ParagonSR2) for a video graph, but got "
+            f"{type(model).__name__!r}. Leave --video out."
+        )
+
+
+def _compared(
+    onnxruntime: Any,
+    file: Path,
+    reference: nn.Module,
+    make_inputs: Callable[[Shape], list[Tensor]],
+    dtype: str,
+    sizes: Sequence[Shape],
+) -> Comparison:
+    """Returns the comparison of a graph with torch; raises where they differ."""
+    try:
+        found = compare(
+            session_runner(onnxruntime, file), reference, make_inputs, dtype, sizes
+        )
+    except onnxruntime.capi.onnxruntime_pybind11_state.Fail as error:
+        raise GraphMismatchError(
+            f"Expected onnxruntime to run the graph, but it failed: {error}. "
+            "Nothing was written."
+        ) from error
+    if not found.passed:
+        raise GraphMismatchError(
+            f"Expected the graph to answer as torch does, but got {found}. "
+            "Nothing was written."
+        )
     return found
 
 

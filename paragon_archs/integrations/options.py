@@ -98,18 +98,7 @@ def _rows(values: dict[str, Any], line: str) -> str:
 
 def redux_train(recipe: Recipe) -> str:
     """Returns traiNNer-redux's training file."""
-    clip = float(recipe.train.get("grad_clip", 0))
-    clipping = "grad_clip: false" if not clip else "grad_clip: true"
-    if clip:
-        clipping += f"\n  grad_clip_max_norm: {_plain(clip)}"
-    losses = [("L1Loss", 1.0)]
-    if "StableCharbonnierLoss" in recipe.losses:
-        losses = [("CharbonnierLoss", 1.0)]
-    if "MSSSIMLoss" in recipe.losses:
-        losses.append(("MSSIMLoss", float(recipe.losses["MSSSIMLoss"]["weight"])))
-    metric = recipe.values["val"]["metrics"]["psnr"]
-    half = recipe.precision != "fp32"
-    optimizer = recipe.optimizer
+    metric, half = recipe.values["val"]["metrics"]["psnr"], recipe.precision != "fp32"
     return f"""# {recipe.variant} for traiNNer-redux.
 #
 #   paragon integrate trainner-redux CHECKOUT     (in your checkout's Python)
@@ -150,22 +139,7 @@ path:
   # pretrain_network_g: experiments/pretrained/{recipe.name}.safetensors
   strict_load_g: true
 
-train:
-  total_iter: {recipe.iterations}
-  warmup_iter: {recipe.train.get("warmup_iter", -1)}
-  ema_decay: {_plain(recipe.train.get("ema_decay", 0.999))}
-  {clipping}
-  optim_g:
-    type: {optimizer["type"]}
-    lr: !!float {_plain(float(optimizer["lr"]))}
-    weight_decay: {_plain(optimizer.get("weight_decay", 0))}
-    betas: {_plain(optimizer.get("betas", [0.9, 0.999]))}
-  scheduler:
-    type: MultiStepLR
-    milestones: {recipe.milestones}
-    gamma: 0.5
-  losses:
-{"".join(_LOSS.format(kind, _plain(weight)) for kind, weight in losses)}
+{_redux_steps(recipe)}
 val:
   val_enabled: true
   val_freq: {recipe.values["val"]["val_freq"]}
@@ -183,6 +157,36 @@ logger:
   save_checkpoint_format: safetensors
   use_tb_logger: true
 """
+
+
+def _redux_steps(recipe: Recipe) -> str:
+    """Returns the section `train` of traiNNer-redux's training file."""
+    clip = float(recipe.train.get("grad_clip", 0))
+    clipping = "grad_clip: false" if not clip else "grad_clip: true"
+    if clip:
+        clipping += f"\n  grad_clip_max_norm: {_plain(clip)}"
+    losses = [("L1Loss", 1.0)]
+    if "StableCharbonnierLoss" in recipe.losses:
+        losses = [("CharbonnierLoss", 1.0)]
+    if "MSSSIMLoss" in recipe.losses:
+        losses.append(("MSSIMLoss", float(recipe.losses["MSSSIMLoss"]["weight"])))
+    optimizer = recipe.optimizer
+    return f"""train:
+  total_iter: {recipe.iterations}
+  warmup_iter: {recipe.train.get("warmup_iter", -1)}
+  ema_decay: {_plain(recipe.train.get("ema_decay", 0.999))}
+  {clipping}
+  optim_g:
+    type: {optimizer["type"]}
+    lr: !!float {_plain(float(optimizer["lr"]))}
+    weight_decay: {_plain(optimizer.get("weight_decay", 0))}
+    betas: {_plain(optimizer.get("betas", [0.9, 0.999]))}
+  scheduler:
+    type: MultiStepLR
+    milestones: {recipe.milestones}
+    gamma: 0.5
+  losses:
+{"".join(_LOSS.format(kind, _plain(weight)) for kind, weight in losses)}"""
 
 
 def redux_test(recipe: Recipe) -> str:
@@ -241,8 +245,7 @@ onnx:
 
 def neosr_train(recipe: Recipe) -> str:
     """Returns neosr's training file."""
-    optimizer = recipe.optimizer
-    text = f"""# {recipe.variant} for neosr.
+    return f"""# {recipe.variant} for neosr.
 #
 #   paragon integrate neosr CHECKOUT     (in your checkout's Python)
 #   python train.py -opt options/paragon_archs/train_{recipe.variant}.toml
@@ -280,7 +283,19 @@ type = "calculate_psnr"
 
 [network_g]
 {_rows(recipe.network | {"scale": recipe.scale}, _TOML)}
-[train]
+{_neosr_steps(recipe)}
+[logger]
+total_iter = {recipe.iterations}
+save_checkpoint_freq = {recipe.values["logger"]["save_checkpoint_freq"]}
+use_tb_logger = true
+print_freq = {recipe.values["logger"]["print_freq"]}
+"""
+
+
+def _neosr_steps(recipe: Recipe) -> str:
+    """Returns the section `train` of neosr's training file."""
+    optimizer = recipe.optimizer
+    text = f"""[train]
 ema = {_plain(recipe.train.get("ema_decay", 0.999))}
 grad_clip = {_plain(bool(recipe.train.get("grad_clip", 0)))}
 warmup_iter = {recipe.train.get("warmup_iter", -1)}
@@ -307,16 +322,7 @@ loss_weight = 1.0
 type = "mssim_loss"
 loss_weight = {weight}
 """
-    return (
-        text
-        + f"""
-[logger]
-total_iter = {recipe.iterations}
-save_checkpoint_freq = {recipe.values["logger"]["save_checkpoint_freq"]}
-use_tb_logger = true
-print_freq = {recipe.values["logger"]["print_freq"]}
-"""
-    )
+    return text
 
 
 def neosr_test(recipe: Recipe) -> str:

@@ -86,6 +86,35 @@ def _blocks(
     return tuple(blocks)
 
 
+def _target(
+    height: int, width: int, scale: float | None, size: tuple[int, int] | None
+) -> tuple[tuple[int, int], tuple[float, float]]:
+    """Returns the size of a result, and the factor of each axis."""
+    if (scale is None) == (size is None):
+        raise ValueError(
+            f"Expected one of scale and size, but got {scale!r} and {size!r}. "
+            "Give exactly one."
+        )
+    if size is not None:
+        out_height, out_width = size
+        scales = (out_height / height, out_width / width)
+    else:
+        scales = (float(scale or 0), float(scale or 0))
+        if not 0 < scales[0] < math.inf:
+            raise ValueError(
+                f"Expected scale to be a positive number, but got {scale!r}. "
+                "Below 1 downscales, above 1 upscales."
+            )
+        out_height = math.ceil(height * scales[0])
+        out_width = math.ceil(width * scales[1])
+    if out_height < 1 or out_width < 1:
+        raise ValueError(
+            f"Expected size to be at least (1, 1), but got {size!r}. "
+            "It is (height, width) in pixels."
+        )
+    return (out_height, out_width), scales
+
+
 def imresize(
     x: Tensor,
     scale: float | None = None,
@@ -122,28 +151,7 @@ def imresize(
             "Add the missing axes with `[None]`."
         )
     height, width = x.shape[2:]
-    if (scale is None) == (size is None):
-        raise ValueError(
-            f"Expected one of scale and size, but got {scale!r} and {size!r}. "
-            "Give exactly one."
-        )
-    if size is not None:
-        out_height, out_width = size
-        scales = (out_height / height, out_width / width)
-    else:
-        scales = (float(scale or 0), float(scale or 0))
-        if not 0 < scales[0] < math.inf:
-            raise ValueError(
-                f"Expected scale to be a positive number, but got {scale!r}. "
-                "Below 1 downscales, above 1 upscales."
-            )
-        out_height = math.ceil(height * scales[0])
-        out_width = math.ceil(width * scales[1])
-    if out_height < 1 or out_width < 1:
-        raise ValueError(
-            f"Expected size to be at least (1, 1), but got {size!r}. "
-            "It is (height, width) in pixels."
-        )
+    (out_height, out_width), scales = _target(height, width, scale, size)
     dtype = torch.promote_types(x.dtype, torch.float32)
     device = x.device
     y = x.to(dtype)
