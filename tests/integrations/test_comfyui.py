@@ -21,7 +21,7 @@ import asyncio, importlib.util, inspect, json, os, sys, types
 import torch
 
 folder, models, api, rooms = sys.argv[1:]
-free, results = [], {}
+free, found = [], {}
 paths = types.ModuleType("folder_paths")
 paths.get_filename_list = lambda kind: ["small.safetensors"]
 paths.get_full_path_or_raise = lambda kind, name: f"{models}/{name}"
@@ -116,16 +116,16 @@ x = torch.rand(2, 9, 7, 3)
 with torch.inference_mode():  # as execution.py calls a node
     (upscaled,) = call("small.safetensors", x, "fp32")
     want = descriptor(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-    results["error"] = float((upscaled - want).abs().max())
-    results["shape"], results["steps"] = list(upscaled.shape), list(steps)
-    results["freed"] = [needed > 4 * want.nelement() / 2 for needed in free]
+    found["error"] = float((upscaled - want).abs().max())
+    found["shape"], found["steps"] = list(upscaled.shape), list(steps)
+    found["freed"] = [needed > 4 * want.nelement() / 2 for needed in free]
     clear = torch.cat([x, torch.linspace(0, 1, 7).expand(2, 9, 7)[..., None]], -1)
     (kept,) = call("small.safetensors", clear, "fp32")
     full = torch.cat([x, torch.ones_like(x[..., :1])], -1)
     (opaque,) = call("small.safetensors", full, "fp32")
-    results["alpha"] = [list(kept.shape), kept[..., 3].unique().numel() > 2]
+    found["alpha"] = [list(kept.shape), kept[..., 3].unique().numel() > 2]
     gone = opaque - torch.cat([want, torch.ones_like(want[..., :1])], -1)
-    results["opaque"] = float(gone.abs().max())
+    found["opaque"] = float(gone.abs().max())
     # Strips of one picture: each moves the bar, and ends the work when cancelled.
     written = os.stat(f"{models}/small.safetensors").st_mtime_ns
     key = (f"{models}/small.safetensors", written, torch.device("cpu"), "fp32")
@@ -134,15 +134,15 @@ with torch.inference_mode():  # as execution.py calls a node
     steps.clear()
     big = torch.rand(1, 700, 40, 3)
     call("small.safetensors", big, "fp32")
-    results["strips"] = list(steps)
+    found["strips"] = list(steps)
     steps.clear()
     limit[0] = 1
     try:
         call("small.safetensors", big, "fp32")
     except Cancelled:
-        results["cancelled"] = list(steps)
-results["read"] = len(opened)
-print(json.dumps(results))
+        found["cancelled"] = list(steps)
+found["read"] = len(opened)
+print(json.dumps(found))
 """
 
 
@@ -166,17 +166,17 @@ def test_comfyui_loads_the_node_and_both_ways_upscale(api, rooms, tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    results = json.loads(done.stdout.splitlines()[-1])
-    assert results["shape"] == [2, 18, 14, 3]
-    assert results["error"] < 1e-5
-    assert results["steps"] == [0.5, 1.0]
-    assert results["freed"] == [True]
-    assert results["alpha"] == [[2, 18, 14, 4], True]
-    assert results["opaque"] < 1e-5
-    assert len(results["strips"]) > 2
-    assert results["strips"] == sorted(results["strips"])
-    assert results["cancelled"] == results["strips"][:1]
-    assert results["read"] == 1
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["shape"] == [2, 18, 14, 3]
+    assert found["error"] < 1e-5
+    assert found["steps"] == [0.5, 1.0]
+    assert found["freed"] == [True]
+    assert found["alpha"] == [[2, 18, 14, 4], True]
+    assert found["opaque"] < 1e-5
+    assert len(found["strips"]) > 2
+    assert found["strips"] == sorted(found["strips"])
+    assert found["cancelled"] == found["strips"][:1]
+    assert found["read"] == 1
 
 
 def test_comfyui_gets_what_its_registry_and_its_users_read(tmp_path, root):
