@@ -13,46 +13,12 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-import torch
-from common import randomise
+from video_common import LOSSLESS, decoded, scene, simple_video
 
 import paragon_archs
-from paragon_archs.checkpoint import load_model, save_model
-from paragon_archs.export import export_onnx
+from paragon_archs.checkpoint import save_model
 from paragon_archs.inference import Upscaler
-from paragon_archs.inference.scenes import SceneCuts
-from paragon_archs.inference.temporal import FrameUpscaler
 from paragon_archs.inference.video import VideoOptions, upscale_video
-from paragon_archs.media.arrays import to_array, to_tensor
-
-LOSSLESS = VideoOptions(codec="ffv1", pixel_format="yuv444p", segment=7)
-
-
-@pytest.fixture(scope="session")
-def realtime(tmp_path_factory):
-    """A small network with a feature tap; its picture is close to the input."""
-    file = tmp_path_factory.mktemp("weights") / "realtime.safetensors"
-    torch.manual_seed(0)
-    save_model(paragon_archs.create("paragonsr2_realtime", 2, num_blocks=1), file, {})
-    return file
-
-
-@pytest.fixture(scope="session")
-def plain(tmp_path_factory):
-    """A small network without one."""
-    file = tmp_path_factory.mktemp("weights") / "nano.safetensors"
-    model = paragon_archs.create("paragonsr_nano", 2, num_groups=1, num_blocks=1)
-    save_model(randomise(model), file, {})
-    return file
-
-
-def scene(index, shift=0, height=48, width=64, seed=0):
-    """A smooth random picture; `shift` moves it."""
-    rng = np.random.default_rng(100 * seed)
-    coarse = rng.uniform(20, 235, (8, 16, 3))
-    y = (np.arange(height) * 8 / height).astype(int)
-    x = (((np.arange(width) + shift) % width) * 16 / width).astype(int)
-    return np.clip(coarse[y][:, x] + index % 3, 0, 255).astype(np.uint8)
 
 
 def write_everything(file, folder, frames=24, cut=15):
@@ -124,16 +90,6 @@ def packets(file, kind):
                 seconds = float(packet.pts * packet.time_base)
                 found[packet.stream.index].append((seconds, bytes(packet)))
     return list(found.values())
-
-
-def decoded(file):
-    """Returns times in seconds and pictures of the first video stream."""
-    with av.open(str(file)) as container:
-        stream = container.streams.video[0]
-        return [
-            (float(f.pts * f.time_base), f.to_ndarray(format="rgb24"))
-            for f in container.decode(stream)
-        ]
 
 
 @pytest.fixture(scope="module")
@@ -247,23 +203,6 @@ def test_picture_keeps_its_colors(film, tmp_path):
         assert abs((after[inner] - enlarged).mean((0, 1))).max() < 0.3
 
 
-def simple_video(file, frames, rate=25, codec="ffv1", pixel_format="yuv444p", tags=()):
-    with av.open(str(file), "w") as out:
-        stream = out.add_stream(codec, rate=rate)
-        stream.width, stream.height = frames[0].shape[1], frames[0].shape[0]
-        stream.pix_fmt = pixel_format
-        for name, value in dict(tags).items():
-            setattr(stream.codec_context, name, value)
-        deep = frames[0].dtype == np.uint16
-        for i, picture in enumerate(frames):
-            frame = av.VideoFrame.from_ndarray(
-                picture, format="rgb48le" if deep else "rgb24"
-            )
-            frame.pts, frame.time_base = i, Fraction(1, rate)
-            out.mux(stream.encode(frame))
-        out.mux(stream.encode(None))
-
-
 def test_ten_bits_and_bt2020_carry_through(tmp_path, plain):
     frames = [scene(i).astype(np.uint16) * 257 for i in range(3)]
     source = tmp_path / "hdr.mkv"
@@ -375,158 +314,6 @@ def test_broken_and_silent_files_are_one_sentence(tmp_path, realtime):
     assert not (tmp_path / "out.mkv").exists()
 
 
-def frames_of_temporal(upscaler, pictures, alpha):
-    worker = FrameUpscaler(upscaler, alpha)
-    return [worker.frames([p])[0] for p in pictures]
-
-
-def test_features_blend_and_are_dropped_at_cuts(realtime):
-    upscaler = Upscaler(realtime, "cpu")
-    rng = np.random.default_rng(0)
-    still = scene(0).astype(int)
-    noisy = [
-        np.clip(still + rng.normal(0, 8, still.shape), 0, 255).astype(np.uint8)
-        for _ in range(3)
-    ]
-    other = scene(0, seed=7)
-    got = frames_of_temporal(upscaler, [*noisy, other], 0.2)
-    network, state = upscaler.runner.network, None
-    for index, picture in enumerate([*noisy, other]):
-        x = torch.from_numpy(picture.transpose(2, 0, 1)[None].astype(np.float32) / 255)
-        with torch.inference_mode():
-            before = None if index == 3 else state  # the cut
-            y, state = network(x, feature_tap=True, prev_feat=before, alpha=0.2)
-        wanted = y[0].clamp(0, 1).permute(1, 2, 0).numpy()
-        assert np.abs(got[index] / 255 - wanted).max() <= 0.5 / 255 + 1e-5
-
-
-def test_temporal_mode_in_strips_is_the_same(realtime):
-    pictures = [scene(i, shift=i, height=90) for i in range(3)]
-    whole = frames_of_temporal(Upscaler(realtime, "cpu"), pictures, 0.2)
-    bounded = Upscaler(realtime, "cpu", memory="1M")
-    strips = frames_of_temporal(bounded, pictures, 0.2)
-    for one, two in zip(whole, strips, strict=True):
-        assert np.abs(one.astype(int) - two).max() <= 1
-
-
-def test_batches_are_the_frames(plain):
-    upscaler = Upscaler(plain, "cpu")
-    pictures = [scene(i, shift=i) for i in range(4)]
-    together = FrameUpscaler(upscaler).frames(pictures)
-    for picture, got in zip(pictures, together, strict=True):
-        assert np.abs(upscaler.image(picture).astype(int) - got).max() <= 1
-
-
-def test_temporal_needs_a_feature_tap(plain):
-    with pytest.raises(ValueError, match="feature tap"):
-        FrameUpscaler(Upscaler(plain, "cpu"), 0.2)
-
-
-def cuts(pictures):
-    detector = SceneCuts()
-    return [i for i, p in enumerate(pictures) if detector.starts(p)]
-
-
-def test_hard_cuts_are_found():
-    pictures = [scene(i, shift=i, seed=i // 5) for i in range(20)]
-    assert cuts(pictures) == [0, 5, 10, 15]
-
-
-def test_flashes_fades_and_pans_are_no_cuts():
-    base = scene(0, height=135, width=240).astype(float)
-    flash = [base, np.clip(base * 1.7 + 30, 0, 255), base]
-    fade = [base * (1 - i / 12) for i in range(13)]
-    dissolve = [
-        base * (1 - i / 10) + scene(0, height=135, width=240, seed=3) * (i / 10)
-        for i in range(11)
-    ]
-    pan = [scene(0, shift=12 * i, height=135, width=240) for i in range(8)]
-    rng = np.random.default_rng(0)
-    noise = [np.clip(base + rng.normal(0, 12, base.shape), 0, 255) for _ in range(4)]
-    for pictures in (flash, fade, dissolve, pan, noise):
-        assert cuts([np.asarray(p).astype(np.uint8) for p in pictures]) == [0]
-
-
-def page(seed, height=180, width=320):
-    """A page of text, nearly: rows of dark strokes on white."""
-    rng = np.random.default_rng(seed)
-    picture = np.full((height, width, 3), 250, np.uint8)
-    for top in range(20, height - 20, 14):
-        strokes = rng.random((9, width - 60)) < 0.45
-        strokes[:, rng.random(width - 60) < 0.2] = False  # between words
-        picture[top : top + 9, 30:-30][strokes] = 20
-    return picture
-
-
-SLIDES = {
-    "text": [page(0), page(1)],
-    "white text on black": [255 - page(0), 255 - page(1)],
-    "mirrored": [scene(0, height=135, width=240), scene(0, 0, 135, 240)[:, ::-1]],
-    "upside down": [scene(0, height=135, width=240), scene(0, 0, 135, 240)[::-1]],
-    "a mirrored page": [page(0), page(0)[:, ::-1]],
-}
-
-
-@pytest.mark.parametrize("pictures", SLIDES.values(), ids=SLIDES)
-def test_cuts_between_like_histograms_are_found(pictures):
-    one, two = pictures
-    assert cuts([one, one, two, two, one]) == [0, 2, 4]
-
-
-def test_text_that_moves_or_grows_is_no_cut():
-    long = page(3, height=400)
-    scrolled = [long[top : top + 180] for top in range(0, 60, 12)]
-    rng = np.random.default_rng(0)
-    noisy = [page(0) + rng.normal(0, 12, (180, 320, 3)) for _ in range(4)]
-    typed = [page(0).copy() for _ in range(6)]
-    for shown, picture in enumerate(typed):
-        picture[20 + 14 * (shown + 4) :] = 250
-    for pictures in (scrolled, noisy, typed):
-        assert cuts([np.clip(p, 0, 255).astype(np.uint8) for p in pictures]) == [0]
-
-
-def test_a_slide_leaves_nothing_of_the_one_before(realtime):
-    upscaler = Upscaler(realtime, "cpu")
-    alone = frames_of_temporal(upscaler, [page(1)], 0.2)
-    after = frames_of_temporal(upscaler, [page(0), page(0), page(1)], 0.2)
-    np.testing.assert_array_equal(after[2], alone[0])
-
-
-@pytest.mark.parametrize("kernel", ["published", "mks2021"])
-def test_a_resumed_run_remembers_what_it_blends(kernel, tmp_path, monkeypatch):
-    """A noisy still: features and what steadies it are carried over the stop."""
-    model = paragon_archs.create(
-        "paragonsr2_realtime", 2, base_kernel=kernel, num_blocks=1
-    )
-    upscaler = Upscaler(load_model(model.state_dict()), "cpu")
-    rng = np.random.default_rng(0)
-    still = scene(0, height=16, width=24).astype(float)
-    source = tmp_path / "in.mkv"
-    frames = [still + rng.normal(0, 6, still.shape) for _ in range(12)]
-    simple_video(source, [np.clip(f, 0, 255).astype(np.uint8) for f in frames])
-    whole, broken = tmp_path / "whole.mkv", tmp_path / "broken.mkv"
-    options = VideoOptions(codec="ffv1", pixel_format="yuv444p", segment=4)
-    upscale_video(upscaler, source, whole, options, progress=False)
-
-    class StoppedError(Exception):
-        pass
-
-    given, left = FrameUpscaler.upscale, iter(range(9))
-
-    def some(self, pictures):
-        if next(left, None) is None:
-            raise StoppedError
-        return given(self, pictures)
-
-    with monkeypatch.context() as patch, pytest.raises(StoppedError):
-        patch.setattr(FrameUpscaler, "upscale", some)
-        upscale_video(upscaler, source, broken, options, progress=False)
-    upscale_video(upscaler, source, broken, options, resume=True, progress=False)
-    for (t, a), (u, b) in zip(decoded(whole), decoded(broken), strict=True):
-        assert t == u
-        np.testing.assert_array_equal(a, b)
-
-
 def test_a_full_disk_is_not_the_source_s_fault(tmp_path, realtime, monkeypatch):
     source = tmp_path / "in.mkv"
     simple_video(source, [scene(0, height=16, width=24)] * 2)
@@ -575,53 +362,3 @@ def test_a_killed_run_resumes_where_it_was(tmp_path, realtime):
     for (t, a), (u, b) in zip(one, two, strict=True):
         assert t == u
         np.testing.assert_array_equal(a, b)
-
-
-def test_a_still_picture_is_steadied_and_a_moving_one_left_alone():
-    rng = np.random.default_rng(0)
-    model = paragon_archs.create("paragonsr2_realtime", 2, base_kernel="mks2021")
-    steady = FrameUpscaler(Upscaler(load_model(model.state_dict()), "cpu"), 0.2)
-    films = rng.normal(100, 5, (4, 48, 64, 3))
-    films[:, 8:24, 8:24] += 120
-    films[2:, 8:24, 8:24] -= 120  # the square has gone on
-    films[2:, 8:24, 40:56] += 120
-    frames = list(films.round().clip(0, 255).astype(np.uint8))
-    cpu, bytes_ = torch.device("cpu"), np.dtype(np.uint8)
-    steadied = [
-        to_array(steady._steadied(to_tensor(frame, cpu), 255, 0.2), bytes_)
-        for frame in frames
-    ]
-    assert np.array_equal(steadied[0], frames[0])
-    still = np.s_[32:, :]
-    assert steadied[3][still].std() < 0.9 * frames[3][still].std()
-    for moved in (np.s_[10:22, 10:22], np.s_[10:22, 42:54]):
-        assert np.array_equal(steadied[2][moved], frames[2][moved])
-
-
-@pytest.mark.parametrize("kernel", ["published", "mks2021"])
-def test_only_a_sharp_base_path_is_steadied(kernel):
-    model = paragon_archs.create("paragonsr2_realtime", 2, base_kernel=kernel)
-    steady = FrameUpscaler(Upscaler(load_model(model.state_dict()), "cpu"), 0.2)
-    steady.frames([np.zeros((8, 8, 3), np.uint8)] * 2)
-    assert (steady.before is not None) == (kernel == "mks2021")
-
-
-@pytest.mark.parametrize("kernel", ["published", "mks2021"])
-def test_a_graph_s_video_is_steadied_as_its_network_s(kernel, tmp_path, caplog):
-    pytest.importorskip("onnxruntime")
-    model = paragon_archs.create(
-        "paragonsr2_realtime", 2, base_kernel=kernel, num_blocks=1
-    )
-    export_onnx(model, tmp_path / "video.onnx", video=True)
-    rng = np.random.default_rng(0)
-    frames = list(rng.normal(100, 5, (3, 8, 9, 3)).round().astype(np.uint8))
-    shown = []
-    for weights in (load_model(model.state_dict()), tmp_path / "video.onnx"):
-        worker = FrameUpscaler(Upscaler(weights, "cpu", dtype="fp32"), 0.2)
-        shown.append(np.stack(worker.frames(frames)).astype(int))
-        assert (worker.before is not None) == (kernel == "mks2021")
-    assert np.abs(shown[0] - shown[1]).max() <= 1
-    assert "asked for" not in caplog.text
-    # Its share is part of a graph: another one is not obeyed, which is logged.
-    assert FrameUpscaler(Upscaler(tmp_path / "video.onnx", "cpu"), 0.5).alpha == 0.2
-    assert "0.5 was asked for" in caplog.text
