@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from ..optim.optimizers import build_optimizer
 from ..weights import resolve
 from .errors import OptionError, sentence
+from .key import Typed
 from .loading import Options
+from .sections.data import DataSection
 from .sets_check import check_set
 from .signatures import known_types, parameters
 
@@ -54,10 +55,10 @@ def check_data(options: Options, is_train: bool) -> None:
     for name, section in options.values["datasets"].items():
         if str(name).split("_")[0] == "train" and not is_train:
             continue
-        wrong += check_set(options, str(name), section)
+        wrong += check_set(options, str(name), DataSection.read(section))
     for stage in (options.values.get("stages") or []) if is_train else []:
         if stage.get("data"):
-            wrong += check_set(options, "train", stage["data"])
+            wrong += check_set(options, "train", DataSection.read(stage["data"]))
     if wrong:
         raise OptionError(*wrong)
 
@@ -204,10 +205,12 @@ def _trials(options: Options) -> Iterator[str]:
             continue
         tried = ("train", key)
         try:
-            optimizer = _optimizer(section, device)
+            optimizer = _optimizer(Typed.read(section), device)
             if train.get("scheduler"):
                 tried = ("train", "scheduler")
-                _step(optimizer, train["scheduler"], train.get("total_iter"))
+                _step(
+                    optimizer, Typed.read(train["scheduler"]), train.get("total_iter")
+                )
         except IMPOSSIBLE as error:
             yield sentence(
                 "no_step",
@@ -217,24 +220,22 @@ def _trials(options: Options) -> Iterator[str]:
             )
 
 
-def _optimizer(section: Mapping[str, Any], device: str) -> torch.optim.Optimizer:
+def _optimizer(section: Typed, device: str) -> torch.optim.Optimizer:
     """Builds an optimizer of one matrix, and takes a step with it."""
-    arguments = {k: v for k, v in section.items() if k != "type"}
     weight = torch.nn.Parameter(torch.ones(2, 2, device=device))
     weight.grad = torch.ones_like(weight)
-    optimizer = build_optimizer(section["type"], [weight], **arguments)
+    optimizer = build_optimizer(section.type, [weight], **section.arguments)
     optimizer.step()
     return optimizer
 
 
-def _step(
-    optimizer: torch.optim.Optimizer, section: Mapping[str, Any], length: Any
-) -> None:
+def _step(optimizer: torch.optim.Optimizer, section: Typed, length: int | None) -> None:
     """Builds a schedule, and takes the steps that lead into its formula."""
     from ..optim.schedulers import build_scheduler  # noqa: PLC0415 (imports the host)
 
-    arguments = {k: v for k, v in section.items() if k != "type"}
-    scheduler = build_scheduler(section["type"], optimizer, length or 100, **arguments)
+    scheduler = build_scheduler(
+        section.type, optimizer, length or 100, **section.arguments
+    )
     for _ in range(min(3, (length or 100) - 1)):
         optimizer.step()
         scheduler.step()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from ..media.images import read_size
 from ..media.paths import IMAGE_SUFFIXES, find_images
 from .errors import sentence
 from .loading import Options
 from .meta_info import listed_names
+from .sections.data import DataSection
 
 HOST_SETS = ("PairedImageDataset", "SingleImageDataset", "FFHQDataset")
 """Data sets of the host's that read no sub-folders."""
@@ -20,7 +20,7 @@ LOOK_AT = 500  # images of a set whose size is read; spread over large sets
 BACKENDS = ("disk", "lmdb", "memcached")  # of the host's FileClient
 
 
-def check_set(options: Options, name: str, section: Mapping[str, Any]) -> list[str]:
+def check_set(options: Options, name: str, section: DataSection) -> list[str]:
     """Returns a sentence for each mistake of a data set's section.
 
     Args:
@@ -31,7 +31,7 @@ def check_set(options: Options, name: str, section: Mapping[str, Any]) -> list[s
     here = ("datasets", name)
     wrong: list[str] = []
     roots: dict[str, Path] = {}
-    backend = (section.get("io_backend") or {}).get("type", "disk")
+    backend = (section.arguments.get("io_backend") or {}).get("type", "disk")
     if backend not in BACKENDS:
         wrong.append(
             sentence(
@@ -45,7 +45,7 @@ def check_set(options: Options, name: str, section: Mapping[str, Any]) -> list[s
         )
     lmdb = backend == "lmdb"
     meta = _meta_key(section) if not lmdb else None
-    for key, value in section.items():
+    for key, value in section.arguments.items():
         if not str(key).startswith("dataroot") or not isinstance(value, str):
             continue
         folder = Path(value).expanduser()
@@ -77,18 +77,20 @@ def check_set(options: Options, name: str, section: Mapping[str, Any]) -> list[s
     return []
 
 
-def _crop_key(section: Mapping[str, Any]) -> str | None:
+def _crop_key(section: DataSection) -> str | None:
     """Returns the key that gives the side of the crops cut out of images."""
     keys = ("crop_size", "gt_size")  # the first, where there are crops of crops
-    return next((key for key in keys if isinstance(section.get(key), int)), None)
+    return next(
+        (key for key in keys if isinstance(section.arguments.get(key), int)), None
+    )
 
 
 def _crops(
-    options: Options, name: str, section: Mapping[str, Any], scale: int
+    options: Options, name: str, section: DataSection, scale: int
 ) -> Iterator[str]:
     """Holds the sides of crops to the scale, and to one another."""
     for crop in ("gt_size", "crop_size"):
-        size, key = section.get(crop), f"datasets:{name}:{crop}"
+        size, key = section.arguments.get(crop), f"datasets:{name}:{crop}"
         place = options.place(("datasets", name, crop))
         if not isinstance(size, int):
             continue
@@ -97,21 +99,23 @@ def _crops(
             yield sentence(
                 "crop_scale", key=key, scale=scale, value=size, near=near, place=place
             )
-        least = section.get("gt_size")
+        least = section.arguments.get("gt_size")
         if isinstance(least, int) and size < least:
             yield sentence("too_small", key=key, low=least, value=size, place=place)
 
 
-def _meta_key(section: Mapping[str, Any]) -> str | None:
+def _meta_key(section: DataSection) -> str | None:
     """Returns the key of the file that lists the images, where there is one."""
     keys = ("meta_info", "meta_info_file")
-    return next((key for key in keys if isinstance(section.get(key), str)), None)
+    return next(
+        (key for key in keys if isinstance(section.arguments.get(key), str)), None
+    )
 
 
 def _listed(
     options: Options,
     name: str,
-    section: Mapping[str, Any],
+    section: DataSection,
     roots: Mapping[str, Path],
     key: str,
     scale: int,
@@ -119,9 +123,11 @@ def _listed(
 ) -> Iterator[str]:
     """Checks the images that a meta-info file names, and their sizes."""
     full, place = f"datasets:{name}:{key}", options.place(("datasets", name, key))
-    file = Path(section[key]).expanduser()
+    file = Path(section.arguments[key]).expanduser()
     if not file.is_file():
-        yield sentence("no_data_file", key=full, value=section[key], place=place)
+        yield sentence(
+            "no_data_file", key=full, value=section.arguments[key], place=place
+        )
         return
     if _is_video(section):
         return  # its lists name folders of frames
@@ -130,16 +136,22 @@ def _listed(
     except UnicodeDecodeError:
         names = []
     if not names:
-        yield sentence("empty_list", key=full, value=section[key], place=place)
+        yield sentence(
+            "empty_list", key=full, value=section.arguments[key], place=place
+        )
         return
     root = roots.get("dataroot_gt") or roots.get("dataroot_lq")
-    if root is None or section["type"] == "RealESRGANPairedDataset":
+    if root is None or section.type == "RealESRGANPairedDataset":
         return  # two names a line, which its class reads
     images = [root / listed for listed in names]
     missing = next((image for image in images if not image.is_file()), None)
-    if missing is not None and section.get("on_bad_image") != "skip":
+    if missing is not None and section.on_bad_image != "skip":
         yield sentence(
-            "unlisted", key=full, value=section[key], file=str(missing), place=place
+            "unlisted",
+            key=full,
+            value=section.arguments[key],
+            file=str(missing),
+            place=place,
         )
         return
     if "dataroot_gt" in roots:
@@ -147,23 +159,23 @@ def _listed(
         yield from _sizes(options, name, section, roots, images, scale, crop)
 
 
-def _is_video(section: Mapping[str, Any]) -> bool:
+def _is_video(section: DataSection) -> bool:
     """True for one of the host's video sets, whose frames lie in sub-folders."""
-    return str(section.get("type")).startswith(("REDS", "Vimeo", "Video"))
+    return section.type.startswith(("REDS", "Vimeo", "Video"))
 
 
-def _images(section: Mapping[str, Any], folder: Path) -> list[Path]:
+def _images(section: DataSection, folder: Path) -> list[Path]:
     """The images of a set, none where its folder holds none."""
     try:
-        return find_images(folder, str(section.get("type")) not in HOST_SETS)
+        return find_images(folder, section.type not in HOST_SETS)
     except FileNotFoundError:
         return []
 
 
-def _no_image(section: Mapping[str, Any], folder: Path) -> Path | None:
+def _no_image(section: DataSection, folder: Path) -> Path | None:
     """A file that the host's sets of images would stumble over: they take them all."""
-    takes_all = str(section.get("type")) in ("PairedImageDataset", "SingleImageDataset")
-    if not takes_all or section.get("on_bad_image") == "skip":
+    takes_all = section.type in ("PairedImageDataset", "SingleImageDataset")
+    if not takes_all or section.on_bad_image == "skip":
         return None
     others = (
         p
@@ -173,7 +185,7 @@ def _no_image(section: Mapping[str, Any], folder: Path) -> Path | None:
     return next((p for p in others if p.is_file() and _size(p) is None), None)
 
 
-def _frames(section: Mapping[str, Any], folder: Path) -> bool:
+def _frames(section: DataSection, folder: Path) -> bool:
     """True where a video set of the host finds its folders of frames."""
     return _is_video(section) and any(sub.is_dir() for sub in folder.iterdir())
 
@@ -181,7 +193,7 @@ def _frames(section: Mapping[str, Any], folder: Path) -> bool:
 def _sizes(
     options: Options,
     name: str,
-    section: Mapping[str, Any],
+    section: DataSection,
     roots: Mapping[str, Path],
     images: Sequence[Path],
     scale: int,
@@ -200,17 +212,17 @@ def _sizes(
         sizes = [_size(p) for p in (file, partner) if p is not None]
         if None in sizes:
             bad = file if sizes[0] is None else partner
-            if section.get("on_bad_image") == "skip":
+            if section.on_bad_image == "skip":
                 continue
             yield sentence("unreadable", key=key, file=str(bad), place=place)
             return
         (width, height), *others = [s for s in sizes if s is not None]
-        if crop and min(width, height) < section[crop]:
+        if crop and min(width, height) < section.arguments[crop]:
             yield sentence(
                 "too_small_image",
                 key=key,
                 crop=crop,
-                size=section[crop],
+                size=section.arguments[crop],
                 file=str(file),
                 width=width,
                 height=height,
@@ -236,11 +248,11 @@ def _sizes(
 
 
 def _partner(
-    section: Mapping[str, Any], roots: Mapping[str, Path], file: Path
+    section: DataSection, roots: Mapping[str, Path], file: Path
 ) -> Path | None:
     if "dataroot_lq" not in roots:
         return None
-    template = section.get("filename_tmpl") or "{}"
+    template = section.arguments.get("filename_tmpl") or "{}"
     below = file.relative_to(roots["dataroot_gt"]).parent
     name = f"{template.format(file.stem)}{file.suffix}"
     return roots["dataroot_lq"] / below / name

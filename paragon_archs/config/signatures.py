@@ -12,6 +12,7 @@ from ..utils.registry import (
     LOSS_REGISTRY,
     METRIC_REGISTRY,
     MODEL_REGISTRY,
+    Registry,
     load_host,
 )
 from .host_keys import MODELS, SETS
@@ -19,7 +20,7 @@ from .key import REQUIRED, Key
 
 HOST_SUFFIX = "_basicsr"  # the host registers some of its names with it
 
-REGISTRIES: dict[str, Any] = {
+REGISTRIES: dict[str, Registry] = {
     "network": ARCH_REGISTRY,
     "data set": DATASET_REGISTRY,
     "loss": LOSS_REGISTRY,

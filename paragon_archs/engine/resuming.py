@@ -16,6 +16,8 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from .model import Model
+
 logger = logging.getLogger("basicsr")
 
 # Entries of a parameter group that a schedule moves; the option file has them anew.
@@ -124,7 +126,7 @@ def replay(scheduler: LRScheduler, steps: int) -> None:
             scheduler.step()
 
 
-def networks_of(model: Any) -> dict[str, nn.Module]:
+def networks_of(model: Model) -> dict[str, nn.Module]:
     """Returns every network that a resumed run must find again, by its name."""
     found = {
         name: model.get_bare_model(value)
@@ -134,7 +136,7 @@ def networks_of(model: Any) -> dict[str, nn.Module]:
     return dict(sorted(found.items()))
 
 
-def training_state(model: Any) -> dict[str, Any]:
+def training_state(model: Model) -> dict[str, Any]:
     """Returns all that a model of the host or the pack needs to go on exactly."""
     extras = model.state_extras() if hasattr(model, "state_extras") else {}
     return {
@@ -146,7 +148,7 @@ def training_state(model: Any) -> dict[str, Any]:
     }
 
 
-def restore(model: Any, state: Mapping[str, Any]) -> None:
+def restore(model: Model, state: Mapping[str, Any]) -> None:
     """Brings a model where a training state left it.
 
     Raises:
@@ -161,7 +163,7 @@ def restore(model: Any, state: Mapping[str, Any]) -> None:
         model.load_state_extras(state.get("extras", {}))
 
 
-def _restore_networks(model: Any, state: Mapping[str, Any]) -> None:
+def _restore_networks(model: Model, state: Mapping[str, Any]) -> None:
     ignored = model.opt["path"].get("ignore_resume_networks") or ()
     names = (ignored,) if isinstance(ignored, str) else ignored
     skip = {n.replace("network_", "net_") for n in names}
@@ -190,7 +192,7 @@ def _restore_networks(model: Any, state: Mapping[str, Any]) -> None:
             ) from error
 
 
-def _restore_rates(model: Any, state: Mapping[str, Any]) -> None:
+def _restore_rates(model: Model, state: Mapping[str, Any]) -> None:
     saved = state["optimizers"]
     if len(saved) != len(model.optimizers):
         raise ValueError(

@@ -18,6 +18,7 @@ from ..checkpoint import read_pickle, write_pickle
 from ..config.errors import TrainingError, wrong
 from ..config.frozen import RunOptions
 from .guard import all_finite
+from .model import Model
 from .resuming import training_state
 
 logger = logging.getLogger("basicsr")
@@ -67,7 +68,7 @@ def set_rng_state(state: Mapping[str, Any]) -> None:
 
 def save_state(
     folder: Path,
-    model: Any,
+    model: Model,
     epoch: int,
     current_iter: int,
     position: Mapping[str, Any],

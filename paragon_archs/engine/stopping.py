@@ -9,6 +9,7 @@ from typing import Any
 
 from ..config.errors import OptionError
 from ..config.sections.validation import ValSection
+from .model import Model
 
 
 class EarlyStopping:
@@ -79,7 +80,7 @@ def build_stopping(
     return rule, chosen, section.metric
 
 
-def metric_value(model: Any, metric: str) -> float:
+def metric_value(model: Model, metric: str) -> float:
     """Returns a metric's value at the last validation.
 
     The host's video models keep one row a frame for each folder, and report the mean
@@ -93,7 +94,7 @@ def metric_value(model: Any, metric: str) -> float:
     return sum(means) / len(means)
 
 
-def new_bests(model: Any, dataset: str, current_iter: int) -> list[str]:
+def new_bests(model: Model, dataset: str, current_iter: int) -> list[str]:
     """Returns labels of the metrics of `dataset` that this validation made best."""
     results = getattr(model, "best_metric_results", {}).get(dataset, {})
     return [

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from ..config.sections.validation import ValSection
 from ..data.stream import SeededDataset
+from .model import ImageModel
 from .naming import input_paths, result_names
 from .samples import write_sample
 
@@ -23,7 +24,11 @@ logger = logging.getLogger("basicsr")
 
 
 def validate(
-    model: Any, dataloader: Any, current_iter: int, tb_logger: Any, save_img: bool
+    model: ImageModel,
+    dataloader: Any,
+    current_iter: int,
+    tb_logger: Any,
+    save_img: bool,
 ) -> None:
     """Runs one validation set through a model of the host or of this pack.
 
@@ -106,7 +111,7 @@ def _mean(what: str, values: list[float]) -> float:
 
 
 def _finish(
-    model: Any,
+    model: ImageModel,
     name: str,
     values: list[dict[str, float]],
     current_iter: int,

@@ -15,7 +15,7 @@ from spandrel import (
     SizeRequirements,
     StateDict,
 )
-from torch import nn
+from torch import Tensor, nn
 
 from ..archs import variants
 from ..deploy import DeployCall, deploy_model
@@ -64,7 +64,7 @@ class PackArchitecture(Architecture[nn.Module]):
     initial: frozenset[str] = frozenset()
     """Arguments that do not make the variant: training starts, or choices of use."""
 
-    def read(self, state_dict: Mapping[str, Any]) -> Reading:
+    def read(self, state_dict: Mapping[str, Tensor]) -> Reading:
         """Reads the network's arguments off the tensors' names and shapes."""
         raise NotImplementedError
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from spandrel import ModelTiling
 from spandrel.util import KeyCondition, get_seq_len
+from torch import Tensor
 
 from ..archs.facesr_arch import VARIANTS, FaceSR
 from .base import PackArchitecture, Reading, Traits, square_root
@@ -35,7 +36,7 @@ class FaceSRArch(PackArchitecture):
         # Group norms over the whole image.
         return Traits(tiling=ModelTiling.DISCOURAGED)
 
-    def read(self, state_dict: Mapping[str, Any]) -> Reading:
+    def read(self, state_dict: Mapping[str, Tensor]) -> Reading:
         num_feat, in_chans = state_dict["conv_in.weight"].shape[:2]
         refine_feat = state_dict["conv_out.weight"].shape[1]
         steps = get_seq_len(state_dict, "upsampler")

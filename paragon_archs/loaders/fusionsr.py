@@ -8,6 +8,7 @@ from typing import Any
 
 from spandrel import ModelTiling
 from spandrel.util import KeyCondition, get_seq_len
+from torch import Tensor
 
 from ..archs.fusionsr_arch import FusionSR
 from .base import PackArchitecture, Reading, Traits, ratio, square_root
@@ -35,7 +36,7 @@ class FusionSRArch(PackArchitecture):
         # Windows begin where the image begins, and the enhanced path averages over it.
         return Traits(tiling=ModelTiling.DISCOURAGED)
 
-    def read(self, state_dict: Mapping[str, Any]) -> Reading:
+    def read(self, state_dict: Mapping[str, Tensor]) -> Reading:
         embed_dim = state_dict["conv_first.original_path.4.weight"].shape[0]
         in_chans = state_dict["conv_first.original_path.0.weight"].shape[1]
         # The table has a row for each distance in a window: (2 * window - 1)^2.

@@ -7,6 +7,7 @@ from typing import Any
 
 from spandrel import ModelTiling
 from spandrel.util import KeyCondition, get_seq_len
+from torch import Tensor
 
 from ..archs.paragonsr_arch import ParagonSR
 from .base import PackArchitecture, Reading, Traits, ratio, square_root
@@ -45,7 +46,7 @@ class ParagonSRArch(PackArchitecture):
             half=blocks <= 100, bfloat16=blocks <= 36, tiling=ModelTiling.DISCOURAGED
         )
 
-    def read(self, state_dict: Mapping[str, Any]) -> Reading:
+    def read(self, state_dict: Mapping[str, Tensor]) -> Reading:
         num_feat, in_chans = state_dict["conv_in.weight"].shape[:2]
         hidden = state_dict[f"{_BLOCK}transformer.project_in_g.weight"].shape[0]
         square = state_dict[f"{_BLOCK}context.dwconv_hw.weight"]

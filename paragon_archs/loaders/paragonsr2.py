@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from spandrel import ModelTiling, StateDict
 from spandrel.util import KeyCondition, get_seq_len
+from torch import Tensor
 
 from ..archs.paragonsr2_arch import MILLION, VARIANTS, ParagonSR2
 from .base import PackArchitecture, Reading, Traits, renamed, square_root
@@ -68,7 +69,7 @@ class ParagonSR2Arch(PackArchitecture):
             else ModelTiling.SUPPORTED,
         )
 
-    def read(self, state_dict: Mapping[str, Any]) -> Reading:
+    def read(self, state_dict: Mapping[str, Tensor]) -> Reading:
         num_feat, in_chans = state_dict["conv_in.weight"].shape[:2]
         variant = "realtime"
         if f"{_BLOCK}dw1.weight" in state_dict:
@@ -112,7 +113,7 @@ class ParagonSR2Arch(PackArchitecture):
         return Reading(arguments, assumed=assumed)
 
     @staticmethod
-    def _settings(state_dict: Mapping[str, Any]) -> tuple[float | None, int | None]:
+    def _settings(state_dict: Mapping[str, Tensor]) -> tuple[float | None, int | None]:
         """Returns upsampler_alpha and window_size where the weights carry them."""
         settings = state_dict.get("settings")
         # A converter may have turned the integers into halves, which overflow.

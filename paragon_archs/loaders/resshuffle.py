@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 from spandrel.util import KeyCondition, get_seq_len
+from torch import Tensor
 
 from ..archs.resshuffle_arch import ResShuffle
 from .base import PackArchitecture, Reading, square_root
@@ -30,7 +30,7 @@ class ResShuffleArch(PackArchitecture):
             ),
         )
 
-    def read(self, state_dict: Mapping[str, Any]) -> Reading:
+    def read(self, state_dict: Mapping[str, Tensor]) -> Reading:
         num_features, in_chans = state_dict["conv_input.weight"].shape[:2]
         factors = (
             square_root(state_dict[f"upsample.{i}.conv.weight"].shape[0], num_features)

@@ -12,10 +12,30 @@ import functools
 import importlib
 import importlib.util
 import logging
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, KeysView
+from typing import Any, Protocol, TypeVar, overload
 
 logger = logging.getLogger(__name__)
+
+
+class _Named(Protocol):
+    """A class or a function."""
+
+    __name__: str
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+
+
+N = TypeVar("N", bound=_Named)
+
+
+class HostRegistry(Protocol):
+    """What BasicSR's registries do."""
+
+    def register(self, obj: _Named) -> object: ...
+    def get(self, name: str) -> Any: ...
+    def __contains__(self, name: str) -> bool: ...
+    def __iter__(self) -> Iterator[tuple[str, Any]]: ...
 
 
 class Registry:
@@ -27,10 +47,10 @@ class Registry:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._obj_map: dict[str, Any] = {}
-        self._host: Any = None
+        self._obj_map: dict[str, _Named] = {}
+        self._host: HostRegistry | None = None
 
-    def join(self, host: Any) -> None:
+    def join(self, host: HostRegistry) -> None:
         """Enters everything into a registry of BasicSR, and stands for it from now on.
 
         Raises:
@@ -40,7 +60,7 @@ class Registry:
             self._enter(host, name, obj)
         self._host = host
 
-    def _enter(self, registry: Any, name: str, obj: Any) -> None:
+    def _enter(self, registry: HostRegistry, name: str, obj: _Named) -> None:
         if name not in registry:
             registry.register(obj)
         elif dict(registry)[name] is not obj:
@@ -49,7 +69,11 @@ class Registry:
                 f"{name!r} twice. Rename one of the two."
             )
 
-    def register(self, obj: Any = None) -> Any:
+    @overload
+    def register(self, obj: None = None) -> Callable[[N], N]: ...
+    @overload
+    def register(self, obj: N) -> N: ...
+    def register(self, obj: _Named | None = None) -> object:
         """Registers `obj` under its `__name__`, as a decorator or as a call.
 
         Raises:
@@ -57,7 +81,7 @@ class Registry:
         """
         if obj is None:
 
-            def decorator(decorated: Callable[..., Any]) -> Callable[..., Any]:
+            def decorator(decorated: N) -> N:
                 self.register(decorated)
                 return decorated
 
@@ -88,16 +112,16 @@ class Registry:
     def __iter__(self) -> Iterator[tuple[str, Any]]:
         return iter(self._obj_map.items() if self._host is None else self._host)
 
-    def keys(self) -> Any:
+    def keys(self) -> KeysView[str]:
         """Returns the registered names."""
         return dict(self).keys()
 
 
-ARCH_REGISTRY: Any = Registry("arch")
-MODEL_REGISTRY: Any = Registry("model")
-DATASET_REGISTRY: Any = Registry("dataset")
-LOSS_REGISTRY: Any = Registry("loss")
-METRIC_REGISTRY: Any = Registry("metric")
+ARCH_REGISTRY = Registry("arch")
+MODEL_REGISTRY = Registry("model")
+DATASET_REGISTRY = Registry("dataset")
+LOSS_REGISTRY = Registry("loss")
+METRIC_REGISTRY = Registry("metric")
 
 
 def join_host() -> None:
@@ -130,7 +154,7 @@ def load_host() -> bool:
     return True
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> bool:
     if name == "HAS_BASICSR":
         return load_host()
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

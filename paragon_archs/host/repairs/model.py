@@ -69,6 +69,8 @@ class Repaired(BaseModel):
     device: torch.device
     optimizers: list[torch.optim.Optimizer]
     schedulers: list[torch.optim.lr_scheduler.LRScheduler]
+    metric_results: dict[str, Any]
+    best_metric_results: dict[str, dict[str, Any]]
     net_g: nn.Module
     net_g_ema: nn.Module
 
