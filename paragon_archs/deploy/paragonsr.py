@@ -234,7 +234,11 @@ class ParagonDeploy(DeployNetwork):
         super().__init__(model)
         self.conv_in = model.conv_in
         self.groups = nn.ModuleList(
-            nn.ModuleList(ParagonDeployBlock(b) for b in group.blocks)
+            nn.ModuleList(
+                ParagonDeployBlock(b)
+                for b in group.modules()
+                if isinstance(b, ParagonBlock)
+            )
             for group in model.body.children()
         )
         self.conv_fuse = model.conv_fuse

@@ -308,7 +308,12 @@ class ParagonDeploy2(DeployNetwork):
         super().__init__(model)
         self.conv_in = model.conv_in
         self.blocks = nn.Sequential(
-            *(s for group in model.body for b in group.blocks for s in _steps_of(b))
+            *(
+                step
+                for group in model.body.children()
+                for block in group.get_submodule("blocks").children()
+                for step in _steps_of(block)
+            )
         )
         self.conv_mid = model.conv_mid
         up = model.up[0]

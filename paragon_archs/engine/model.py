@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -48,3 +48,12 @@ class ImageModel(Model, Protocol):
     def _update_best_metric_result(
         self, dataset_name: str, metric: str, val: float, current_iter: int
     ) -> None: ...
+
+
+@runtime_checkable
+class Extending(Protocol):
+    """A model that keeps more than networks, optimizers and schedules."""
+
+    def state_extras(self) -> dict[str, Any]: ...
+
+    def load_state_extras(self, extras: Mapping[str, Any]) -> None: ...

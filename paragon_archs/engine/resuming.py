@@ -16,7 +16,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from .model import Model
+from .model import Extending, Model
 
 logger = logging.getLogger("basicsr")
 
@@ -138,7 +138,7 @@ def networks_of(model: Model) -> dict[str, nn.Module]:
 
 def training_state(model: Model) -> dict[str, Any]:
     """Returns all that a model of the host or the pack needs to go on exactly."""
-    extras = model.state_extras() if hasattr(model, "state_extras") else {}
+    extras = model.state_extras() if isinstance(model, Extending) else {}
     return {
         "networks": {n: net.state_dict() for n, net in networks_of(model).items()},
         "optimizers": [o.state_dict() for o in model.optimizers],
@@ -159,7 +159,7 @@ def restore(model: Model, state: Mapping[str, Any]) -> None:
     _restore_rates(model, state)
     if state.get("best_metric_results"):
         model.best_metric_results = state["best_metric_results"]
-    if hasattr(model, "load_state_extras"):
+    if isinstance(model, Extending):
         model.load_state_extras(state.get("extras", {}))
 
 

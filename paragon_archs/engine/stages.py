@@ -207,8 +207,7 @@ def load_stage(
     own = network.state_dict()
     starts = dict(stage.start_values)
     missing = [n for n in own if n not in weights]
-    transfer = isinstance(network, FusionSR) and MIX in missing
-    if transfer:
+    if isinstance(network, FusionSR) and MIX in missing:
         mix = starts.pop(MIX, TRANSFER_MIX)
         transfer_baseline(network, weights, mix)
     else:

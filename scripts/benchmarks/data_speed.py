@@ -122,8 +122,8 @@ def measure_data(
 
     def from_ours() -> Iterator[int]:
         for _ in range(10 * pairs // batch):
-            samples = stream.batch_of(next(steps))
-            made = ours.batch(*zip(*samples, strict=True), torch.device("cpu"))
+            indices, seeds = zip(*stream.batch_of(next(steps)), strict=True)
+            made = ours.batch(indices, seeds, torch.device("cpu"))
             yield len(made["lq"])
 
     def rate(source: Iterator[int]) -> float:
