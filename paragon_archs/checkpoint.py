@@ -116,7 +116,7 @@ def _bytes_of(tensor: Tensor) -> int:
     return tensor.numel() * tensor.element_size()
 
 
-def unwrapped(content: Mapping[str, Any]) -> dict[str, Any]:
+def unwrapped(content: Mapping[str, object]) -> dict[str, Any]:
     """Returns names and tensors without wrappers and without a common prefix.
 
     As spandrel does it, and without the prefix that `torch.compile` leaves.
@@ -284,7 +284,7 @@ def _load_foreign(
     return descriptor
 
 
-def find_architecture(state: Mapping[str, Any]) -> PackArchitecture | None:
+def find_architecture(state: Mapping[str, object]) -> PackArchitecture | None:
     """Returns the pack's loader that detects `state`, or None."""
     for support in PARAGON_REGISTRY:
         if support.detect(dict(state)):
@@ -350,7 +350,7 @@ def save_state_dict(
             raise OSError(f"{str(file)!r} could not be written: {error}") from error
 
 
-def write_pickle(content: Any, path: str | Path) -> None:
+def write_pickle(content: object, path: str | Path) -> None:
     """Writes tensors and plain containers as torch does; whole or not there.
 
     Raises:

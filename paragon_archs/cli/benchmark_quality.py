@@ -224,7 +224,7 @@ def _table(
 
 def _write_averages(
     folder: Path,
-    means: Sequence[dict[str, Any]],
+    means: Sequence[dict[str, object]],
     parameters: dict[str, int],
     protocol: Protocol,
 ) -> str:

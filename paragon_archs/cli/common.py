@@ -182,10 +182,10 @@ def add_json(arguments: argparse.ArgumentParser) -> None:
     )
 
 
-def print_json(value: Any) -> None:
+def print_json(value: object) -> None:
     """Prints a value as JSON; numbers that are none (NaN, infinity) become null."""
 
-    def plain(one: Any) -> Any:
+    def plain(one: object) -> Any:
         if isinstance(one, dict):
             return {str(k): plain(v) for k, v in one.items()}
         if isinstance(one, (list, tuple)):

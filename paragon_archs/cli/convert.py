@@ -103,7 +103,7 @@ def run(options: argparse.Namespace) -> int:
     return EXIT_DONE
 
 
-def _say_what_is_lost(recorded: dict[str, Any], written: Any, model: Any) -> None:
+def _say_what_is_lost(recorded: dict[str, object], written: Any, model: Any) -> None:
     if not recorded:
         return
     lost = [

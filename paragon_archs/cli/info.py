@@ -70,7 +70,7 @@ def describe(file: str) -> dict[str, Any]:
     state = read_state_dict(file)
     descriptor = load_model(file)
     architecture = find_architecture(state)
-    found: dict[str, Any] = {"architecture": descriptor.architecture.name}
+    found: dict[str, object] = {"architecture": descriptor.architecture.name}
     assumed: dict[str, str] = {}
     if architecture is not None:
         reading = architecture.inspect(state)

@@ -8,7 +8,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from typing import Any, TextIO
+from typing import TextIO
 
 from ..utils.progress import Task, shown_by
 
@@ -78,7 +78,7 @@ class JsonLines:
     def close(self, whole: Task) -> None:
         self._print(whole, ended=True)
 
-    def _print(self, whole: Task, **more: Any) -> None:
+    def _print(self, whole: Task, **more: object) -> None:
         shown = whole.shown
         share, eta = whole.fraction, whole.eta
         found = {

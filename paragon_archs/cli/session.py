@@ -6,7 +6,6 @@ import argparse
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -142,7 +141,7 @@ def prepare(arguments: argparse.Namespace, is_train: bool, root: Path) -> RunOpt
     )
 
 
-def _hand_scale_on(opt: dict[str, Any]) -> None:
+def _hand_scale_on(opt: dict[str, object]) -> None:
     """Gives the networks of this pack the scale, unless their section has it."""
     for name, section in opt.items():
         if not str(name).startswith("network_") or not isinstance(section, dict):

@@ -99,7 +99,7 @@ class _Check:
             if "*" not in name and name not in values:
                 self._absent(path, name, key, values)
 
-    def _known(self, path: Path, values: dict[Any, Any]) -> dict[str, Key]:
+    def _known(self, path: Path, values: dict[object, object]) -> dict[str, Key]:
         known = _children(path)
         what = _lookup(SECTIONS, path)
         if what is not None:
@@ -130,7 +130,9 @@ class _Check:
                 known[name] = Key(kind, None, "")
         return known
 
-    def _absent(self, path: Path, name: str, key: Key, values: dict[Any, Any]) -> None:
+    def _absent(
+        self, path: Path, name: str, key: Key, values: dict[object, object]
+    ) -> None:
         if key.model and not has_base(self.model, key.model):
             return
         if (*path, name) == ("train", "total_iter") and has_base(
@@ -155,7 +157,7 @@ class _Check:
         """`basicsr test` needs no training keys, whatever its file still holds."""
         return self.is_train or path[:1] not in (("train",), ("val",), ("logger",))
 
-    def _value(self, path: Path, key: Key, value: Any) -> Any:
+    def _value(self, path: Path, key: Key, value: object) -> Any:
         if key.model and self.model and not has_base(self.model, key.model):
             self.wrong.append(
                 sentence(
@@ -198,7 +200,7 @@ class _Check:
 
     # Names -----------------------------------------------------------------------
 
-    def _type(self, path: Path, what: str, value: Any) -> Any:
+    def _type(self, path: Path, what: str, value: object) -> Any:
         if value is None:
             return None  # reported as missing
         types = known_types(what)
@@ -219,7 +221,7 @@ class _Check:
         )
         return None
 
-    def _unknown(self, path: Path, name: Any, known: dict[str, Key]) -> None:
+    def _unknown(self, path: Path, name: object, known: dict[str, Key]) -> None:
         here = (*path, name)
         names = [
             n
@@ -352,5 +354,5 @@ def _elsewhere(name: str) -> str:
     return ""
 
 
-def _copy(value: Any) -> Any:
+def _copy(value: object) -> Any:
     return dict(value) if isinstance(value, dict) else value

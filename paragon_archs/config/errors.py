@@ -210,7 +210,7 @@ class _Shown(reprlib.Repr):
 class _Brief(string.Formatter):
     _shown = _Shown()
 
-    def convert_field(self, value: Any, conversion: str | None) -> Any:
+    def convert_field(self, value: object, conversion: str | None) -> Any:
         if conversion == "r":
             return self._shown.repr(value)
         return super().convert_field(value, conversion)  # type: ignore[arg-type]

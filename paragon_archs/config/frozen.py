@@ -26,14 +26,14 @@ class Frozen(dict[Any, Any]):
     __setitem__ = __delitem__ = __ior__ = _refuse  # type: ignore[assignment]
     clear = pop = popitem = setdefault = update = _refuse  # type: ignore[assignment]
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> dict[Any, Any]:
+    def __deepcopy__(self, memo: dict[int, object]) -> dict[Any, Any]:
         return {k: copy.deepcopy(v, memo) for k, v in self.items()}
 
     def __reduce__(self) -> tuple[Any, ...]:
         return freeze, (dict(self),)
 
 
-def freeze(value: Any) -> Any:
+def freeze(value: object) -> Any:
     """Returns a copy of nested dicts and lists whose dicts cannot be written to."""
     if isinstance(value, Mapping):
         return Frozen({k: freeze(v) for k, v in value.items()})

@@ -91,7 +91,7 @@ class Section:
     """A section of an option file: every key a typed field, never written to."""
 
     @classmethod
-    def read(cls: type[S], values: Mapping[str, Any] | None) -> S:
+    def read(cls: type[S], values: Mapping[str, object] | None) -> S:
         """Reads a checked section; what is absent has its default."""
         values = values or {}
         return cls(**{one.name: _value(cls, one, values) for one in fields(cls)})
@@ -124,7 +124,7 @@ class Typed(Section):
     arguments: Mapping[str, Any]
 
     @classmethod
-    def read(cls: type[S], values: Mapping[str, Any] | None) -> S:
+    def read(cls: type[S], values: Mapping[str, object] | None) -> S:
         """Reads a checked section; what is none of its own keys is an argument."""
         values = values or {}
         keys = [one for one in fields(cls) if "key" in one.metadata]
@@ -169,13 +169,13 @@ def _hints(cls: type[Section]) -> dict[str, Any]:
     return get_type_hints(cls)
 
 
-def _parts(hint: Any) -> tuple[Any, ...]:
+def _parts(hint: object) -> tuple[Any, ...]:
     """Returns the alternatives of an annotation, but for None."""
     several = get_args(hint) if get_origin(hint) in _UNIONS else (hint,)
     return tuple(part for part in several if part is not NoneType)
 
 
-def _kind(hint: Any) -> str:
+def _kind(hint: object) -> str:
     kinds = []
     for part in _parts(hint):
         origin = get_origin(part) or part
@@ -184,7 +184,7 @@ def _kind(hint: Any) -> str:
     return "|".join(kinds)
 
 
-def _inner(hint: Any) -> type[Section] | None:
+def _inner(hint: object) -> type[Section] | None:
     """Returns the section inside of an annotation, if there is one."""
     for part in _parts(hint):
         for one in (*get_args(part)[-1:], part):

@@ -69,7 +69,7 @@ class _Loader(yaml.SafeLoader):
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         if isinstance(node, yaml.MappingNode):
-            own: list[Any] = []
+            own: list[object] = []
             for key_node, _ in node.value:
                 if key_node.tag == "tag:yaml.org,2002:merge":
                     continue
@@ -182,7 +182,7 @@ def load_options(file: str | Path) -> Options:
     return options
 
 
-def _note_lines(node: Any, path: KeyPath, options: Options) -> None:
+def _note_lines(node: object, path: KeyPath, options: Options) -> None:
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             here = (*path, key.value)
@@ -225,7 +225,7 @@ def force(options: Options, entries: Sequence[str]) -> None:
         options.places[tuple(path)] = f"--force_yml {entry}"
 
 
-def _step(target: Any, key: str, path: list[Hashable], entry: str) -> Hashable:
+def _step(target: object, key: str, path: list[Hashable], entry: str) -> Hashable:
     if isinstance(target, dict):
         return key
     if isinstance(target, list) and key.isdigit() and int(key) < len(target):

@@ -63,7 +63,9 @@ _PASSED = {
 KNOWN_TO_TRAINER = ("T_max", "total_steps", "total_iters")
 
 
-def parameters(what: str, target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+def parameters(
+    what: str, target: Callable[..., object]
+) -> dict[str, inspect.Parameter]:
     """Returns the arguments that an option file may give to `target`."""
     passed = _PASSED.get(what, ())
     found: dict[str, inspect.Parameter] = {}

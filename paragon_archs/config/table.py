@@ -8,7 +8,6 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Mapping
-from typing import Any
 
 from .key import REQUIRED, Key
 from .keys import KEYS
@@ -59,7 +58,7 @@ def _row(path: str, key: Key, before: str = "") -> str:
 
 
 def _default(key: Key) -> str:
-    value: Any = key.default
+    value: object = key.default
     if value is REQUIRED:
         return "required"
     if value is None or value == {}:
@@ -82,7 +81,7 @@ def classes_table(classes: Mapping[str, type]) -> str:
     return "\n".join(rows)
 
 
-def _plain(value: Any) -> str:
+def _plain(value: object) -> str:
     """Writes a default as YAML does."""
     return json.dumps(value).strip('"')
 

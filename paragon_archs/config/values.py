@@ -50,7 +50,7 @@ def is_template(text: str) -> bool:
     return bool(braces) and is_name(f"{before}x{after}")
 
 
-def unfit(value: Any, path: tuple[Hashable, ...] = ()) -> Iterator[tuple[Any, ...]]:
+def unfit(value: object, path: tuple[Hashable, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """Yields path, what is expected and the value, of what no option can be.
 
     Args:
@@ -79,7 +79,7 @@ def unfit(value: Any, path: tuple[Hashable, ...] = ()) -> Iterator[tuple[Any, ..
         yield path, "text, a number, true or false, a list or a section", value
 
 
-def as_kind(key: Key, value: Any) -> Any:
+def as_kind(key: Key, value: object) -> Any:
     """Returns a value as the kind that YAML took for another: `2e3`, a name `2026`."""
     kinds = key.kind.split("|")
     if isinstance(value, float) and value.is_integer() and "float" not in kinds:
@@ -90,7 +90,7 @@ def as_kind(key: Key, value: Any) -> Any:
     return value
 
 
-def fault(key: Key, value: Any) -> Fault | None:
+def fault(key: Key, value: object) -> Fault | None:
     """Returns what is wrong with a value that `as_kind` gave, if anything is."""
     kinds = key.kind.split("|")
     if "any" in kinds:
@@ -117,7 +117,7 @@ def fault(key: Key, value: Any) -> Fault | None:
     return _bounds(key, numbers)
 
 
-def _bounds(key: Key, numbers: list[Any]) -> Fault | None:
+def _bounds(key: Key, numbers: list[object]) -> Fault | None:
     if key.low is None and key.high is None:
         return None
     for number in numbers:
@@ -133,7 +133,7 @@ def _bounds(key: Key, numbers: list[Any]) -> Fault | None:
     return None
 
 
-def wrong_kind(key: Key, value: Any) -> Fault:
+def wrong_kind(key: Key, value: object) -> Fault:
     """Returns the fault of a value of another kind."""
     kind = " or ".join(WORDS[k] for k in key.kind.split("|"))
     quoted = isinstance(value, str) and key.kind in ("int", "float")

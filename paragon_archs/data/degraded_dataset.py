@@ -102,7 +102,9 @@ def _final_kernel(options: dict[str, Any]) -> np.ndarray:
     return pulse
 
 
-def draw_kernels(seed: int, options: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
+def draw_kernels(
+    seed: int, options: dict[str, object]
+) -> tuple[Tensor, Tensor, Tensor]:
     """Returns the kernels of one sample: two blurs and the last sinc, (21, 21) each.
 
     They follow from `seed`; the process's own generators stay as they were.
@@ -171,7 +173,7 @@ class DegradedImageDataset(HRImageDataset):
         # What is cropped here is what gets degraded.
         super().__init__({**opt, "gt_size": size})
 
-    def resized(self, opt: dict[str, Any]) -> None:
+    def resized(self, opt: dict[str, object]) -> None:
         """Returns None: crops are larger than what is trained on, so it is rebuilt."""
 
     def batch(

@@ -251,7 +251,7 @@ class HRImageDataset(StoredImages):
     def __len__(self) -> int:
         return len(self.store) if self.wholes is None else len(self.wholes)
 
-    def resized(self, opt: dict[str, Any]) -> HRImageDataset | None:
+    def resized(self, opt: dict[str, object]) -> HRImageDataset | None:
         """Returns a set of the same images with other crops, or None.
 
         Args:

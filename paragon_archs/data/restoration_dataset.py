@@ -75,7 +75,7 @@ class RestorationImageDataset(HRImageDataset):
         low = super()._check_crop(opt) // int(opt["scale"])
         return (low + 2 * MCU - 2) // MCU * MCU * int(opt["scale"])
 
-    def resized(self, opt: dict[str, Any]) -> HRImageDataset | None:
+    def resized(self, opt: dict[str, object]) -> HRImageDataset | None:
         """Returns a set of the same images with other crops or degradations."""
         other = super().resized(opt)
         if isinstance(other, RestorationImageDataset):

@@ -236,7 +236,7 @@ def _leave_signals_to_the_parent(_worker: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def sort_paths(dataset: Any) -> None:
+def sort_paths(dataset: object) -> None:
     """Puts a data set's files in an order that no file system decides."""
     paths = getattr(dataset, "paths", None)
     if not isinstance(paths, list) or not paths:
@@ -257,7 +257,7 @@ def lone_opencv() -> None:
         importlib.import_module("cv2").setNumThreads(0)
 
 
-def same_images(dataset: Any, section: dict[str, Any]) -> Any | None:
+def same_images(dataset: object, section: dict[str, object]) -> Any | None:
     """Returns a set of the same decoded images under another section, or None.
 
     Args:
@@ -285,7 +285,7 @@ def _made(
 
 
 def batches(
-    dataset: Any,
+    dataset: object,
     stream: SampleStream,
     start: int,
     stop: int,

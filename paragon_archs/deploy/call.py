@@ -73,7 +73,7 @@ class DeployCall:
         with torch.inference_mode(False), torch.no_grad():
             return self._deploy(copy.deepcopy(model).float())
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> DeployCall:
+    def __deepcopy__(self, memo: dict[int, object]) -> DeployCall:
         return DeployCall(self._deploy)
 
     def __getstate__(self) -> dict[str, Any]:

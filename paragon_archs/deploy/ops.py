@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -64,7 +63,7 @@ def fast(x: Tensor) -> bool:
     )
 
 
-def _alone(*_: Any, **__: Any) -> Rule:
+def _alone(*_: object, **__: object) -> Rule:
     return Rule()
 
 
@@ -75,7 +74,7 @@ def _kernel(
     padding: int | tuple[int, int],
     groups: int = 1,
     dilation: int = 1,
-    **_: Any,
+    **_: object,
 ) -> Rule:
     """The rule of `conv`."""
     return Rule(halo=dilation * (weight.shape[2] // 2))

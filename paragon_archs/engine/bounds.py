@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -50,7 +49,7 @@ def bounded(
             f"{type(network).__name__}. Remove that loss."
         )
 
-    def keep(_: nn.Module, __: Any, features: Tensor) -> None:
+    def keep(_: nn.Module, __: object, features: Tensor) -> None:
         seen.append(features)
 
     hooks = [block.register_forward_hook(keep) for block in blocks]

@@ -55,7 +55,7 @@ class RunContext:
         if self.distributed:
             torch.distributed.barrier()
 
-    def resumed(self, position: Mapping[str, Any]) -> RunContext:
+    def resumed(self, position: Mapping[str, object]) -> RunContext:
         """Returns the context of a resumed run, which keeps its state's seed."""
         seed = position.get("seed", self.seed)
         given = self.options.sections.manual_seed

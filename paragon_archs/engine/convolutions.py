@@ -80,7 +80,7 @@ def make_trainable(
                 block.forward = functools.partial(stream_block, block)
                 computed_elsewhere |= {block.dw3}
     wanted = Way(dtype_of(precision.name), layout)
-    found: dict[tuple[Any, ...], Way] = {}
+    found: dict[tuple[object, ...], Way] = {}
     for module in network.modules():
         if not isinstance(module, KINDS) or module in computed_elsewhere:
             continue
@@ -139,7 +139,7 @@ def ways(wanted: Way) -> Iterator[Way]:
                 yield way
 
 
-def right_way(kind: tuple[Any, ...], wanted: Way, device: torch.device) -> Way:
+def right_way(kind: tuple[object, ...], wanted: Way, device: torch.device) -> Way:
     """Returns the first way in which a kind of convolution is right.
 
     The right values are those of float32 in the usual layout, the last way.

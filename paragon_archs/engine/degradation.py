@@ -34,7 +34,7 @@ class DegradedPairs:
 class _Jpeg(DiffJPEG):
     """Answers in the layout that the host's next filter takes; its own is permuted."""
 
-    def forward(self, x: Tensor, quality: Any) -> Tensor:
+    def forward(self, x: Tensor, quality: object) -> Tensor:
         return super().forward(x, quality).contiguous()
 
 

@@ -119,7 +119,7 @@ def finite_network(net: nn.Module) -> bool:
     return all_finite(net.state_dict().values())
 
 
-def _to_cpu(value: Any) -> Any:
+def _to_cpu(value: object) -> Any:
     if isinstance(value, Tensor):
         return value.detach().to("cpu", copy=True)
     if isinstance(value, dict):

@@ -29,7 +29,7 @@ class History:
         self.rows = [r for r in found if r is not None and r["iter"] <= last]
         self._whole = not end and len(self.rows) == len(lines)
 
-    def add(self, row: dict[str, Any]) -> None:
+    def add(self, row: dict[str, object]) -> None:
         """Appends a row; numbers that are not finite become null.
 
         Raises:
@@ -47,7 +47,7 @@ class History:
         self._whole = True
 
 
-def _line(row: dict[str, Any]) -> str:
+def _line(row: dict[str, object]) -> str:
     return json.dumps(row, allow_nan=False) + "\n"
 
 
@@ -60,7 +60,7 @@ def _row(line: bytes) -> dict[str, Any] | None:
     return row if known else None
 
 
-def _finite(value: Any) -> Any:
+def _finite(value: object) -> Any:
     if isinstance(value, dict):
         return {k: _finite(v) for k, v in value.items()}
     if isinstance(value, list):

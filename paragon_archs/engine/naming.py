@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 
-def input_paths(dataset: Any) -> list[str]:
+def input_paths(dataset: object) -> list[str]:
     """Returns the input path of every image of a data set of the host or the pack.
 
     Empty when the set does not list them.

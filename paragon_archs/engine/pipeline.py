@@ -211,7 +211,7 @@ class Run:
         )
 
     def iterate(
-        self, samples: Iterable[dict[str, Any]], stop: StopRequest, bar: tqdm
+        self, samples: Iterable[dict[str, object]], stop: StopRequest, bar: tqdm
     ) -> int:
         """Takes one step for every batch; returns the exit code."""
         sections, model = self.sections, self.model

@@ -9,7 +9,6 @@ import logging
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml
 from torch import nn
@@ -80,7 +79,7 @@ class Report:
         """Takes the metrics of one validation set."""
         self._add({"iter": iteration, "set": name, "metrics": dict(metrics)})
 
-    def _add(self, row: dict[str, Any]) -> None:
+    def _add(self, row: dict[str, object]) -> None:
         with self.lenient():
             if self.history is not None:
                 self.history.add(row)

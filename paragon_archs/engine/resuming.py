@@ -48,7 +48,7 @@ def _flatten(section: Mapping[Any, Any], above: str = "") -> Iterator[tuple[str,
             yield key, value
 
 
-def describe(value: Any) -> str:
+def describe(value: object) -> str:
     """Returns an option's value as a log line shows it."""
     return "nothing" if value is None else reprlib.repr(value)
 
@@ -76,7 +76,7 @@ def options_of_optimizers(options: Mapping[str, Any]) -> set[str]:
 
 
 def load_optimizer(
-    optimizer: Optimizer, state: Mapping[str, Any], named: set[str]
+    optimizer: Optimizer, state: Mapping[str, object], named: set[str]
 ) -> None:
     """Takes an optimizer's moments back; its rates stay those it was built with.
 

@@ -23,7 +23,7 @@ MAX_NUMBERS = 1 << 28  # of a model: 1 GB
 MAX_CREATED = MAX_TENSORS // 2  # its weight files can be read with as many
 
 
-def build_set(section: Mapping[str, Any]) -> Any:
+def build_set(section: Mapping[str, object]) -> Any:
     """Builds one data set, its files in an order that no file system decides.
 
     Raises:

@@ -51,7 +51,7 @@ def rng_state() -> dict[str, Any]:
     }
 
 
-def _tensor(keys: Any) -> torch.Tensor:
+def _tensor(keys: object) -> torch.Tensor:
     return torch.from_numpy(np.array(keys, dtype=np.int64))
 
 
@@ -71,8 +71,8 @@ def save_state(
     model: Model,
     epoch: int,
     current_iter: int,
-    position: Mapping[str, Any],
-    options: Mapping[str, Any],
+    position: Mapping[str, object],
+    options: Mapping[str, object],
 ) -> None:
     """Writes `<iteration>.state`, whole or not at all; only rank 0 writes.
 

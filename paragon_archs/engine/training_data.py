@@ -114,7 +114,7 @@ class TrainingData:
             "images": len(self.train_set),
         }
 
-    def compare(self, position: Mapping[str, Any]) -> None:
+    def compare(self, position: Mapping[str, object]) -> None:
         """Reports what makes a resumed run see other samples."""
         for key, value in self.position().items():
             if value != position.get(key, value):

@@ -69,7 +69,7 @@ class Table:
 
 
 def write_csv(
-    path: Path, columns: Sequence[str], rows: Iterable[dict[str, Any]]
+    path: Path, columns: Sequence[str], rows: Iterable[dict[str, object]]
 ) -> None:
     """Writes rows as CSV; measured values keep six decimals."""
     with atomic_write(path) as temporary, temporary.open("w", newline="") as opened:

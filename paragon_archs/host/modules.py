@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import types
-from typing import Any
 
 
 def functional_tensor() -> types.ModuleType:
@@ -33,7 +32,7 @@ def generate_id(length: int = 8) -> str:
     return importlib.import_module("wandb.sdk.lib.runid").generate_id(length)
 
 
-def _module(name: str, **contents: Any) -> types.ModuleType:
+def _module(name: str, **contents: object) -> types.ModuleType:
     module = types.ModuleType(name, "Stand-in by paragon_archs.")
     vars(module).update(contents)
     return module

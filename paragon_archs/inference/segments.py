@@ -7,7 +7,6 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import safetensors.torch
 from torch import Tensor
@@ -18,7 +17,7 @@ from ..utils.locks import HeldError, Lock
 _MANIFEST = "manifest.json"
 
 
-def fingerprint(source: Path, settings: dict[str, Any]) -> str:
+def fingerprint(source: Path, settings: dict[str, object]) -> str:
     """Returns what a result depends on, in short: the source's name, size and time,
     and the settings."""
     status = source.stat()

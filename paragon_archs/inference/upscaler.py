@@ -6,7 +6,6 @@ import functools
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -99,7 +98,7 @@ class Upscaler:
     def _runner(self, dtype: torch.dtype, compile_: bool) -> Runner:
         """Returns what runs the network in a dtype, made of the original weights."""
         model = self.descriptor
-        network: Any = model
+        network: object = model
         if isinstance(model, ImageModelDescriptor):
             network = deploy_model(model).to(self.device, dtype).eval()
         tiles = not (isinstance(model, GraphModel) and model.static)

@@ -84,7 +84,7 @@ class Recipe:
         return "\n".join(f"{comment} {line}" for line in lines)
 
 
-def _plain(value: Any) -> str:
+def _plain(value: object) -> str:
     """Writes a value as YAML and TOML both read it; floats without an exponent."""
     if isinstance(value, float):
         text = f"{value:.12f}".rstrip("0")

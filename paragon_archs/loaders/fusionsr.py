@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 from spandrel import ModelTiling
 from spandrel.util import KeyCondition, get_seq_len
@@ -32,7 +31,7 @@ class FusionSRArch(PackArchitecture):
             ),
         )
 
-    def traits(self, arguments: Mapping[str, Any]) -> Traits:
+    def traits(self, arguments: Mapping[str, object]) -> Traits:
         # Windows begin where the image begins, and the enhanced path averages over it.
         return Traits(tiling=ModelTiling.DISCOURAGED)
 

@@ -53,7 +53,7 @@ class ParagonSR2Arch(PackArchitecture):
     def canonical(self, state_dict: StateDict) -> StateDict:
         return renamed(state_dict, _OLDER)
 
-    def traits(self, arguments: Mapping[str, Any]) -> Traits:
+    def traits(self, arguments: Mapping[str, object]) -> Traits:
         pro = arguments["variant"] == "pro"
         attention = arguments["variant"] == "photo" and not (
             arguments["export_safe"] or arguments["attention_mode"] is None

@@ -157,7 +157,7 @@ def _empty_trunks(module: Any) -> Iterator[None]:
     """
 
     def empty(build: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
-        def without_weights(*_: Any, **__: Any) -> nn.Module:
+        def without_weights(*_: object, **__: object) -> nn.Module:
             with torch.device("meta"):
                 return build(weights=None)
 
@@ -214,7 +214,7 @@ class _PyiqaLoss(_Frozen):
         self.eval()
 
     @staticmethod
-    def _from_file(name: str, options: dict[str, Any], weights: str) -> nn.Module:
+    def _from_file(name: str, options: dict[str, object], weights: str) -> nn.Module:
         from pyiqa.archs import build_network  # noqa: PLC0415
         from pyiqa.utils.registry import ARCH_REGISTRY  # noqa: PLC0415
 

@@ -109,7 +109,7 @@ def write_animation(
 
     made = images()
     first = next(made)
-    settings: dict[str, Any] = {} if loop is None else {"loop": loop}
+    settings: dict[str, object] = {} if loop is None else {"loop": loop}
     if suffix == ".webp":
         settings |= {"quality": quality, "lossless": lossless}
     if suffix == ".gif":

@@ -247,7 +247,7 @@ def mux(
     streams: Streams,
     encoded: Encoded,
     timing: Timing,
-    target: Any,
+    target: object,
     most: int | None = None,
 ) -> None:
     """Puts encoded video and the other streams of its source into one file.
@@ -282,7 +282,7 @@ def mux(
         _describe(made, video, streams.timecode)
         for key in [key for key in made.metadata if _OF_VIDEO.match(key)]:
             del made.metadata[key]
-        sinks: dict[int, Any] = {}
+        sinks: dict[int, object] = {}
         for stream in container.streams:
             way = streams.ways.get(stream.index)
             if way == _ATTACH:
@@ -403,6 +403,6 @@ def _opened(part: Any) -> Any:
     return av.open(part)
 
 
-def _video_packets(part: Any) -> Iterator[Any]:
+def _video_packets(part: object) -> Iterator[Any]:
     with _opened(part) as container:
         yield from (packet for packet in container.demux(video=0) if packet.size)

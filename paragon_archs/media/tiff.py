@@ -154,7 +154,7 @@ def write_tiff(
     """
     tifffile = need("tifffile", "TIFF files", "tifffile")
     codecs = need("imagecodecs", "TIFF files", "imagecodecs")
-    extra: dict[str, Any] = {}
+    extra: dict[str, object] = {}
     if about.dpi:
         extra |= {"resolution": about.dpi, "resolutionunit": "INCH"}
     first = next(arrays)

@@ -192,7 +192,7 @@ class VideoSource:
         started = False
         shown: int | None = None
         ends: list[Fraction] = []
-        held: tuple[Any, int | None, int] | None = None  # the last one's end may change
+        held: tuple[object, int | None, int] | None = None  # whose end may change
         for packet in self.packets():
             if packet.stream is not self.video:
                 if packet.dts is not None and not is_cover(packet.stream):

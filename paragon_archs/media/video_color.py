@@ -172,7 +172,7 @@ class FromRGB:
         return _through(graph, frame)
 
 
-def to_rgb(frame: Any, look: Look) -> np.ndarray:
+def to_rgb(frame: object, look: Look) -> np.ndarray:
     """Turns one frame into (H, W, 3), uint8 or uint16, upright."""
     return ToRGB(look)(frame)
 

@@ -9,7 +9,6 @@ import io
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -259,7 +258,7 @@ def _encode_with_pillow(
 ) -> Iterator[bytes]:
     module = need("PIL.Image", "reading and writing images", "pillow")
     image = module.fromarray(array[..., 0] if array.shape[2] == 1 else array)
-    extra: dict[str, Any] = {}
+    extra: dict[str, object] = {}
     if name in ("WEBP", "AVIF"):
         chunks = {"exif": about.exif, "icc_profile": about.icc, "xmp": about.xmp}
         extra = {key: value for key, value in chunks.items() if value}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
@@ -41,7 +40,7 @@ def calculate_iqa(
     metric: str = "lpips",
     crop_border: int = 0,
     better: str = "lower",
-    **host: Any,
+    **host: object,
 ) -> float:
     """Measures a result against its target by pyiqa.
 

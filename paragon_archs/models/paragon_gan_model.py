@@ -153,7 +153,7 @@ class ParagonGANModel(ParagonModel):
 
     # One iteration ---------------------------------------------------------------
 
-    def feed_data(self, data: Mapping[str, Any]) -> None:
+    def feed_data(self, data: Mapping[str, object]) -> None:
         """Takes a batch; with a degradation, makes its low-resolution side."""
         if self.degradation is not None and "kernel1" in data:
             pairs = self.degradation(data)

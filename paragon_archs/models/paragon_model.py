@@ -95,7 +95,7 @@ class ParagonModel(Repaired):
         self,
         section: str,
         label: str,
-        arguments: Mapping[str, Any] | None = None,
+        arguments: Mapping[str, object] | None = None,
         pretrained: bool = True,
     ) -> nn.Module:
         """Builds one network, loads it, moves and wraps it.
@@ -184,7 +184,7 @@ class ParagonModel(Repaired):
             )
         self.loss_margin = int(margin)
 
-    def fit_head(self, batches: Iterable[Mapping[str, Any]]) -> None:
+    def fit_head(self, batches: Iterable[Mapping[str, object]]) -> None:
         """Fits the head to the first batches of a run, by least squares.
 
         Every process fits it to its own samples; process 0's answer is shared.
@@ -470,9 +470,9 @@ class ParagonModel(Repaired):
 
     def validation(
         self,
-        dataloader: Any,
+        dataloader: object,
         current_iter: int,
-        tb_logger: Any,
+        tb_logger: object,
         save_img: bool = False,
     ) -> None:
         """Validates on one set; see `validation.validate`."""

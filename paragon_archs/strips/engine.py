@@ -310,7 +310,7 @@ class _Run:
         made = result if node.many else [result]
         env.update(zip(node.outputs, made, strict=True))
 
-    def _filled(self, item: Any, env: dict[int, Any]) -> Any:
+    def _filled(self, item: object, env: dict[int, object]) -> Any:
         # No function inside `_call`: it would refer to itself, and so keep a strip's
         # values until Python looks for such circles.
         if isinstance(item, Ref):

@@ -49,17 +49,17 @@ class _Recorder(TorchFunctionMode):
         self._known[id(tensor)] = len(self.shapes) - 1
         return len(self.shapes) - 1
 
-    def value_of(self, tensor: Any) -> int:
+    def value_of(self, tensor: object) -> int:
         if id(tensor) not in self._known:
             raise UntraceableError("its result does not depend on its input")
         return self._known[id(tensor)]
 
     def __torch_function__(
         self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
+        func: Callable[..., object],
+        types: object,
+        args: tuple[object, ...] = (),
+        kwargs: dict[str, object] | None = None,
     ) -> Any:
         if func is fast:  # the plain steps can be followed; strips take the fast ones
             return False
@@ -84,7 +84,7 @@ class _Recorder(TorchFunctionMode):
         """Adds a node if `func` made tensors out of values."""
         inputs: list[int] = []
 
-        def refer(item: Any) -> Any:
+        def refer(item: object) -> Any:
             if isinstance(item, Tensor):
                 if id(item) not in self._known:
                     return item
@@ -105,7 +105,7 @@ class _Recorder(TorchFunctionMode):
         self.nodes.append(Node(func, kept, named, inputs, outputs, many, rule))
 
 
-def _on_dense(call: Callable[..., Any]) -> Callable[..., Any]:
+def _on_dense(call: Callable[..., object]) -> Callable[..., Any]:
     """Returns `call` that is given dense channels-last maps where it is `fast`."""
 
     def dense(item: Any) -> Any:
@@ -113,7 +113,7 @@ def _on_dense(call: Callable[..., Any]) -> Callable[..., Any]:
         return channels_last(item) if is_map else item
 
     @functools.wraps(call)
-    def on_dense(*args: Any, **kwargs: Any) -> Any:
+    def on_dense(*args: Any, **kwargs: object) -> Any:
         if fast(args[0]):
             args = tuple(dense(a) for a in args)
             kwargs = {k: dense(v) for k, v in kwargs.items()}
@@ -123,7 +123,7 @@ def _on_dense(call: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _run(
-    call: Callable[..., Any],
+    call: Callable[..., object],
     channels: Sequence[int],
     height: int,
     dtype: torch.dtype,
@@ -145,7 +145,7 @@ def _run(
 def record(
     network: nn.Module,
     channels: Sequence[int],
-    call: Callable[..., Any] | None = None,
+    call: Callable[..., object] | None = None,
 ) -> Graph:
     """Records a network.
 
@@ -193,7 +193,7 @@ def _value(a: torch.Size, b: torch.Size) -> Value:
     return Value(rows, len(a), factor, a.numel() / (_HEIGHTS[0] * _WIDTH))
 
 
-def _plain(item: Any) -> Any:
+def _plain(item: object) -> Any:
     """Returns arguments for comparison: tensors that are constants count as equal."""
     if isinstance(item, Tensor):
         return tuple(item.shape)

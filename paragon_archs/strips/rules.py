@@ -33,7 +33,7 @@ _RULES: dict[Callable[..., Any], Callable[..., Rule]] = {
 
 
 def announced(
-    call: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]
+    call: Callable[..., object], args: Sequence[object], kwargs: dict[str, object]
 ) -> Rule | None:
     """Returns the rule of an operation that announces itself, None for others."""
     rule = getattr(call, "rule", None) or _RULES.get(call)
@@ -149,7 +149,7 @@ def _convolution(
     return Rule(halo=apart * (weight.shape[2] // 2))
 
 
-def argument(node: Node, position: int, keyword: str, default: Any) -> Any:
+def argument(node: Node, position: int, keyword: str, default: object) -> Any:
     """Returns an argument of a recorded call."""
     if keyword in node.kwargs:
         return node.kwargs[keyword]

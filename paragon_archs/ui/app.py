@@ -193,7 +193,7 @@ def _single(app: App, settings: list[Any]) -> None:
     cancel.click(_stopper(app))
 
 
-def shown(value: Any = None) -> Any:
+def shown(value: object = None) -> Any:
     """Returns a component's new value; without one it is not there."""
     return gr.update(value=value, visible=value is not None)
 

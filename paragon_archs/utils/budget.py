@@ -45,7 +45,7 @@ class CreationBudget(TorchDispatchMode):
         return False
 
     def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        self, func: Any, types: object, args: Any = (), kwargs: Any = None
     ) -> Any:
         """Counts, then runs the operator."""
         makes = func.overloadpacket.__name__.startswith(_FACTORIES)

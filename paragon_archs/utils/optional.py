@@ -31,7 +31,7 @@ def need(module: str, purpose: str, package: str) -> Any:
     return importlib.import_module(module)
 
 
-def start_tensorrt(tensorrt: Any, part: str, log: Any) -> Any:
+def start_tensorrt(tensorrt: Any, part: str, log: object) -> Any:
     """Returns a new `Builder` or `Runtime` of the tensorrt package.
 
     Args:

@@ -116,7 +116,7 @@ def fill(template: str, **parts: str) -> str:
     return re.sub(r"\{\{(\w+)\}\}", part, text)
 
 
-def script_data(value: Any) -> str:
+def script_data(value: object) -> str:
     """Returns a value as JSON that a script element may hold."""
     # "<" would end the element early.
     return json.dumps(value, allow_nan=False).replace("<", "\\u003c")
@@ -167,7 +167,7 @@ def _thumbnail(pixels: np.ndarray) -> str:
     return _source(image, "JPEG", quality=80)
 
 
-def _source(image: Image.Image, kind: str, **options: Any) -> str:
+def _source(image: Image.Image, kind: str, **options: object) -> str:
     """Returns an image as a data URL, which a page may hold."""
     out = io.BytesIO()
     image.save(out, kind, **options)

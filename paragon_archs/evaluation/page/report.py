@@ -144,7 +144,7 @@ def _averaged(
     return found
 
 
-def thinned(items: Sequence[Any], count: int) -> list[Any]:
+def thinned(items: Sequence[object], count: int) -> list[Any]:
     """Returns at most `count` items, evenly, the first and the last among them."""
     if len(items) <= count:
         return list(items)

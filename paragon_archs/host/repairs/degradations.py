@@ -14,10 +14,10 @@ from ...engine.degradation import dequeue_and_enqueue
 __all__ = ["MSELoss", "dequeue_and_enqueue", "on_its_device", "whole_quality"]
 
 
-def whole_quality(own: Callable[..., Any]) -> Callable[..., Any]:
+def whole_quality(own: Callable[..., object]) -> Callable[..., Any]:
     """Wraps `add_jpg_compression`: its quality is rounded."""
 
-    def add_jpg_compression(img: Any, quality: float = 90) -> Any:
+    def add_jpg_compression(img: object, quality: float = 90) -> Any:
         return own(img, round(quality))
 
     return add_jpg_compression
@@ -30,7 +30,7 @@ def on_its_device(kind: type[nn.Module]) -> type[nn.Module]:
         def cuda(self, device: Any = None) -> nn.Module:
             return super().cuda(device) if torch.cuda.is_available() else self
 
-        def forward(self, *arguments: Any, **options: Any) -> Any:
+        def forward(self, *arguments: object, **options: object) -> Any:
             # JPEG's result is permuted; the host's blur wants it in a row.
             return super().forward(*arguments, **options).contiguous()
 

@@ -45,7 +45,7 @@ class Replicas(DataParallel):
     """
 
     def parallel_apply(
-        self, replicas: Sequence[Any], inputs: Sequence[Any], kwargs: Any
+        self, replicas: Sequence[Any], inputs: Sequence[object], kwargs: object
     ) -> list[Any]:
         """Runs every replica on its part of the batch."""
         if torch.is_autocast_enabled("cuda"):
@@ -54,8 +54,8 @@ class Replicas(DataParallel):
         return super().parallel_apply(replicas, inputs, kwargs)
 
 
-def _autocast(replica: Callable[..., Any], dtype: torch.dtype) -> Callable[..., Any]:
-    def run(*inputs: Any, **kwargs: Any) -> Any:
+def _autocast(replica: Callable[..., object], dtype: torch.dtype) -> Callable[..., Any]:
+    def run(*inputs: object, **kwargs: object) -> Any:
         with torch.autocast("cuda", dtype):
             return replica(*inputs, **kwargs)
 
@@ -212,13 +212,13 @@ class Repaired(BaseModel):
         """Returns what a subclass keeps beyond networks, optimizers and schedules."""
         return {}
 
-    def load_state_extras(self, extras: Mapping[str, Any]) -> None:
+    def load_state_extras(self, extras: Mapping[str, object]) -> None:
         """Takes back what `state_extras` gave."""
 
     def save_training_state(self, epoch: int, current_iter: int) -> None:
         """Does nothing: the pipeline writes states, with positions and RNG in them."""
 
-    def resume_training(self, resume_state: Mapping[str, Any]) -> None:
+    def resume_training(self, resume_state: Mapping[str, object]) -> None:
         """Takes networks, optimizers and schedules back from a training state.
 
         Raises:

@@ -40,7 +40,7 @@ def _model(kind: type[Any] = BaseModel, **opt: Any) -> Any:
     return model
 
 
-def _raises(run: Callable[[], Any]) -> BaseException | None:
+def _raises(run: Callable[[], object]) -> BaseException | None:
     """Returns what a call raises, with the host's log kept quiet."""
     logger = logging.getLogger("basicsr")
     quiet = logger.disabled
@@ -58,7 +58,7 @@ def _sgd(lr: float = 1.0) -> torch.optim.Optimizer:
     return torch.optim.SGD([nn.Parameter(torch.ones(1))], lr)
 
 
-def is_absent(found: Any) -> bool:
+def is_absent(found: object) -> bool:
     """Nothing stands there."""
     return not callable(found)
 
@@ -164,7 +164,7 @@ class _Pictures(torch.utils.data.Dataset[dict[str, Any]]):
         return {"lq": image, "lq_path": self.paths[index]}
 
 
-def _results(method: Any, **opt: Any) -> int:
+def _results(method: Any, **opt: object) -> int:
     """Returns how many results a validation of both images writes."""
     with tempfile.TemporaryDirectory() as folder:
         model = _model(
@@ -182,12 +182,12 @@ def _results(method: Any, **opt: Any) -> int:
         return len([*Path(folder).rglob("*.png")])
 
 
-def results_overwrite_each_other(method: Any) -> bool:
+def results_overwrite_each_other(method: object) -> bool:
     """Of two images with one stem, one result is left."""
     return _results(method) < 2
 
 
-def first_process_validates_alone(method: Any) -> bool:
+def first_process_validates_alone(method: object) -> bool:
     """The second of two processes has no image to validate."""
     return _results(method, rank=1, world_size=2) < 1
 
@@ -255,7 +255,7 @@ def _cuts(init: Any, opt: dict[str, Any]) -> bool:
     return Path(dataset.paths[0]).name != "a b.png"
 
 
-def cuts_gt_names(init: Any) -> bool:
+def cuts_gt_names(init: object) -> bool:
     """`a b.png` becomes `a`."""
     blur = ("blur_kernel_size", "kernel_list", "kernel_prob", "blur_sigma")
     blur += ("betag_range", "betap_range", "sinc_prob")
@@ -265,7 +265,7 @@ def cuts_gt_names(init: Any) -> bool:
         return _cuts(init, {**opt, "meta_info": _list(folder)})
 
 
-def cuts_lq_names(init: Any) -> bool:
+def cuts_lq_names(init: object) -> bool:
     """`a b.png` becomes `a`."""
     opt = {"dataroot_lq": "lq", "io_backend": {"type": "disk"}}
     with tempfile.TemporaryDirectory() as folder:

@@ -25,7 +25,11 @@ def with_results_in_place(own: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(own)
     def dist_validation(
-        model: Any, dataloader: Any, current_iter: Any, tb_logger: Any, save_img: bool
+        model: Any,
+        dataloader: Any,
+        current_iter: object,
+        tb_logger: object,
+        save_img: bool,
     ) -> None:
         metrics = model.opt["val"].get("metrics")
         if metrics:
@@ -47,7 +51,7 @@ def with_views(own: Callable[..., None]) -> Callable[..., None]:
     """
 
     @functools.wraps(own)
-    def feed_data(model: Any, data: Mapping[str, Any]) -> None:
+    def feed_data(model: object, data: Mapping[str, object]) -> None:
         tensors = {k: v for k, v in data.items() if isinstance(v, torch.Tensor)}
         own(model, {**data, **{k: v[:] for k, v in tensors.items()}})
 
@@ -58,7 +62,7 @@ def or_nan(own: Callable[..., float]) -> Callable[..., float]:
     """Wraps NIQE: an image below two blocks, or a plain one, has none: NaN."""
 
     @functools.wraps(own)
-    def niqe(img: Any, *arguments: Any, **options: Any) -> float:
+    def niqe(img: Any, *arguments: object, **options: object) -> float:
         sides = [options.get(f"block_size_{axis}", 96) for axis in "hw"]
         blocks = [size // side for size, side in zip(img.shape, sides, strict=True)]
         if blocks[0] * blocks[1] < BLOCKS:
