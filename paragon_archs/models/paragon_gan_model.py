@@ -219,7 +219,7 @@ class ParagonGANModel(ParagonModel):
             own = self.gather_losses(losses)
             self.step(self.optimizers_d[label], net, own, current_iter, self.guard_d)
             log.append(own)
-        self._losses = log
+        self.last_losses = log
 
     @torch.no_grad()
     def _make_fakes(self) -> list[Tensor]:

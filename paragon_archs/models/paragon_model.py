@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from basicsr.archs import build_network
+from basicsr.losses.basic_loss import PerceptualLoss
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -30,11 +30,11 @@ from ..engine.checkpointing import checkpoint_blocks, plain_form
 from ..engine.convolutions import make_trainable
 from ..engine.criteria import build_criteria, total_of
 from ..engine.ema import Average
-from ..engine.guard import Guard, finite_flag, finite_network
+from ..engine.guard import Guard, finite_network
 from ..engine.heads import fit_head, merge_head, split_head
 from ..engine.precision import Precision, set_up_products
+from ..engine.stepping import Stepping
 from ..engine.validation import validate
-from ..engine.verdict import Losses, Verdict
 from ..engine.whole_image import check_limit, run_within
 from ..host.repairs.model import Repaired
 from ..losses.feature_bound_loss import FeatureBoundLoss
@@ -48,7 +48,7 @@ MERGED_MARGIN = 2  # of a merged head: low-resolution pixels that the losses lea
 
 
 @MODEL_REGISTRY.register()
-class ParagonModel(Repaired):
+class ParagonModel(Stepping, Repaired):
     """Trains an image network.
 
     A subclass overrides small pieces: `build_networks`, `init_training_settings`,
@@ -63,10 +63,6 @@ class ParagonModel(Repaired):
     def __init__(self, opt: dict[str, Any]) -> None:
         super().__init__(opt)
         self.current_iter = 0
-        self.stop_number = 0  # the signal that asks this process to stop
-        self.asked = 0  # the signal that asks some process to
-        self._losses: list[Losses] = []
-        self._pending: dict[torch.optim.Optimizer, Verdict] = {}
         self.lq: Tensor
         self.gt: Tensor
         self.output: Tensor
@@ -257,8 +253,7 @@ class ParagonModel(Repaired):
             if isinstance(criterion.loss, FeatureBoundLoss):
                 losses |= self.bound_features(criterion, lq, current_iter)
                 continue
-            mixed = isinstance(criterion.loss, VGGPerceptualLoss)
-            with self.precision.autocast() if mixed else contextlib.nullcontext():
+            with self.autocast_of(criterion.loss):
                 losses |= criterion(inner, wanted, current_iter)
         if not losses:
             raise ValueError(
@@ -266,6 +261,18 @@ class ParagonModel(Repaired):
                 f"{current_iter}. Let one of train:losses start at 0."
             )
         return losses
+
+    def autocast_of(self, loss: nn.Module) -> contextlib.AbstractContextManager[object]:
+        """Returns the context of a loss.
+
+        That is mixed precision for a perceptual one on a GPU, where its network is most
+        of the step.
+        """
+        # A style's Gram matrices leave the range of halves.
+        host = isinstance(loss, PerceptualLoss) and not loss.style_weight
+        if self.device.type != "cpu" and (host or isinstance(loss, VGGPerceptualLoss)):
+            return self.precision.autocast()
+        return contextlib.nullcontext()
 
     def bound_features(
         self, criterion: Any, lq: Tensor, current_iter: int
@@ -288,7 +295,7 @@ class ParagonModel(Repaired):
         losses = self.gather_losses(self.backward(current_iter))
         if self.step(self.optimizer_g, self.net_g, losses, current_iter):
             self.update_average()
-        self._losses = [losses]
+        self.last_losses = [losses]
 
     def backward(
         self, current_iter: int, outputs: list[Tensor] | None = None
@@ -321,127 +328,6 @@ class ParagonModel(Repaired):
         if isinstance(net, DistributedDataParallel) and not last:
             return net.no_sync()
         return contextlib.nullcontext()
-
-    @property
-    def log_dict(self) -> dict[str, float]:
-        """The last step's losses by name; whoever looks waits for the device."""
-        return OrderedDict(
-            item for losses in self._losses for item in losses.numbers().items()
-        )
-
-    def gather_losses(self, losses: Mapping[str, Tensor]) -> Losses:
-        """Averages losses over processes; every process gets the same numbers.
-
-        The request to stop travels with them.
-        """
-        values = torch.stack([v.detach().float().mean() for v in losses.values()])
-        asked = None
-        if self.opt["dist"]:
-            asked = values.new_full((2,), float(self.stop_number > 0))
-            asked[1:].fill_(self.stop_number)
-            together = torch.cat((values, asked))
-            dist.all_reduce(together)
-            values, asked = together[: len(losses)], together[len(losses) :]
-            values = values / self.opt["world_size"]
-        return Losses(list(losses), values, asked)
-
-    def step(
-        self,
-        optimizer: torch.optim.Optimizer,
-        net: nn.Module,
-        losses: Losses,
-        current_iter: int,
-        guard: Guard | None = None,
-    ) -> bool:
-        """Clips and steps; a non-finite loss or gradient skips the step.
-
-        Where the optimizer can skip on the device, the host reads with the next step
-        whether it did, and never waits.
-
-        Args:
-            optimizer: Moves the weights of `net`.
-            net: Whose gradient is looked at and clipped.
-            losses: What the gradient comes from.
-            current_iter: For messages.
-            guard: Counts bad steps; the model's own where there is none.
-
-        Returns:
-            Whether the weights have moved; True where that is read later.
-
-        Raises:
-            TrainingError: when too many steps in a row were not finite.
-        """
-        guard = guard or self.guard
-        scaler = self.precision.scaler
-        scaler.unscale_(optimizer)
-        gradients = [p.grad for p in net.parameters() if p.grad is not None]
-        finite_gradients = finite_flag(gradients)
-        verdict = Verdict(losses, finite_gradients, current_iter, guard)
-        if self.skips_on_device(optimizer):
-            return self._step_late(optimizer, net, verdict)
-        bad, finite = verdict.bad_losses(), verdict.finite()
-        self.asked = verdict.asked()
-        # A scale that is too large shows as an infinite gradient: the scaler's affair.
-        too_large = scaler.is_enabled() and not bad and scaler.get_scale() > 1
-        if not finite and not too_large:
-            optimizer.zero_grad(set_to_none=True)
-            scaler.update()
-            guard.bad_step(current_iter, verdict.what())
-            return False
-        if finite:
-            self._clip(net)
-        scaler.step(optimizer)
-        scaler.update()
-        guard.good_step()
-        return finite
-
-    def _clip(self, net: nn.Module) -> None:
-        if self.train_opt.grad_clip > 0:
-            nn.utils.clip_grad_norm_(net.parameters(), self.train_opt.grad_clip)
-
-    def skips_on_device(self, optimizer: torch.optim.Optimizer) -> bool:
-        """Whether an optimizer takes a flag on the device instead of the host's word.
-
-        torch's fused ones do; fp16's loss scaling reads its own flag in any case.
-        """
-        return (
-            self.device.type == "cuda"
-            and not self.precision.scaler.is_enabled()
-            and getattr(optimizer, "_step_supports_amp_scaling", False)
-            and all(group.get("fused") for group in optimizer.param_groups)
-        )
-
-    def _step_late(
-        self, optimizer: torch.optim.Optimizer, net: nn.Module, verdict: Verdict
-    ) -> bool:
-        verdict.fetch()
-        if self._judge(optimizer):  # this gradient is of weights that have gone
-            optimizer.zero_grad(set_to_none=True)
-            return False
-        self._clip(net)
-        # As GradScaler hands it over; torch documents no other way.
-        flags: Any = optimizer
-        flags.grad_scale, flags.found_inf = None, verdict.skip()
-        optimizer.step()
-        del flags.grad_scale, flags.found_inf
-        self._pending[optimizer] = verdict
-        return True
-
-    def _judge(self, optimizer: torch.optim.Optimizer) -> bool:
-        """Reads how an optimizer's last step went; whether the weights came back."""
-        verdict = self._pending.pop(optimizer, None)
-        if verdict is None:
-            return False
-        self.asked = verdict.asked()
-        if verdict.finite():
-            verdict.guard.good_step()
-            return False
-        return verdict.guard.bad_step(verdict.iteration, verdict.what())
-
-    def settle(self) -> None:
-        """Reads how the last step went, where that is still unknown."""
-        for optimizer in list(self._pending):
-            self._judge(optimizer)
 
     def update_average(self) -> None:
         """Moves the averaged weights after a step."""

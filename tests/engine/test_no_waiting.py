@@ -12,7 +12,9 @@ from model_common import NotFinite, batch, model, options, run
 from torch import nn
 
 from paragon_archs.config.errors import TrainingError
-from paragon_archs.engine.guard import finite_flag
+from paragon_archs.engine.guard import Guard, finite_flag
+from paragon_archs.engine.precision import set_up_products
+from paragon_archs.engine.resuming import load_optimizer
 from paragon_archs.engine.verdict import Losses, Verdict
 from paragon_archs.models.paragon_gan_model import ParagonGANModel
 from paragon_archs.models.paragon_model import ParagonModel
@@ -45,7 +47,7 @@ class Takes(torch.optim.SGD):
         self.flags: list[torch.Tensor] = []
 
     def step(self, closure=None):
-        self.flags.append(self.found_inf)
+        self.flags.append(vars(self)["found_inf"])
         for parameter in self.param_groups[0]["params"]:
             parameter.data.add_(parameter.grad, alpha=-1e-3)
 
@@ -142,7 +144,8 @@ def test_one_message_says_all(values, gradient, stops):
     asked = None if stops is None else torch.tensor(stops, dtype=torch.float32)
     losses = Losses(["a", "b"], torch.tensor(values), asked)
     flag = finite_flag([torch.tensor([gradient]), torch.ones(2)])
-    verdict = Verdict(losses, flag, 1, None)
+    guard = Guard(1, 2, dict, lambda _: None)
+    verdict = Verdict(losses, flag, 1, guard)
     fine = values[1] == 2 and gradient == 1
     assert bool(verdict.skip()) == (not fine) == (not verdict.finite())
     assert verdict.asked() == (15 if stops and stops[0] else 0)
@@ -187,3 +190,65 @@ def test_the_low_resolution_side_is_made_in_float32(before, monkeypatch):
     finally:
         torch.set_float32_matmul_precision(given)
     assert seen == ["highest"] * 2
+
+
+@pytest.mark.parametrize("place", ["cpu", "cuda"])
+@pytest.mark.parametrize("precision", ["highest", "high", "medium"])
+def test_only_a_gpu_multiplies_otherwise(place, precision):
+    cudnn = torch.backends.cudnn
+    given = torch.get_float32_matmul_precision()
+    before = given, cudnn.allow_tf32, cudnn.benchmark
+    try:
+        set_up_products(torch.device(place), precision)
+        now = torch.get_float32_matmul_precision(), cudnn.allow_tf32, cudnn.benchmark
+    finally:
+        torch.set_float32_matmul_precision(given)
+        cudnn.allow_tf32, cudnn.benchmark = before[1:]
+    wanted = precision, precision != "highest", True
+    assert now == (before if place == "cpu" else wanted)
+
+
+@pytest.mark.parametrize("saved", [None, True])
+@pytest.mark.parametrize("here_", [None, True])
+def test_moments_of_another_machine_are_taken(saved, here_):
+    """Fused there and not here, or the other way round."""
+
+    def stepped(weight, fused_):
+        optimizer = torch.optim.Adam([weight], lr=1e-3, fused=fused_)
+        weight.grad = torch.ones_like(weight)
+        optimizer.step()
+        return optimizer
+
+    state = stepped(nn.Parameter(torch.ones(3)), saved).state_dict()
+    weight = nn.Parameter(torch.ones(3))
+    optimizer = torch.optim.Adam([weight], lr=1e-3, fused=here_)
+    load_optimizer(optimizer, state, {"lr"})
+    assert optimizer.param_groups[0]["fused"] is here_
+    weight.grad = torch.ones_like(weight)
+    optimizer.step()
+    assert float(optimizer.state[weight]["step"]) == 2
+
+
+@pytest.mark.parametrize("place", ["cpu", "cuda"])
+@pytest.mark.parametrize("style", [0.0, 1.0])
+def test_a_perceptual_loss_s_network_runs_in_mixed_precision(
+    place, style, here, monkeypatch
+):
+    """On a GPU; a CPU's numbers stay, and so does the range of Gram matrices."""
+
+    class Host(nn.Module):
+        style_weight = style
+
+    class Ours(nn.Module):
+        pass
+
+    module = "paragon_archs.models.paragon_model"
+    monkeypatch.setattr(f"{module}.PerceptualLoss", Host)
+    monkeypatch.setattr(f"{module}.VGGPerceptualLoss", Ours)
+    one = model(here)
+    mixed = contextlib.nullcontext()
+    monkeypatch.setattr(one.precision, "autocast", lambda: mixed)
+    one.device = torch.device(place)
+    found = [one.autocast_of(loss) is mixed for loss in (Host(), Ours(), nn.L1Loss())]
+    on_gpu = place == "cuda"
+    assert found == [on_gpu and not style, on_gpu, False]
