@@ -100,14 +100,8 @@ class StripEngine:
         """Runs a network of any number of results; as `run`, with each result's index
         before its rows."""
         plan, rows = self._choose(size, budget, batch, most)
-        logger.info(
-            "%d x %d: %d sweep%s, strips of %d rows",
-            size[1],
-            size[0],
-            len(plan.stages),
-            "s" * (len(plan.stages) > 1),
-            min(rows),
-        )
+        sweeps = f"{len(plan.stages)} sweep{'s' * (len(plan.stages) > 1)}"
+        logger.info("%d x %d: %s, strips of %d rows", *size[::-1], sweeps, min(rows))
         one = _Run(self, plan, reads, size)
         yield from one.run(rows)
         with self._lock:
