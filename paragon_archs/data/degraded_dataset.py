@@ -27,6 +27,12 @@ SIZES = tuple(range(7, KERNEL + 1, 2))
 KINDS = ("iso", "aniso", "generalized_iso", "generalized_aniso")
 KINDS += ("plateau_iso", "plateau_aniso")
 
+
+def _range(text: str, least: float, most: float) -> Key:
+    """Returns the key of a range of widths or shapes."""
+    return Key("list", [least, most], text, low=1e-3, high=100, length=2)
+
+
 _BLUR: dict[str, Key] = {
     "kernel_list": Key("list", list(KINDS), "kinds of blur kernels"),
     "kernel_prob": Key(
@@ -37,25 +43,9 @@ _BLUR: dict[str, Key] = {
         high=1,
     ),
     "sinc_prob": Key("float", 0.1, "share of sinc kernels", low=0, high=1),
-    "blur_sigma": Key(
-        "list",
-        [0.2, 3.0],
-        "range of the blur's width, pixels",
-        low=1e-3,
-        high=100,
-        length=2,
-    ),
-    "betag_range": Key(
-        "list",
-        [0.5, 4.0],
-        "shape of generalized Gaussians",
-        low=1e-3,
-        high=100,
-        length=2,
-    ),
-    "betap_range": Key(
-        "list", [1.0, 2.0], "shape of plateau kernels", low=1e-3, high=100, length=2
-    ),
+    "blur_sigma": _range("range of the blur's width, pixels", 0.2, 3.0),
+    "betag_range": _range("shape of generalized Gaussians", 0.5, 4.0),
+    "betap_range": _range("shape of plateau kernels", 1.0, 2.0),
 }
 _SECOND = {"blur_sigma": [0.2, 1.5]}  # what differs in the second degradation
 
