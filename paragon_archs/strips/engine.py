@@ -56,7 +56,7 @@ class StripEngine:
         self.dtype = parameter.dtype
         self.device = parameter.device
         self._like = parameter
-        self._call = call or network
+        self._network, self._call = network, call
         self._channels = tuple(channels)
         graph = record(network, channels, call)
         self._plans = [make_plan(graph, limit) for limit in _LIMITS]
@@ -180,7 +180,7 @@ class StripEngine:
     @functools.lru_cache(maxsize=32)  # noqa: B019 (engines are few, and live on)
     def _rehearsed(self, size: tuple[int, int], batch: int) -> Rehearsal | None:
         shapes = [(batch, channels, *size) for channels in self._channels]
-        return rehearse(self._call, shapes, self._like)
+        return rehearse(self._call or self._network, shapes, self._like)
 
     def warn_once(self, rows: int) -> None:
         """Logs that memory ran out; once per engine."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -72,7 +73,8 @@ def rehearse(
     """Returns what a call would take, without computing it.
 
     Args:
-        call: What is run; shapes, dtypes and devices alone are computed.
+        call: What is run; shapes, dtypes and devices alone are computed. Of a network
+            a copy is, with the same weights: what it keeps for later is worth nothing.
         shapes: Of its inputs.
         like: A weight: tells dtype and device.
 
@@ -86,6 +88,9 @@ def rehearse(
     with torch.inference_mode(False), torch.no_grad(), mode, live:
         inputs = [torch.empty(s, dtype=like.dtype, device=like.device) for s in shapes]
         try:
+            if isinstance(call, nn.Module):
+                weights = (*call.parameters(), *call.buffers())
+                call = copy.deepcopy(call, {id(w): w for w in weights})
             call(*inputs)
         except (NotImplementedError, RuntimeError, TypeError, ValueError):
             return None

@@ -15,6 +15,7 @@ from paragon_archs.deploy import DeployCall, deploy_model
 from paragon_archs.evaluation.gpu.parity import LIMITS, error, exact
 from paragon_archs.fuse import fuse_model
 from paragon_archs.strips import StripEngine
+from paragon_archs.strips.rehearsal import rehearse
 from paragon_archs.utils.dtypes import dtype_name
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
@@ -184,6 +185,23 @@ def test_who_looks_at_values_is_estimated_from_its_record():
     with fake_gpu():
         record._like = torch.empty(1, device="cuda")
         assert record.peak((72, 128)) == 72 * 128 * 4 * (3 + 8 + 3)
+
+
+def test_a_rehearsal_leaves_no_trace_in_a_network():
+    class Keeps(torch.nn.Conv2d):
+        kept = None
+
+        def forward(self, x):
+            if self.kept is None or self.kept.shape != x.shape:
+                self.kept = torch.zeros_like(x)
+            return super().forward(x + self.kept)
+
+    network = Keeps(3, 8, 3, padding=1)
+    found = rehearse(network, [(1, 3, 20, 30)], network.weight)
+    assert found is not None and found.largest == 8 * 20 * 30
+    assert network.kept is None
+    # Zeros, the sum (which is dropped), the input and the result.
+    assert found.peak == 4 * 20 * 30 * (3 + 3 + 3 + 8)
 
 
 class Reference(torch.nn.GroupNorm):
