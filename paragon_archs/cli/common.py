@@ -185,7 +185,7 @@ def add_json(arguments: argparse.ArgumentParser) -> None:
 def print_json(value: object) -> None:
     """Prints a value as JSON; numbers that are none (NaN, infinity) become null."""
 
-    def plain(one: object) -> Any:
+    def plain(one: object) -> object:
         if isinstance(one, dict):
             return {str(k): plain(v) for k, v in one.items()}
         if isinstance(one, (list, tuple)):

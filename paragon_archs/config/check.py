@@ -157,7 +157,7 @@ class _Check:
         """`basicsr test` needs no training keys, whatever its file still holds."""
         return self.is_train or path[:1] not in (("train",), ("val",), ("logger",))
 
-    def _value(self, path: Path, key: Key, value: object) -> Any:
+    def _value(self, path: Path, key: Key, value: object) -> object:
         if key.model and self.model and not has_base(self.model, key.model):
             self.wrong.append(
                 sentence(
@@ -354,5 +354,5 @@ def _elsewhere(name: str) -> str:
     return ""
 
 
-def _copy(value: object) -> Any:
+def _copy(value: object) -> object:
     return dict(value) if isinstance(value, dict) else value

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Hashable, Iterator
-from typing import Any
 
 from .key import Key
 
@@ -35,7 +34,7 @@ MAX_PART = 255  # bytes of one part of a path
 LARGEST = 2**63 - 1  # what torch and NumPy take
 
 # A message's id, and what it is filled with.
-Fault = tuple[str, dict[str, Any]]
+Fault = tuple[str, dict[str, object]]
 
 
 def is_name(text: str) -> bool:
@@ -50,7 +49,9 @@ def is_template(text: str) -> bool:
     return bool(braces) and is_name(f"{before}x{after}")
 
 
-def unfit(value: object, path: tuple[Hashable, ...] = ()) -> Iterator[tuple[Any, ...]]:
+def unfit(
+    value: object, path: tuple[Hashable, ...] = ()
+) -> Iterator[tuple[tuple[Hashable, ...], str, object]]:
     """Yields path, what is expected and the value, of what no option can be.
 
     Args:
@@ -79,7 +80,7 @@ def unfit(value: object, path: tuple[Hashable, ...] = ()) -> Iterator[tuple[Any,
         yield path, "text, a number, true or false, a list or a section", value
 
 
-def as_kind(key: Key, value: object) -> Any:
+def as_kind(key: Key, value: object) -> object:
     """Returns a value as the kind that YAML took for another: `2e3`, a name `2026`."""
     kinds = key.kind.split("|")
     if isinstance(value, float) and value.is_integer() and "float" not in kinds:

@@ -131,7 +131,7 @@ class Degradation:
             made.gt_usm if self.options.gan_gt_usm else made.gt,
         )
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, object]:
         """Returns the pool of pairs, in 8 bits, which is what its images have."""
         made = self.degrader
         if not hasattr(made, "queue_lr"):

@@ -88,7 +88,7 @@ class Run:
         self.lock = make_folders(folders, name, training=True, keep=keep)
         write_log(folders.root, name, True, self.options.file)
 
-    def position(self) -> dict[str, Any]:
+    def position(self) -> dict[str, object]:
         """Returns what a state records of the place in the data."""
         stopping = self.stopping[0].state_dict() if self.stopping else None
         return {**self.data.position(), "stopping": stopping}

@@ -76,7 +76,7 @@ def options_of_optimizers(options: Mapping[str, Any]) -> set[str]:
 
 
 def load_optimizer(
-    optimizer: Optimizer, state: Mapping[str, object], named: set[str]
+    optimizer: Optimizer, state: Mapping[str, Any], named: set[str]
 ) -> None:
     """Takes an optimizer's moments back; its rates stay those it was built with.
 

@@ -39,7 +39,7 @@ class ResumePoint:
         return int(self.state["iter"])
 
 
-def rng_state() -> dict[str, Any]:
+def rng_state() -> dict[str, object]:
     """Returns the states of this process's random number generators."""
     version, numbers, gauss = random.getstate()
     name, keys, place, has_gauss, cached = np.random.get_state()
@@ -88,7 +88,7 @@ def save_state(
         TrainingError: when a weight is not finite; nothing is written then.
         OSError: when the disk is full.
     """
-    generators: list[Any] = [rng_state()]
+    generators: list[object] = [rng_state()]
     if model.opt["dist"]:
         generators = [None] * model.opt["world_size"]
         dist.all_gather_object(generators, rng_state())

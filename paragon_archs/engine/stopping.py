@@ -42,7 +42,7 @@ class EarlyStopping:
         """True when patience is used up."""
         return self.waited >= self.patience
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, object]:
         """Returns the best value and the count."""
         return {"best": self.best, "waited": self.waited}
 

@@ -106,7 +106,7 @@ class TrainingData:
             parts.append(part)
         return parts or [whole]
 
-    def position(self) -> dict[str, Any]:
+    def position(self) -> dict[str, object]:
         """Returns what a state records of the place in the data."""
         return {
             "seed": self.context.seed,

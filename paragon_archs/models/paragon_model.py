@@ -28,7 +28,7 @@ from ..config.sections.run import RunSection
 from ..engine.bounds import bounded
 from ..engine.checkpointing import checkpoint_blocks, plain_form
 from ..engine.convolutions import make_trainable
-from ..engine.criteria import build_criteria, total_of
+from ..engine.criteria import Criterion, build_criteria, total_of
 from ..engine.ema import Average
 from ..engine.guard import Guard, finite_network
 from ..engine.heads import fit_head, merge_head, split_head
@@ -250,6 +250,7 @@ class ParagonModel(Stepping, Repaired):
             )
         losses: dict[str, Tensor] = {}
         for criterion in self.criteria:
+            assert isinstance(criterion, Criterion)
             if isinstance(criterion.loss, FeatureBoundLoss):
                 losses |= self.bound_features(criterion, lq, current_iter)
                 continue
@@ -275,12 +276,13 @@ class ParagonModel(Stepping, Repaired):
         return contextlib.nullcontext()
 
     def bound_features(
-        self, criterion: Any, lq: Tensor, current_iter: int
+        self, criterion: Criterion, lq: Tensor, current_iter: int
     ) -> dict[str, Tensor]:
         """Returns what drawn pictures cost, weighted; they pass the network too."""
         factor = criterion.weight_at(current_iter)
         if factor == 0:
             return {}
+        assert isinstance(criterion.loss, FeatureBoundLoss)
         with self.precision.autocast():
             cost = bounded(
                 self.get_bare_model(self.net_g), criterion.loss, lq, current_iter

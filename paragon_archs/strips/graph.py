@@ -84,7 +84,7 @@ class _Recorder(TorchFunctionMode):
         """Adds a node if `func` made tensors out of values."""
         inputs: list[int] = []
 
-        def refer(item: object) -> Any:
+        def refer(item: object) -> object:
             if isinstance(item, Tensor):
                 if id(item) not in self._known:
                     return item
@@ -193,7 +193,7 @@ def _value(a: torch.Size, b: torch.Size) -> Value:
     return Value(rows, len(a), factor, a.numel() / (_HEIGHTS[0] * _WIDTH))
 
 
-def _plain(item: object) -> Any:
+def _plain(item: object) -> object:
     """Returns arguments for comparison: tensors that are constants count as equal."""
     if isinstance(item, Tensor):
         return tuple(item.shape)
