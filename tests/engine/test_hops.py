@@ -24,5 +24,5 @@ def test_the_command_reaches_the_optimizer_in_ten_calls(here: Path) -> None:
     finally:
         handle.remove()
     (calls,) = {tuple(calls) for calls in seen[-1:]}
-    assert calls[0] == "basicsr.main" and calls[-1] == "paragon_model.step"
+    assert calls[0] == "basicsr.main" and calls[-1] == "stepping.step"
     assert len(calls) <= 10, calls
