@@ -186,6 +186,9 @@ def run(options: argparse.Namespace) -> int:
     if options.crops > 0 and not broken:
         reports.crop_pictures(folder, sets, methods, protocol, options.crops)
         reports.pages(folder, sets, methods, protocol, options.crops)
+    if not options.json and not options.quiet:
+        made = sorted(f.name for f in folder.iterdir() if f.name[0] != ".")
+        print(f"wrote {folder}: {', '.join(made)}", file=sys.stderr)
     if broken:
         report(*broken)
         raise CommandError(f"{len(broken)} images could not be measured")

@@ -107,6 +107,11 @@ def run(options: argparse.Namespace) -> int:
         )
     elif not options.quiet:
         print(f"wrote {output}")
+    other = {one.against for one in sets if not any(e.measures for e in one.entries)}
+    if other:
+        print(
+            f"not measured: no picture has the size of {min(other)!r}", file=sys.stderr
+        )
     return EXIT_DONE
 
 

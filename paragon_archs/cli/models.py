@@ -51,6 +51,12 @@ def run(options: argparse.Namespace) -> int:
         )
     cards = [card(name) for name in options.models or files]
     cards = [c for c in cards if options.scale in (None, c["scale"])]
+    if not cards:
+        whose = ", ".join(options.models) or "a shipped model"
+        raise ValueError(
+            f"Expected --scale to be that of {whose}, but got {options.scale}. "
+            "`paragon models` lists them."
+        )
     rows = [{**c, "file": str(files[c["name"]])} for c in cards]
     for row in rows:
         row["bytes"] = files[row["name"]].stat().st_size

@@ -32,7 +32,7 @@ def flags() -> Parser:
 
 def serve(options: argparse.Namespace) -> int:
     """Serves the page."""
-    need("gradio", "the page in the browser", "'paragon-archs[ui]'")
+    need("gradio", "the page in the browser", "paragon-archs[ui]")
     from ..ui.app import serve as serve_page
 
     serve_page(options.port, not options.no_browser)

@@ -175,9 +175,6 @@ def upscale(options: argparse.Namespace) -> int:
     model, reason = options.model, ""
     if model is None:
         model, reason = choose(options.input, options.scale or 4)
-    if options.model is None and options.loaded is None and not options.quiet:
-        why = f"shipped, for {reason}" if reason else "shipped"
-        print(f"model: {model} ({why}; --model takes another)")
     upscaler = Upscaler(
         options.loaded or resolve(model),
         device=options.device,
@@ -198,8 +195,10 @@ def upscale(options: argparse.Namespace) -> int:
         shard=parse_shard(options.shard),
         refuse=functools.partial(refusal, upscaler, write, sizing, video),
     )
-    refused = [job for job in jobs if job.refusal]
-    report(*(f"{job.source}: {job.refusal}" for job in refused))
+    if options.model is None and options.loaded is None:
+        why = f"shipped, for {reason}" if reason else "shipped"
+        say(options, f"model: {model} ({why}; --model takes another)")
+    report(*(named(job, job.refusal) for job in jobs if job.refusal))
     if not jobs:
         say(options, "nothing left to do")
         return EXIT_DONE
@@ -214,11 +213,16 @@ def upscale(options: argparse.Namespace) -> int:
         done = [job for job in jobs if job not in [bad for bad, _ in failed]]
         _write_page(options, [job for job in done if not job.is_video])
     new = [(job, reason) for job, reason in failed if not job.refusal]
-    report(*(f"{job.source}: {reason}" for job, reason in new))
+    report(*(named(job, reason) for job, reason in new))
     if failed:
         rest = ", the others are done" if len(failed) < len(jobs) else ""
         report(f"{len(failed)} of {len(jobs)} inputs failed{rest}")
     return EXIT_FAILED if failed else EXIT_DONE
+
+
+def named(job: Job, reason: str) -> str:
+    """Returns why a job failed, with its input, which the reason may name itself."""
+    return reason if repr(str(job.source)) in reason else f"{job.source}: {reason}"
 
 
 def say(options: argparse.Namespace, text: str) -> None:

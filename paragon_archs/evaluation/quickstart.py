@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw
 
 from ..checkpoint import load_model
 from ..utils.files import atomic_write
+from ..utils.optional import need
 from ..utils.resize import imresize
 from . import measures
 
@@ -48,11 +49,10 @@ def write_images(folder: str | Path, scale: int) -> list[Path]:
         The files written.
 
     Raises:
-        ModuleNotFoundError: when scikit-image is not installed.
+        ImportError: when scikit-image is not installed.
     """
-    import skimage.data  # noqa: PLC0415 (an optional package)
-
-    source = Path(skimage.data.__file__).parent
+    data = need("skimage.data", "the quickstart's photographs", "scikit-image")
+    source = Path(data.__file__).parent
     written = []
     for part, names in (("train", TRAINING), ("val", VALIDATION)):
         for name in names:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
-from PIL import JpegImagePlugin
+from ..utils.optional import need
 
 STANDARD_MEAN = 57.625  # of the luma table in annex K of the JPEG standard
 
@@ -16,9 +16,10 @@ def jpeg_quality(file: str | Path) -> int | None:
     Estimated from the luma quantization table in the file's header; other encoders'
     tables give the quality of libjpeg's that are as coarse.
     """
+    plugin = need("PIL.JpegImagePlugin", "JPEG images", "pillow")
     try:
         # Not by `Image.open`, which refuses large ones.
-        with JpegImagePlugin.JpegImageFile(file) as opened:
+        with plugin.JpegImageFile(file) as opened:
             tables = getattr(opened, "quantization", None)
     except (OSError, ValueError, SyntaxError, struct.error, IndexError):
         return None

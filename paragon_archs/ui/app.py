@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -238,14 +240,14 @@ def serve(port: int | None, open_browser: bool) -> None:
     """Serves the page on the loopback interface until it is interrupted.
 
     Raises:
-        OSError: when the port is taken.
+        ValueError: when the port is taken, or none that a user may listen on.
     """
     app = App()
     theme = gr.themes.Default(  # pyright: ignore[reportPrivateImportUsage]
         primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["monospace"]
     ).set(**_COLORS)
     try:
-        build(app).launch(
+        _, address, _ = build(app).launch(
             server_name="127.0.0.1",
             server_port=port,
             inbrowser=open_browser,
@@ -254,6 +256,16 @@ def serve(port: int | None, open_browser: bool) -> None:
             css=_CSS,
             footer_links=[],
             allowed_paths=[str(app.folder)],
+            quiet=True,
+            prevent_thread_lock=True,
         )
+        print(f"The page is at {address} (Ctrl-C ends it).", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            threading.Event().wait()
+    except (OSError, OverflowError) as error:
+        raise ValueError(
+            f"Expected a free port, but got {port or 'none'}: it is taken, or not "
+            "allowed. Choose another from 1024 to 65535."
+        ) from error
     finally:
         app.close()

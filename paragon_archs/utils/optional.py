@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import shlex
 from typing import Any
+
+_EXTRAS = {
+    "pillow": "upscale",
+    "imagecodecs": "upscale",
+    "tifffile": "upscale",
+    "av": "video",
+    "onnxruntime": "onnx",
+}
+"""Package -> the extra of this pack that brings it and what else is needed then."""
 
 
 def need(module: str, purpose: str, package: str) -> Any:
@@ -23,9 +33,11 @@ def need(module: str, purpose: str, package: str) -> Any:
     except ImportError as error:
         if error.name != root:
             raise
+        brings = f"paragon-archs[{_EXTRAS[package]}]" if package in _EXTRAS else package
+        name = root if "[" in package else package
         raise ImportError(
-            f"Expected {package} to be installed, for {purpose}, but it is not. "
-            f"Run `pip install {package}`.",
+            f"Expected {name} to be installed, for {purpose}, but it is not. "
+            f"Run `pip install {shlex.quote(brings)}`.",
             name=error.name,
         ) from error
     return importlib.import_module(module)

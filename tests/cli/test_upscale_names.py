@@ -129,3 +129,21 @@ def test_names_of_shipped_models_are_taken(command, tmp_path, monkeypatch):
     more = ["-o", "mix.safetensors"] if command[0] == "interpolate" else []
     more = ["--frames", "2", "--device", "cpu"] if command[0] == "benchmark" else more
     assert main([*command, *more]) == 0
+
+
+@pytest.mark.parametrize("names", [[], ["paragonsr2_stream_x4"]], ids=len)
+def test_a_scale_that_does_not_ship_is_one_sentence(names, capsys):
+    assert main(["models", *names, "--scale", "3"]) == 2
+    assert "got 3" in capsys.readouterr().err
+
+
+def test_a_wrong_use_is_the_first_thing_said(photos, capsys):
+    assert main(["upscale", "a.jpg", "-o", "a.xyz"]) == 2
+    captured = capsys.readouterr()
+    assert not captured.out and captured.err.count("\n") == 1
+
+
+def test_a_failed_file_is_named_once(photos, capsys):
+    (photos / "bad.png").write_bytes(b"none")
+    assert main(["upscale", "bad.png", "a.jpg", "--device", "cpu", "-q"]) == 1
+    assert capsys.readouterr().err.splitlines()[0].count("bad.png") == 1

@@ -68,6 +68,13 @@ def test_folders_are_paired_and_the_largest_difference_is_known(pictures):
     assert sets[1]["difference"] > sets[0]["difference"] > 0
 
 
+def test_pictures_that_cannot_be_measured_are_said_so(pictures, capsys):
+    Image.fromarray(scene()[:30]).save("half.png")
+    call = ["compare", "good.png", "bad.png", "--reference", "half.png", "--fast"]
+    assert main(call) == 0
+    assert "no picture has the size of 'original'" in capsys.readouterr().err
+
+
 def test_models_run_on_the_spot(pictures, capsys):
     names = ["paragonsr2_realtime_x2", "paragonsr2_realtime_x4"]
     call = ["compare", "original.png", "--models", *names, "--device", "cpu", "--json"]

@@ -369,7 +369,7 @@ def test_missing_pillow_is_one_sentence(tmp_path, weights, capsys, monkeypatch):
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "PIL", None)
     assert run(source, "-o", tmp_path / "o.png", "--model", weights) == 2
-    assert "pip install pillow" in capsys.readouterr().err
+    assert "pip install 'paragon-archs[upscale]'" in capsys.readouterr().err
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, upscaler):

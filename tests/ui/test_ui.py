@@ -160,3 +160,13 @@ def test_wrong_input_is_one_sentence_on_the_page(page, tmp_path):
     page.get_by_role("button", name="Upscale the folder").click()
     page.get_by_role("alert").filter(has_text="nowhere").last.wait_for()
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("port", ["99999", "TAKEN"])
+def test_a_port_that_cannot_be_had_is_one_sentence(port, address, capsys):
+    taken = address.rpartition(":")[2]
+    port = port.replace("TAKEN", taken)
+    assert main(["ui", "--no-browser", "--port", port]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: Expected a free port, but got {port}")
+    assert error.count("\n") == 1
