@@ -15,7 +15,7 @@ ARCH_FILES = sorted((PACK / "archs").glob("*_arch.py"))
 
 # A room imports rooms of lower ranks only: from the tensor's side to the user's.
 ROOMS = (
-    "utils archs fuse deploy loaders weights checkpoint media strips inference export "
+    "utils archs fuse deploy loaders weights checkpoint media strips export inference "
     "optim config losses evaluation metrics data engine host models integrations "
     "ui cli __main__"
 ).split()

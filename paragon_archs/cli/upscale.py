@@ -128,6 +128,12 @@ def add_model_flags(arguments: argparse.ArgumentParser) -> None:
         "--provider", help="of ONNX graphs: cpu, cuda, tensorrt, dml, coreml; or some"
     )
     arguments.add_argument(
+        "--backend",
+        default="auto",
+        help="what runs the network on a CPU: torch, onnxruntime, openvino (auto: the "
+        "fastest whose graph was made by naming it once)",
+    )
+    arguments.add_argument(
         "--compile", action="store_true", help="let torch compile the network"
     )
     arguments.add_argument(
@@ -183,6 +189,7 @@ def upscale(options: argparse.Namespace) -> int:
         tta=options.tta,
         providers=options.provider.split(",") if options.provider else (),
         compile_=options.compile,
+        backend=options.backend,
     )
     jobs = plan(
         options.input,

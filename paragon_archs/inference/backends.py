@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from ..utils.optional import need
 from ..utils.weight_header import HeaderError, check_known
 from ..weights import resolve
 from .graph_model import GraphModel
+from .openvino_model import OpenVINOModel
 from .streams import Stream
 from .tensorrt_model import TensorRTModel
 
@@ -68,9 +68,11 @@ class OnnxModel(GraphModel):
         self._device = torch.device("cuda", index) if on_gpu else torch.device("cpu")
         self._stream = Stream(self._device)
         options = [_options(name, index, self._stream.handle) for name in names]
+        session = runtime.SessionOptions()
+        session.intra_op_num_threads = torch.get_num_threads()
         try:
             self._session: Any = runtime.InferenceSession(
-                str(file), providers=names, provider_options=options
+                str(file), session, providers=names, provider_options=options
             )
         except self._errors as error:
             raise ValueError(
@@ -88,27 +90,11 @@ class OnnxModel(GraphModel):
             )
         self._outputs: dict[str, tuple[int, int, torch.dtype]] | None = None
         shapes = {i.name: i.shape for i in self._session.get_inputs()}
-        self._inputs = list(shapes)
         self._dtypes = {
             i.name: torch.float16 if i.type == "tensor(float16)" else torch.float32
             for i in self._session.get_inputs()
         }
-        image = shapes.get("input", next(iter(shapes.values())))
-        if len(image) != 4 or any(isinstance(n, int) for n in image[2:]):
-            raise ValueError(
-                f"Expected a graph for images (B, C, H, W) of any size, but got "
-                f"{image}. Export it without --static."
-            )
-        self.input_channels = image[1] if isinstance(image[1], int) else 3
-        metadata = self._session.get_modelmeta().custom_metadata_map
-        self.metadata = dict(sorted(metadata.items()))
-        if "bytes_per_pixel" in metadata:
-            self.bytes_per_pixel = float(metadata["bytes_per_pixel"])
-        if "prev_feat" in shapes:
-            self.feature_channels = shapes["prev_feat"][1]
-            if metadata.get("architecture") == "ParagonSR2":
-                self.alpha = float(metadata["alpha"])
-                self.base_kernel = json.loads(metadata["arguments"])["base_kernel"]
+        self._read(shapes, self._session.get_modelmeta().custom_metadata_map)
         self._measure(file)
 
     def _check_started(self, name: str, explicit: bool) -> None:
@@ -139,8 +125,7 @@ class OnnxModel(GraphModel):
 
     def run(self, inputs: dict[str, Tensor]) -> list[Tensor]:
         image = inputs["input"]
-        if "input" not in self._inputs:  # graphs of others name it otherwise
-            inputs = {self._inputs[0]: image}
+        inputs = self._named(inputs)
         here = (image.device.type, image.device.index or 0)
         near = here == (self._device.type, self._device.index or 0)
         if self._outputs is not None and self._binds and near:
@@ -249,9 +234,12 @@ def _runtime_errors(runtime: Any) -> tuple[type[Exception], ...]:
 
 
 def load_graph(
-    file: Path, device: torch.device, providers: Sequence[str] = ()
+    file: Path,
+    device: torch.device,
+    providers: Sequence[str] = (),
+    openvino: bool = False,
 ) -> GraphModel:
-    """Opens an `.onnx`, `.trt` or `.engine` file."""
+    """Opens an `.onnx`, `.trt` or `.engine` file; OpenVINO takes the first as well."""
     file = resolve(file)
     try:
         check_known(file)
@@ -260,7 +248,7 @@ def load_graph(
             f"Expected {str(file)!r} to be a graph, but it is {error}."
         ) from error
     if file.suffix.lower() == ".onnx":
-        return OnnxModel(file, device, providers)
+        return OpenVINOModel(file) if openvino else OnnxModel(file, device, providers)
     return TensorRTModel(file, device)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -48,6 +49,7 @@ class GraphModel:
         self.largest: tuple[int, int] | None = None
         self.static = False
         self._picture = 0  # which of the results
+        self._inputs: list[str] = []
 
     def run(self, inputs: dict[str, Tensor]) -> list[Tensor]:
         """Runs the graph; returns the image, and the features of a video graph."""
@@ -69,6 +71,41 @@ class GraphModel:
             inputs["prev_feat"] = prev_feat
         results = self.run(inputs)
         return tuple(results[:2]) if feature_tap else results[self._picture]
+
+    def _read(
+        self, shapes: Mapping[str, Sequence[Any]], metadata: Mapping[str, str]
+    ) -> None:
+        """Takes what an ONNX graph says about itself.
+
+        Args:
+            shapes: Name of an input -> its sides, an `int` where one is fixed.
+            metadata: By name.
+
+        Raises:
+            ValueError: when it takes no images of any size.
+        """
+        self._inputs = list(shapes)
+        image = shapes.get("input", next(iter(shapes.values())))
+        if len(image) != 4 or any(isinstance(n, int) for n in image[2:]):
+            raise ValueError(
+                f"Expected a graph for images (B, C, H, W) of any size, but got "
+                f"{image}. Export it without --static."
+            )
+        self.input_channels = image[1] if isinstance(image[1], int) else 3
+        self.metadata = dict(sorted(metadata.items()))
+        if "bytes_per_pixel" in metadata:
+            self.bytes_per_pixel = float(metadata["bytes_per_pixel"])
+        if "prev_feat" in shapes:
+            self.feature_channels = shapes["prev_feat"][1]
+            if metadata.get("architecture") == "ParagonSR2":
+                self.alpha = float(metadata["alpha"])
+                self.base_kernel = json.loads(metadata["arguments"])["base_kernel"]
+
+    def _named(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Returns inputs under the names that the graph has for them."""
+        if "input" in self._inputs:
+            return inputs
+        return {self._inputs[0]: inputs["input"]}
 
     def _take_shapes(self, results: Sequence[Tensor], side: int) -> None:
         """Takes note of what a square of `side` pixels becomes."""

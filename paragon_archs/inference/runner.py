@@ -45,6 +45,8 @@ class Runner:
             give several results.
         compile_: Whether torch compiles the call for runs in one piece.
         tiles: Whether an image may be cut into tiles; not where features are carried.
+        graph: The same network in another runtime, for runs in one piece and in
+            strips.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Runner:
         call: Callable[..., Any] | None = None,
         compile_: bool = False,
         tiles: bool = True,
+        graph: Callable[..., Any] | None = None,
     ) -> None:
         self.model = model
         self.network = network
@@ -65,9 +68,9 @@ class Runner:
         self.limit = limit
         self.call: Callable[..., Any] = call or network
         self.compiles = compile_
-        self.compiled: Callable[..., Any] = (
-            Compiled(self.call) if compile_ else self.call
-        )
+        self.graph = graph
+        run = graph or self.call
+        self.compiled: Callable[..., Any] = Compiled(run) if compile_ else run
         self.tiles = tiles
         self._engines: dict[tuple[int, ...], StripEngine | None] = {}
 
@@ -75,7 +78,7 @@ class Runner:
     def parallel(self) -> bool:
         """Whether several threads may run the network at once."""
         # Networks of others may change themselves while they run.
-        plain = self.of_this_pack and not self.compiles
+        plain = self.of_this_pack and not self.compiles and self.graph is None
         return plain and self.device.type == "cpu"
 
     @property
@@ -106,6 +109,7 @@ class Runner:
         if not self.of_this_pack and not engine.agrees(self.network):
             logger.info("%s: overlapping tiles for large images", name)
             return None
+        engine.graph = self.graph
         logger.info("%s: exact at any size, strip by strip", name)
         return engine
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -33,6 +32,7 @@ from .borders import LARGEST, Border, find_border
 from .channels import Channels
 from .memory import parse_memory, say_if_taken
 from .runner import Runner, finite_parts
+from .runtimes import open_backend, pick_backend, weights_digest
 
 
 class SpoiledError(Exception):
@@ -60,6 +60,11 @@ class Upscaler:
         providers: For ONNX graphs: `cpu`, `cuda`, `tensorrt`, `dml`, `coreml`, the
             preferred first.
         compile_: Whether torch compiles the network for runs in one piece.
+        backend: `torch`, `onnxruntime` or `openvino`: what runs the network on a CPU in
+            float32, from the same weights; `auto`: the one that was measured to be the
+            fastest for the network, where its graph waits in the cache. A graph is
+            exported the first time that its backend is named. Videos that carry
+            features from frame to frame run in torch.
 
     Raises:
         FileNotFoundError: when the weight file does not exist.
@@ -76,6 +81,7 @@ class Upscaler:
         tta: bool = False,
         providers: Sequence[str] = (),
         compile_: bool = False,
+        backend: str = "auto",
     ) -> None:
         self.device = pick_device(device)
         self.limit = parse_memory(memory)
@@ -83,12 +89,21 @@ class Upscaler:
         if isinstance(model, (str, Path)):
             file = resolve(model)
             if file.suffix.lower() in GRAPH_SUFFIXES:
-                model = load_graph(file, self.device, providers)
+                use = backend == "openvino"
+                model = load_graph(file, self.device, providers, openvino=use)
             else:
                 model = load_model(file, self.device)
         self.descriptor = model
         self.scale = model.scale
         self.dtype = pick_dtype(dtype, self.device, model)
+        if compile_ and backend not in ("auto", "torch"):
+            raise ValueError(
+                f"Expected one of --compile, which is torch's, and --backend, but got "
+                f"{backend!r} and the other. Leave one out."
+            )
+        self.backend = pick_backend(
+            "torch" if compile_ else backend, model, self.device, self.dtype
+        )
         self.runner = self._runner(self.dtype, compile_)
         self.fallback = Fallback(
             self.runner, self.dtype, lambda: self._runner(torch.float32, False)
@@ -99,8 +114,10 @@ class Upscaler:
         """Returns what runs the network in a dtype, made of the original weights."""
         model = self.descriptor
         network: object = model
+        graph = None
         if isinstance(model, ImageModelDescriptor):
             network = deploy_model(model).to(self.device, dtype).eval()
+            graph = open_backend(self.backend, model)
         tiles = not (isinstance(model, GraphModel) and model.static)
         return Runner(
             model,
@@ -110,6 +127,7 @@ class Upscaler:
             self.limit,
             compile_=compile_,
             tiles=tiles,
+            graph=graph,
         )
 
     def image(self, array: np.ndarray) -> np.ndarray:
@@ -200,12 +218,8 @@ class Upscaler:
                 "tta": str(self.tta),
                 "border": str(self.border.width),
             }
-        digest = hashlib.sha256()
-        for name, tensor in self.descriptor.model.state_dict().items():
-            digest.update(name.encode())
-            digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy())
         return {
-            "weights": digest.hexdigest(),
+            "weights": weights_digest(self.descriptor.model),
             "dtype": str(self.dtype),
             "tta": str(self.tta),
             "border": str(self.border.width),

@@ -60,6 +60,7 @@ class StripEngine:
         self._channels = tuple(channels)
         graph = record(network, channels, call)
         self._plans = [make_plan(graph, limit) for limit in _LIMITS]
+        self.graph: Callable[..., Tensor] | None = None  # runs strips that are local
         self._warned = False
         self.busy = 0.0  # seconds times threads spent in computing strips, in all runs
         self._lock = threading.Lock()
@@ -271,9 +272,10 @@ class _Run:
     def _compute(self, stage: Stage, strip: Strip) -> dict[int, Tensor]:
         """Runs a strip through a stage's nodes; returns the values that are wanted."""
         env: dict[int, Any] = {v: self.maps[v].read(strip.spans) for v in stage.sources}
-        drops: dict[int, list[int]] = {}
-        for v, n in stage.last_use.items():
-            drops.setdefault(n, []).append(v)
+        if self.engine.graph is not None and self.plan.local:
+            (v,) = self.graph.outputs
+            made = self.engine.graph(*(env[i] for i in self.graph.inputs))
+            return {v: self._cut(v, made, strip)}
         for n in stage.nodes:
             node = self.graph.nodes[n]
             if node.rule.kind == "norm":
@@ -282,7 +284,7 @@ class _Run:
                 env[node.outputs[0]] = self._windows(node, env, strip)
             else:
                 self._call(node, env)
-            for v in drops.get(n, ()):
+            for v in stage.drops.get(n, ()):
                 env.pop(v, None)
         wanted = [*stage.keeps]
         wanted += [self.graph.nodes[n].inputs[0] for n in stage.statistics]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -43,6 +44,14 @@ class Stage:
     work: float = 0.0
     last_use: dict[int, int] = field(default_factory=dict)
 
+    @functools.cached_property
+    def drops(self) -> dict[int, list[int]]:
+        """Node -> values that the strip needs no more after it."""
+        dropped: dict[int, list[int]] = {}
+        for v, n in self.last_use.items():
+            dropped.setdefault(n, []).append(v)
+        return dropped
+
 
 @dataclass
 class Plan:
@@ -59,6 +68,13 @@ class Plan:
     stages: list[Stage]
     until: dict[int, int]
     maps: float
+
+    @property
+    def local(self) -> bool:
+        """Whether a strip with its margins gives the one result by itself."""
+        first = self.stages[0]
+        alone = len(self.stages) == 1 and len(self.graph.outputs) == 1
+        return alone and first.window is None and not first.statistics
 
 
 def make_plan(graph: Graph, limit: int | None = None) -> Plan:

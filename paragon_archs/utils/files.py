@@ -15,6 +15,12 @@ def cache_folder() -> Path:
     return Path(base) / "paragon_archs"
 
 
+def config_folder() -> Path:
+    """Returns the folder of what the user chose or learned; it may not exist yet."""
+    base = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    return Path(base) / "paragon_archs"
+
+
 @contextlib.contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
     """Yields a temporary path beside `path` that becomes `path` on success.

@@ -16,10 +16,13 @@ from paragon_archs.cli.common import (
     image_size,
     parser,
 )
+from paragon_archs.inference import runtimes
 from paragon_archs.utils.allocator import keep_freed_memory
 from paragon_archs.utils.dtypes import DTYPES, dtype_of
 
 from . import peers, speed
+
+LEARNED = ["deploy", "openvino", "onnx"]
 
 REFERENCE = (
     ("paragonsr2_realtime", 4, 128),
@@ -78,6 +81,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="let the C library keep freed memory, as `paragon upscale` does; without "
         "it the system's page faults count, of which the published form has more",
     )
+    arguments.add_argument(
+        "--learn",
+        action="store_true",
+        help="compare torch with the other runtimes on the CPU, and keep for `paragon "
+        "upscale --backend auto` which of them are faster here by a tenth",
+    )
     arguments.add_argument("--picture", help="parameters against speed, .svg")
     options = arguments.parse_args(argv)
     return guarded(lambda: _measure(options))
@@ -91,6 +100,9 @@ def _measure(options: argparse.Namespace) -> int:
         )
     if options.picture:
         speed.check_picture(options.picture)
+    if options.learn:  # as `paragon upscale` runs it
+        options.forms, options.device, options.dtype = LEARNED, "cpu", "fp32"
+        keep_freed_memory()
     if options.keep_memory and not keep_freed_memory():
         raise CommandError(
             "Expected the C library to be glibc for --keep-memory, but it is not. "
@@ -132,6 +144,9 @@ def _measure(options: argparse.Namespace) -> int:
         parameters = sum(p.numel() for p in model.parameters())
         best = max(t.megapixels for t in timings)
         points.append((f"{Path(name).stem} x{scale}", parameters, best))
+        if options.learn and (variant := runtimes.variant_of(model)):
+            file = runtimes.learn({variant: speed.faster_backends(timings)})
+            print(f"kept for {variant} in {file}", flush=True)
     if options.picture:
         speed.draw(points, options.picture)
         print(f"\nwrote {options.picture}")

@@ -15,6 +15,7 @@ from benchmarks import peers, speed
 from benchmarks.command_release import main as release
 from benchmarks.command_speed import main
 from paragon_archs.checkpoint import save_model
+from paragon_archs.inference import runtimes
 
 
 def test_forms_agree_and_multiply_adds_are_counted():
@@ -46,6 +47,20 @@ def test_command_prints_a_table(capsys, tmp_path):
     assert main([str(file), *flags]) == 0
     rows = [r for r in capsys.readouterr().out.splitlines() if r.startswith("| mine")]
     assert [r.split("|")[2].strip() for r in rows] == ["published", "fused", "deploy"]
+
+
+def test_faster_backends_are_learned(capsys, tmp_path, monkeypatch):
+    seconds = {"deploy": 1.0, "openvino": 0.89, "onnx": 0.5}
+    timings = [
+        speed.Timing(form, s, 0, 1, None, 0, None, None, None)
+        for form, s in seconds.items()
+    ]
+    assert speed.faster_backends(timings) == ["onnxruntime", "openvino"]
+    monkeypatch.setattr(speed, "measure", lambda *_: timings)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    assert main(["paragonsr2_realtime", "--learn"]) == 0
+    learned = runtimes.faster_than_torch()["paragonsr2_realtime"]
+    assert learned == ["onnxruntime", "openvino"]
 
 
 def test_wrong_use(capsys):

@@ -121,7 +121,7 @@ def onnxruntime_of(gpu, started):
     """onnxruntime with CUDA's provider, as far as it is called; runs nothing."""
 
     class Session:
-        def __init__(self, file, providers, provider_options):
+        def __init__(self, file, settings, providers, provider_options):
             started["options"] = dict(zip(providers, provider_options, strict=True))
 
         def get_providers(self):
@@ -166,6 +166,7 @@ def onnxruntime_of(gpu, started):
     return SimpleNamespace(
         InferenceSession=Session,
         RunOptions=RunOptions,
+        SessionOptions=SimpleNamespace,
         get_available_providers=lambda: [*PROVIDERS.values()],
         capi=SimpleNamespace(onnxruntime_pybind11_state=SimpleNamespace()),
     )
