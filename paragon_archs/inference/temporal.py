@@ -16,6 +16,7 @@ from ..archs.paragonsr2_arch import MagicBase, ParagonSR2
 from ..media.arrays import to_pixels, white
 from ..strips import Read
 from ..utils.halves import Fallback, all_finite
+from ..utils.oom import is_out_of_memory, release
 from . import memory
 from .backends import GraphModel
 from .channels import Channels
@@ -102,6 +103,7 @@ class FrameUpscaler:
         self.before: Tensor | None = None
         self._cuts = SceneCuts()
         self._staging = Staging(upscaler.device)
+        self._batches = True  # until memory does not suffice
         self._fallback = Fallback(
             self._tapped(upscaler.runner),
             upscaler.dtype,
@@ -180,7 +182,7 @@ class FrameUpscaler:
     def _fits(self, frames: Sequence[np.ndarray]) -> bool:
         up = self.upscaler
         height, width, channels = frames[0].shape
-        if up.tta or channels != up.descriptor.input_channels:
+        if not self._batches or channels != up.descriptor.input_channels:
             return False
         size = up.border_of((height, width)).size((height, width))
         cost = up.runner.cost(size, batch=len(frames))
@@ -197,7 +199,15 @@ class FrameUpscaler:
 
         rows, _ = border.size((height, width))
         stacked = border.reading(read, (height, width))(0, rows).to(up.dtype)
-        whole = [(0, rows, up.runner.whole([stacked])[0])]
+        try:
+            whole = [(0, rows, up.runner.whole([stacked])[0])]
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            release(up.device)
+            logger.warning("out of memory: going on frame by frame")
+            self._batches = False
+            return [self._one(frame, frame.sent.values()) for frame in frames]
         _, _, images = next(border.cut(whole, (height, width), up.scale))
         if not all_finite(images):  # finds out which one it is
             return [self._one(frame, frame.sent.values()) for frame in frames]

@@ -11,6 +11,7 @@ import paragon_archs
 from paragon_archs.checkpoint import load_model
 from paragon_archs.export import export_onnx
 from paragon_archs.inference import Upscaler
+from paragon_archs.inference.borders import Border
 from paragon_archs.inference.temporal import FrameUpscaler
 from paragon_archs.inference.video import VideoOptions, upscale_video
 from paragon_archs.media.arrays import to_array, to_tensor
@@ -23,6 +24,7 @@ def frames_of_temporal(upscaler, pictures, alpha):
 
 def test_features_blend_and_are_dropped_at_cuts(realtime):
     upscaler = Upscaler(realtime, "cpu")
+    upscaler.border = Border(0)  # as the network alone, below
     rng = np.random.default_rng(0)
     still = scene(0).astype(int)
     noisy = [
@@ -56,6 +58,26 @@ def test_batches_are_the_frames(plain):
     together = FrameUpscaler(upscaler).frames(pictures)
     for picture, got in zip(pictures, together, strict=True):
         assert np.abs(upscaler.image(picture).astype(int) - got).max() <= 1
+
+
+def test_a_batch_that_does_not_fit_is_worked_off_frame_by_frame(
+    plain, caplog, monkeypatch
+):
+    upscaler = Upscaler(plain, "cpu")
+    worker = FrameUpscaler(upscaler)
+    pictures = [scene(i, shift=i) for i in range(4)]
+    alone = [upscaler.image(picture) for picture in pictures]
+    given = upscaler.runner.whole
+
+    def whole(inputs, padded=None):
+        if inputs[0].shape[0] > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return given(inputs, padded)
+
+    monkeypatch.setattr(upscaler.runner, "whole", whole)
+    results = [worker.frames(pictures[i : i + 2]) for i in (0, 2)]
+    np.testing.assert_array_equal(np.concatenate(results), alone)
+    assert caplog.text.count("out of memory") == 1
 
 
 def test_temporal_needs_a_feature_tap(plain):
