@@ -7,7 +7,7 @@ import itertools
 import re
 import struct
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO
 
 import numpy as np
@@ -24,6 +24,7 @@ _RATIO = 1032
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by color type
 _EXPANDED = {0: 2, 2: 4, 3: 4, 4: 2, 6: 4}  # with alpha
 _KINDS = {1: 0, 2: 4, 3: 2, 4: 6}  # channels -> color type
+_LONGEST = 2**30
 _SUB = 1  # filter: each byte less that of the pixel before
 
 
@@ -203,11 +204,18 @@ def ancillary(about: Metadata) -> Iterable[bytes]:
             yield chunk(b"iTXt", name + b"\0\0\0\0\0" + value.encode())
 
 
+def _data(packed: bytes) -> Iterator[bytes]:
+    """Yields chunks of pixels, none of them longer than a chunk may be."""
+    for at in range(0, len(packed), _LONGEST):
+        yield chunk(b"IDAT", packed[at : at + _LONGEST])
+
+
 def encoded(
     arrays: Iterator[np.ndarray],
     size: tuple[int, int],
     about: Metadata,
     level: int | None,
+    pack: Callable[[np.ndarray], bytes] | None = None,
 ) -> Iterator[bytes]:
     """Yields a file of rows that come from the top down.
 
@@ -216,6 +224,8 @@ def encoded(
         size: Width and height.
         about: What travels with the pixels.
         level: Deflate's, 0 to 9; None for the quickest.
+        pack: Deflates all rows at once, which then come as one array; else they are
+            deflated as they come.
     """
     first = next(arrays)
     channels, bytes_ = first.shape[2], first.dtype.itemsize
@@ -233,7 +243,7 @@ def encoded(
         lines[:, 0] = _SUB
         lines[:, 1 : 1 + step] = raw[:, :step]
         np.subtract(raw[:, step:], raw[:, :-step], out=lines[:, 1 + step :])
-        if packed := packer.compress(lines.data):
-            yield chunk(b"IDAT", packed)
-    yield chunk(b"IDAT", packer.flush())
+        packed = packer.compress(lines.data) if pack is None else pack(lines)
+        yield from _data(packed)
+    yield from _data(packer.flush() if pack is None else b"")
     yield chunk(b"IEND", b"")
