@@ -9,7 +9,13 @@ import imagecodecs
 import numpy as np
 import pytest
 
-from paragon_archs.media.images import read_picture, read_pixels, write_picture
+from paragon_archs.media import png
+from paragon_archs.media.images import (
+    Picture,
+    read_picture,
+    read_pixels,
+    write_picture,
+)
 
 KINDS = [
     (suffix, bits, channels)
@@ -112,3 +118,24 @@ def test_what_avif_says_of_its_color_goes_on(primaries, transfer, tmp_path):
     assert picture.color == {b"cICP": bytes([primaries, transfer, 0, 1])}
     write_picture(picture, tmp_path / "out.png")
     assert read_picture(tmp_path / "out.png").color == picture.color
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16], ids=["8", "16"])
+def test_png_files_are_small_and_whole(channels, dtype, tmp_path, monkeypatch):
+    ramp = np.arange(40 * 30 * channels, dtype=np.uint32).reshape(40, 30, channels)
+    pixels = (ramp * 7 % np.iinfo(dtype).max).astype(dtype)
+    colors = 3 if channels >= 3 else 1
+    alpha = pixels[..., colors] if channels > colors else None
+    picture = Picture(pixels[..., :colors], alpha)
+    monkeypatch.setattr(png, "_LONGEST", 64)
+    write_picture(picture, tmp_path / "x.png")
+    data = (tmp_path / "x.png").read_bytes()
+    packed = [content for kind, content in png.chunks(data) if kind == b"IDAT"]
+    assert len(packed) > 1
+    assert max(map(len, packed)) <= 64
+    assert sum(map(len, packed)) < pixels.nbytes / 2
+    back = read_picture(tmp_path / "x.png")
+    np.testing.assert_array_equal(back.pixels, picture.pixels)
+    if alpha is not None:
+        np.testing.assert_array_equal(back.alpha, alpha)
