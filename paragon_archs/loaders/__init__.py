@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 from spandrel import MAIN_REGISTRY, ArchRegistry, ArchSupport
 
@@ -13,7 +14,7 @@ from .paragonsr import ParagonSRArch
 from .paragonsr2 import ParagonSR2Arch
 from .resshuffle import ResShuffleArch
 
-ARCHITECTURES: tuple[type[PackArchitecture], ...] = (
+ARCHITECTURES: tuple[Callable[[], PackArchitecture], ...] = (
     ParagonSRArch,
     ParagonSR2Arch,
     FusionSRArch,
