@@ -43,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "computes by itself (torch's meta device stands in for it), and on the CPU, "
         "which does the device's part as well.",
         "paragon benchmark host",
+        "paragon benchmark host --size 1920x1080 --frames 50",
     )
     arguments.add_argument("--frames", type=int, default=200, help="(%(default)s)")
     arguments.add_argument("--size", default="1280x720", help="(%(default)s)")
