@@ -15,6 +15,7 @@ import torch
 import paragon_archs
 from paragon_archs.checkpoint import save_model
 from paragon_archs.inference import Upscaler
+from paragon_archs.inference.temporal import FrameUpscaler
 from paragon_archs.inference.video import VideoOptions, upscale_video
 
 SOURCES = ("mp4", "mkv", "mov", "webm", "avi", "ts")
@@ -195,16 +196,15 @@ def test_a_resumed_run_has_the_same_times(ending, upscaler, tmp_path, monkeypatc
     class StoppedError(Exception):
         pass
 
-    given = upscaler.image
-    left = iter(range(10))
+    given, left = FrameUpscaler.upscale, iter(range(10))
 
-    def some(array):
+    def some(self, pictures):
         if next(left, None) is None:
             raise StoppedError
-        return given(array)
+        return given(self, pictures)
 
     with monkeypatch.context() as patch, pytest.raises(StoppedError):
-        patch.setattr(upscaler, "image", some)
+        patch.setattr(FrameUpscaler, "upscale", some)
         upscale_video(upscaler, source, broken, options, progress=False)
     upscale_video(upscaler, source, broken, options, resume=True, progress=False)
     assert measured(broken) == measured(whole)
