@@ -18,7 +18,7 @@ class Compiled:
 
     Compilers are not everywhere that torch is: Triton has no Windows wheel of its own
     and no GPU before compute 7.0, and on a CPU a C++ compiler is needed. Where it fails
-    the call runs as it is, and one line says so.
+    the call runs as it is, and one line is logged.
 
     Args:
         call: The network, or what runs it.

@@ -28,7 +28,7 @@ class MadeFrame:
     Attributes:
         picture: What the encoder takes; before that, what waits for the pixels.
         time: In the source's ticks.
-        duration: Likewise; 0 where nothing says so.
+        duration: Likewise; 0 where it is unknown.
         state: What the worker remembers after a part's last frame.
     """
 
