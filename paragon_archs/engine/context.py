@@ -17,7 +17,7 @@ import torch
 
 from ..config.errors import wrong
 from ..config.frozen import Frozen, RunOptions, freeze
-from ..utils.processes import init_processes, leave_processes
+from ..utils.processes import init_processes, leave_processes, of_first
 from .folders import Folders, close_log, open_log
 
 logger = logging.getLogger("basicsr")
@@ -132,10 +132,7 @@ def run_context(
 def seed_processes(seed: int | None, rank: int, distributed: bool) -> int:
     """Seeds this process; draws a seed, the same for all, where none is given."""
     if seed is None:
-        drawn = [random.randint(1, 10000)]
-        if distributed:
-            torch.distributed.broadcast_object_list(drawn)
-        seed = drawn[0]
+        seed = of_first(random.randint(1, 10000), distributed)
     own = seed + rank
     random.seed(own)
     np.random.seed(own % 2**32)

@@ -61,7 +61,7 @@ class Run:
         self.lock: Lock | None = None
         if context.first:
             check_unlocked(context.folders, self.options.name)
-        self.resume = find_state(self.options, context.folders.states)
+        self.resume = find_state(context)
         self.current_iter = self.resume.iteration if self.resume else 0
         if self.resume is not None:
             self.context = context.resumed(self.resume.state.get("position") or {})

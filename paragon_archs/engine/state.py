@@ -17,6 +17,8 @@ import torch.distributed as dist
 from ..checkpoint import read_pickle, write_pickle
 from ..config.errors import TrainingError, wrong
 from ..config.frozen import RunOptions
+from ..utils.processes import of_first
+from .context import RunContext
 from .guard import all_finite
 from .model import Model
 from .resuming import training_state
@@ -151,16 +153,25 @@ def newest_state(folder: Path) -> ResumePoint | None:
     return None
 
 
-def find_state(options: RunOptions, folder: Path) -> ResumePoint | None:
+def find_state(context: RunContext) -> ResumePoint | None:
     """Returns the training state to go on from, or None for a fresh run.
+
+    The first process looks for the newest: a shared folder may show the others less.
 
     Raises:
         OptionError: when the state that the options name is not whole.
+        OSError: when a process cannot read what the first has found.
     """
-    found = newest_state(folder) if options.auto_resume else None
+    options = context.options
+    found = None
+    if options.auto_resume and context.first:
+        found = newest_state(context.folders.states)
+    newest = of_first(found and found.file, context.distributed)
+    if newest is not None:
+        return found or ResumePoint(newest, read_state(newest))
     named = options.sections.path.resume_state
-    if found is not None or not named:
-        return found
+    if not named:
+        return None
     try:
         return ResumePoint(Path(named), read_state(Path(named)))
     except ValueError as error:

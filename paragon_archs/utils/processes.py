@@ -6,10 +6,12 @@ import datetime
 import os
 import subprocess
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+
+T = TypeVar("T")
 
 
 def init_processes(launcher: str, options: Mapping[str, Any]) -> tuple[int, int]:
@@ -80,6 +82,15 @@ def any_process(flag: int, world: int, device: torch.device) -> int:
     value = torch.tensor(flag, device=device if device.type == "cuda" else "cpu")
     dist.all_reduce(value, dist.ReduceOp.MAX)
     return int(value)
+
+
+def of_first(value: T, distributed: bool) -> T:
+    """Returns the first process's `value`, in all of them."""
+    if not distributed:
+        return value
+    values = [value]
+    dist.broadcast_object_list(values)
+    return values[0]
 
 
 def leave_processes() -> None:
