@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,16 @@ from torch import Tensor
 
 from ..utils.optional import need
 from .graph_model import GraphModel
+
+
+@functools.cache
+def _core(openvino: Any) -> Any:
+    """Returns the process's own core, which is never released.
+
+    The first compilation gives its thread a signal stack, and the core's release takes
+    that memory back from any thread: the next signal then kills the process.
+    """
+    return openvino.Core()
 
 
 class OpenVINOModel(GraphModel):
@@ -25,7 +36,7 @@ class OpenVINOModel(GraphModel):
     def __init__(self, file: Path) -> None:
         openvino = need("openvino", "its backend", "paragon-archs[openvino]")
         super().__init__(file, "ONNX graph")
-        self._core: Any = openvino.Core()
+        self._core: Any = _core(openvino)
         try:
             self._graph: Any = self._core.read_model(str(file))
         except RuntimeError as error:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
+import sys
+import textwrap
 
 import numpy as np
 import pytest
@@ -115,3 +118,27 @@ def test_what_no_backend_runs_is_one_sentence(flags, part, tmp_path, capsys, cac
     message = capsys.readouterr().err
     assert part in message
     assert message.count("\n") == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="it has no such signals")
+@pytest.mark.parametrize("backend", OTHERS)
+@pytest.mark.parametrize("weights", ["paragonsr2_stream"], indirect=True)
+def test_signals_are_noted_after_another_thread_drops_the_graph(weights, backend):
+    """OpenVINO's signal stack went with its core: Ctrl-C was a segmentation fault."""
+    script = """
+        import gc, os, signal, sys, threading
+        import numpy as np
+        from paragon_archs.inference import Upscaler
+
+        held = [Upscaler(sys.argv[1], "cpu", backend=sys.argv[2])]
+        held[0].image(np.zeros((8, 8, 3), np.uint8))
+        thread = threading.Thread(target=lambda: (held.clear(), gc.collect()))
+        thread.start()
+        thread.join()
+        noted = []
+        signal.signal(signal.SIGUSR1, lambda *_: noted.append(1))
+        os.kill(os.getpid(), signal.SIGUSR1)
+        sys.exit(not noted)
+    """
+    call = [sys.executable, "-c", textwrap.dedent(script), str(weights), backend]
+    assert subprocess.run(call, check=False).returncode == 0
