@@ -9,7 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..integrations import chainner
-from ..integrations.copies import HOSTS, comfyui_weights, place, states, take_away
+from ..integrations.copies import (
+    HOSTS,
+    MODEL_FOLDERS,
+    place,
+    shipped_weights,
+    states,
+    take_away,
+)
 from .common import EXIT_DONE, EXIT_FAILED, CommandError, Parser, execute, parser
 
 
@@ -24,6 +31,7 @@ def flags() -> Parser:
         "integrate",
         "Makes a host open (and train) this pack's networks; nothing is patched.",
         "paragon integrate comfyui ~/ComfyUI --weights",
+        "paragon integrate forge ~/stable-diffusion-webui-forge --weights",
         "paragon integrate chainner --check",
         "paragon integrate neosr ~/neosr --remove",
     )
@@ -37,7 +45,8 @@ def flags() -> Parser:
     arguments.add_argument(
         "--weights",
         action="store_true",
-        help="comfyui: the shipped models as well, in models/upscale_models",
+        help="the shipped models as well, where the host looks for upscalers "
+        f"({', '.join(MODEL_FOLDERS)})",
     )
     what = arguments.add_mutually_exclusive_group()
     what.add_argument("--check", action="store_true", help="say what is the case")
@@ -50,10 +59,10 @@ def flags() -> Parser:
 
 def run(options: argparse.Namespace) -> int:
     """Does what parsed flags ask for."""
-    if options.weights and options.host != "comfyui":
+    if options.weights and options.host not in MODEL_FOLDERS:
         raise ValueError(
-            f"Expected --weights with comfyui, but got it with {options.host}. Use "
-            "`paragon models --copy FOLDER`."
+            f"Expected --weights with {', '.join(MODEL_FOLDERS)}, but got it with "
+            f"{options.host}. Use `paragon models --copy FOLDER`."
         )
     return (_chainner if options.host == "chainner" else _copies)(options)
 
@@ -112,7 +121,7 @@ def _copies(options: argparse.Namespace) -> int:
     folder = options.path.expanduser().resolve()
     files = HOSTS[options.host](folder)
     if options.weights:
-        files |= comfyui_weights(folder)
+        files |= shipped_weights(options.host, folder)
     if options.check:
         found = list(states(files).values())
         for state in ("current", "absent", "different"):

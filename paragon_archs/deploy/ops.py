@@ -39,7 +39,15 @@ def recorded() -> bool:
 
 def exporting() -> bool:
     """Whether a graph for other runtimes is made, which few steps make fast."""
-    return torch.compiler.is_exporting()
+    return getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)()
+
+
+def _autocast() -> bool:
+    """Whether autocast is on for CPUs."""
+    try:
+        return torch.is_autocast_enabled("cpu")
+    except TypeError:  # torch before 2.4 asks without a device
+        return torch.is_autocast_cpu_enabled()
 
 
 def fast(x: Tensor) -> bool:
@@ -56,7 +64,7 @@ def fast(x: Tensor) -> bool:
         x.dtype == torch.float32
         and x.device.type == "cpu"
         and not (torch.is_grad_enabled() and x.requires_grad)
-        and not torch.is_autocast_enabled("cpu")
+        and not _autocast()
         and torch.backends.mkldnn.is_available()
         and torch.backends.mkldnn.enabled
         and fused_operators_work()

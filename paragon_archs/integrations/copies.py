@@ -12,8 +12,8 @@ from ..utils.files import atomic_write
 from ..weights import available
 
 PACK = Path(__file__).resolve().parents[1]
-NODE_FOLDER = PACK / "integrations" / "comfyui"
-SCALE_FILE = PACK / "integrations" / "neosr" / "paragon_scale_arch.py"
+OURS = PACK / "integrations"
+SCALE_FILE = OURS / "neosr" / "paragon_scale_arch.py"
 
 _SCRIPT = '''"""`paragon {command}` under its published name and flags."""
 
@@ -76,22 +76,64 @@ def comfyui(folder: Path) -> dict[Path, bytes]:
         ValueError: when it is neither.
     """
     node = _comfyui_root(folder) / "custom_nodes" / "paragon_archs"
-    inside = node / "paragon_archs"
-    own = {file.name: file for file in NODE_FOLDER.iterdir() if file.is_file()}
+    source = OURS / "comfyui"
+    own = {file.name: file for file in source.iterdir() if file.is_file()}
     project = own.pop("pyproject.toml").read_text(encoding="utf-8")
     project = project.replace('version = "0"', f'version = "{__version__}"')
     return {
         node / "pyproject.toml": project.encode(),
         **{node / name: own[name].read_bytes() for name in sorted(own)},
-        **{
-            inside / file.relative_to(PACK): file.read_bytes()
-            for file in sorted(PACK.rglob("*.py"))
-        },
+        **_pack(node),
     }
 
 
-def comfyui_weights(folder: Path) -> dict[Path, bytes]:
-    """Returns the shipped weights, for ComfyUI's folder of upscale models.
+def webui(folder: Path) -> dict[Path, bytes]:
+    """Returns what Stable Diffusion WebUI (A1111) and Forge get: an extension.
+
+    Args:
+        folder: The folder with `webui.py` and `extensions/`.
+
+    Raises:
+        ValueError: when it is no such folder.
+    """
+    _expect(folder, "extensions", "the folder of A1111's or Forge's web UI")
+    extension = folder / "extensions" / "paragon_archs"
+    script, readme = (OURS / "webui" / n for n in ("paragon_upscaler.py", "README.md"))
+    return {
+        extension / readme.name: readme.read_bytes(),
+        extension / "scripts" / script.name: script.read_bytes(),
+        **_pack(extension),
+    }
+
+
+def invokeai(root: Path) -> dict[Path, bytes]:
+    """Returns what InvokeAI gets: a node pack that makes our files known.
+
+    It has another name than the pack: InvokeAI imports it as a module of that name.
+
+    Args:
+        root: The root folder of its installation, with `nodes/`.
+
+    Raises:
+        ValueError: when it is no such folder.
+    """
+    _expect(root, "nodes", "InvokeAI's root folder, after its first start")
+    node = root / "nodes" / "paragon_archs_node"
+    source = OURS / "invokeai" / "__init__.py"
+    return {node / source.name: source.read_bytes(), **_pack(node)}
+
+
+def _pack(folder: Path) -> dict[Path, bytes]:
+    """This pack inside an add-on's folder, so that the host's Python stays as it is."""
+    inside = folder / "paragon_archs"
+    return {
+        inside / file.relative_to(PACK): file.read_bytes()
+        for file in sorted(PACK.rglob("*.py"))
+    }
+
+
+def comfyui_models(folder: Path) -> Path:
+    """Returns where ComfyUI looks for upscale models.
 
     Args:
         folder: ComfyUI's folder, or its `custom_nodes`.
@@ -99,8 +141,7 @@ def comfyui_weights(folder: Path) -> dict[Path, bytes]:
     Raises:
         ValueError: when it is neither.
     """
-    target = _comfyui_root(folder) / "models" / "upscale_models"
-    return {target / file.name: file.read_bytes() for file in available().values()}
+    return _comfyui_root(folder) / "models" / "upscale_models"
 
 
 def _comfyui_root(folder: Path) -> Path:
@@ -114,8 +155,24 @@ HOSTS: dict[str, Callable[[Path], dict[Path, bytes]]] = {
     "trainner-redux": trainner_redux,
     "neosr": neosr,
     "comfyui": comfyui,
+    "a1111": webui,
+    "forge": webui,
+    "invokeai": invokeai,
 }
 """Hosts that get files, by the name on the command line."""
+
+MODEL_FOLDERS: dict[str, Callable[[Path], Path]] = {
+    "comfyui": comfyui_models,
+    "a1111": lambda folder: folder / "models" / "Paragon",
+    "forge": lambda folder: folder / "models" / "Paragon",
+}
+"""Hosts that look for models in a folder of theirs -> that folder."""
+
+
+def shipped_weights(host: str, folder: Path) -> dict[Path, bytes]:
+    """Returns the shipped weights, where a host of `MODEL_FOLDERS` looks for models."""
+    target = MODEL_FOLDERS[host](folder)
+    return {target / file.name: file.read_bytes() for file in available().values()}
 
 
 def _expect(folder: Path, inside: str, what: str) -> None:

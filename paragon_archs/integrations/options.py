@@ -52,8 +52,14 @@ class Recipe:
     @property
     def redux_weights(self) -> str:
         """Where traiNNer-redux leaves the last weights of a run."""
-        file = f"net_g_ema_{self.iterations}.safetensors"
+        label = "net_g_ema" if self.ema_decay else "net_g"
+        file = f"{label}_{self.iterations}.safetensors"
         return f"experiments/{self.name}/models/{file}"
+
+    @property
+    def ema_decay(self) -> float:
+        """Of the average of the weights; 0 is none."""
+        return self.train.get("ema_decay", 0.999)
 
     @property
     def milestones(self) -> list[int]:
@@ -174,7 +180,7 @@ def _redux_steps(recipe: Recipe) -> str:
     return f"""train:
   total_iter: {recipe.iterations}
   warmup_iter: {recipe.train.get("warmup_iter", -1)}
-  ema_decay: {_plain(recipe.train.get("ema_decay", 0.999))}
+  ema_decay: {_plain(recipe.ema_decay)}
   {clipping}
   optim_g:
     type: {optimizer["type"]}
@@ -296,7 +302,7 @@ def _neosr_steps(recipe: Recipe) -> str:
     """Returns the section `train` of neosr's training file."""
     optimizer = recipe.optimizer
     text = f"""[train]
-ema = {_plain(recipe.train.get("ema_decay", 0.999))}
+ema = {_plain(recipe.ema_decay)}
 grad_clip = {_plain(bool(recipe.train.get("grad_clip", 0)))}
 warmup_iter = {recipe.train.get("warmup_iter", -1)}
 

@@ -17,7 +17,7 @@ from paragon_archs.cli.__main__ import main
 from paragon_archs.weights import available
 
 COMFY = """
-import asyncio, importlib.util, inspect, json, os, sys, types
+import asyncio, gc, importlib.util, inspect, json, os, sys, types, weakref
 import torch
 
 folder, models, api, rooms = sys.argv[1:]
@@ -144,6 +144,12 @@ with torch.inference_mode():  # as execution.py calls a node
     except Cancelled:
         found["cancelled"] = list(steps)
 found["read"] = len(opened)
+# Another model: nothing of the one before is left, or ComfyUI reports a leak.
+before = weakref.ref(upscaler.runner.network)
+del upscaler
+gc.disable()
+node.opened(*key[:-1], "auto")
+found["left"] = before() is not None
 print(json.dumps(found))
 """
 
@@ -179,6 +185,7 @@ def test_comfyui_loads_the_node_and_both_ways_upscale(api, rooms, tmp_path):
     assert found["strips"] == sorted(found["strips"])
     assert found["cancelled"] == found["strips"][:1]
     assert found["read"] == 1
+    assert not found["left"]
 
 
 def test_comfyui_gets_what_its_registry_and_its_users_read(tmp_path, root):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -27,7 +28,12 @@ FOLDERS = {
     "trainner-redux": "traiNNer/archs",
     "neosr": "neosr/archs",
     "comfyui": "custom_nodes",
+    "a1111": "extensions",
+    "forge": "extensions",
+    "invokeai": "nodes",
 }
+CHECKOUTS = ("trainner-redux", "neosr")
+PACK = Path(paragon_archs.__file__).parent
 NETWORKS = {
     f"{n}_arch.py"
     for n in ("paragonsr", "paragonsr2", "fusionsr", "resshuffle", "facesr")
@@ -53,23 +59,22 @@ def test_copies_are_made_checked_and_taken_away(host, capsys):
     written = files_of(folder)
     assert main(["integrate", name, str(folder)]) == 0
     assert "wrote 0 files" in capsys.readouterr().out
-    if name != "comfyui":
+    if name in CHECKOUTS:
         archs = folder / FOLDERS[name]
         extra = {"paragon_scale_arch.py"} if name == "neosr" else set()
         assert {p.name for p in archs.iterdir()} == NETWORKS | extra
-        pack = Path(paragon_archs.__file__).parent
         for file in archs.iterdir():
             where = "integrations/neosr" if file.name in extra else "archs"
-            own = pack / where / file.name
+            own = PACK / where / file.name
             assert file.read_bytes() == own.read_bytes()
     assert main(["integrate", name, str(folder), "--remove"]) == 0
     assert files_of(folder) == {"mine.txt"}
-    if name == "comfyui":  # the host's folder stays, of ours nothing does
-        assert not any((folder / "custom_nodes").iterdir())
+    if name not in CHECKOUTS:  # the host's folder stays, of ours nothing does
+        assert not any((folder / FOLDERS[name]).iterdir())
     assert len(written) > len(NETWORKS)
 
 
-@pytest.mark.parametrize("name", ["trainner-redux", "neosr"])
+@pytest.mark.parametrize("name", CHECKOUTS)
 def test_another_file_with_our_networks_is_found_by_their_names(name, tmp_path, capsys):
     """Such a host imports both, and then nothing: the name is registered twice."""
     archs = tmp_path / FOLDERS[name]
@@ -117,9 +122,49 @@ def test_neosr_gives_networks_the_scale_of_its_command_line(scale, tmp_path):
         capture_output=True,
         text=True,
         check=True,
-        env={**os.environ, "PYTHONPATH": str(Path(paragon_archs.__file__).parents[1])},
+        env={**os.environ, "PYTHONPATH": str(PACK.parent)},
     )
     assert run.stdout.split() == [str(scale or 4), "8"] * 5
+
+
+def test_neosr_converts_what_the_weights_record(tmp_path):
+    """Its convert.py names a network and its weights, and no options of it."""
+    archs = tmp_path / "neosr" / "archs"
+    archs.mkdir(parents=True)
+    assert main(["integrate", "neosr", str(tmp_path)]) == 0
+    utils = tmp_path / "neosr" / "utils"
+    utils.mkdir()
+    (utils / "registry.py").write_text(
+        "from paragon_archs.utils.registry import Registry\n"
+        "ARCH_REGISTRY = Registry('arch')\n"
+    )
+    (archs / "arch_util.py").write_text("def net_opt(): return 2, False\n")
+    options: dict[str, dict[str, Any]] = {
+        "fusionsr": {"use_rca": False},
+        "paragonsr2_stream": {"upsampler_alpha": 0.25},
+        "paragonsr2_photo": {"upsampler_alpha": 0.5, "window_size": 8},
+    }
+    code = """
+        import importlib, json, pathlib, sys, torch
+        for file in pathlib.Path("neosr/archs").glob("*_arch.py"):
+            importlib.import_module("neosr.archs." + file.stem)
+        from neosr.utils.registry import ARCH_REGISTRY
+        from paragon_archs.archs import create
+        kind, options = sys.argv[1], json.loads(sys.argv[2])
+        with torch.device("meta"):
+            wanted = create(kind, 2, **options).hyperparameters
+            assert ARCH_REGISTRY.get(kind)().hyperparameters == wanted, wanted
+    """
+    file = tmp_path / "net.pth"
+    for kind, values in options.items():
+        torch.save({"params-ema": create(kind, 2, **values).state_dict()}, file)
+        given = [kind, json.dumps(values), "--input", str(file), "-net", kind]
+        subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(code), *given],
+            cwd=tmp_path,
+            check=True,
+            env={**os.environ, "PYTHONPATH": str(PACK.parent)},
+        )
 
 
 def test_edited_files_are_not_touched(tmp_path, capsys):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import importlib
 import threading
 from pathlib import Path
@@ -91,6 +92,8 @@ def opened(
     """Returns an upscaler, read once, and what makes room for it (empty: nothing)."""
     import comfy.model_management as management  # noqa: PLC0415
 
+    opened.cache_clear()  # the one before goes first, circles of references and all
+    gc.collect()
     upscaler = Upscaler(load_model(path, "cpu"), device=device, dtype=precision)
     if not hasattr(management, "load_models_gpu"):
         return upscaler, []

@@ -1,0 +1,1 @@
+"""Extension of Stable Diffusion WebUI (A1111) and Forge, which get its script."""
