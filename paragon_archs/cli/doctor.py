@@ -82,7 +82,7 @@ def run(options: argparse.Namespace) -> int:
 def _examine(options: argparse.Namespace) -> int:
     """Prints the tables of a GPU, and writes them into a folder."""
     from ..evaluation.gpu import report
-    from ..inference.upscaler import pick_device
+    from ..inference.devices import pick_device
     from ..utils.files import atomic_write
 
     if options.json:

@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
     """Does what parsed flags ask for."""
     load_spandrel()
     from ..inference.backends import GRAPH_SUFFIXES, load_graph
-    from ..inference.upscaler import pick_device
+    from ..inference.devices import pick_device
     from ..weights import resolve
 
     device = pick_device(options.device)

@@ -23,6 +23,7 @@ from .progress import add_progress, progress
 from .startup import load_spandrel
 
 if TYPE_CHECKING:
+    from ..inference import Upscaler
     from ..inference.jobs import Job
 
 
@@ -131,7 +132,7 @@ def add_model_flags(arguments: argparse.ArgumentParser) -> None:
         "--backend",
         default="auto",
         help="what runs the network on a CPU: torch, onnxruntime, openvino (auto: the "
-        "fastest whose graph was made by naming it once)",
+        "fastest; its graph is made where the work ahead repays that)",
     )
     arguments.add_argument(
         "--compile", action="store_true", help="let torch compile the network"
@@ -209,6 +210,7 @@ def upscale(options: argparse.Namespace) -> int:
     if not jobs:
         say(options, "nothing left to do")
         return EXIT_DONE
+    _take_faster(options, upscaler, jobs, video.temporal)
     with progress(options):
         failed = run(upscaler, jobs, write, sizing, video, options.resume)
     if len(jobs) == 1 and not failed:
@@ -225,6 +227,35 @@ def upscale(options: argparse.Namespace) -> int:
         rest = ", the others are done" if len(failed) < len(jobs) else ""
         report(f"{len(failed)} of {len(jobs)} inputs failed{rest}")
     return EXIT_FAILED if failed else EXIT_DONE
+
+
+def _take_faster(
+    options: argparse.Namespace,
+    upscaler: Upscaler,
+    jobs: Sequence[Job],
+    temporal: float | None,
+) -> None:
+    """Takes a runtime that saves more time on the jobs than its graph costs."""
+    from ..inference.ahead import pixels_ahead
+    from ..inference.temporal import ALPHA, carried
+    from ..utils.symmetry import SYMMETRIES
+
+    pictures, frames = pixels_ahead(jobs)
+    alpha = carried(upscaler, temporal)
+    if alpha is None:
+        pictures, frames = pictures + frames, 0.0
+    elif alpha != ALPHA:
+        frames = 0.0
+    pictures *= SYMMETRIES if options.tta else 1
+    for pixels, video in ((pictures, False), (frames, True)):
+        backend = upscaler.worth_exporting(pixels, video)
+        if backend is None:
+            continue
+        say(options, f"backend: {backend}; its graph is made first, once")
+        try:
+            upscaler.export(video)
+        except Exception as error:  # of any exporter or runtime: torch goes on
+            report(f"backend: torch instead ({error})")
 
 
 def named(job: Job, reason: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from ..utils.optional import need
 
 _SIZE = (7.2, 4.2)  # inches
+_ROW = 0.25  # of a name beside the vertical axis
 # Where a label may stand beside its point: offset in points, and what of it is there.
 _PLACES = (
     ((8, 0), "left", "center"),
@@ -53,6 +54,7 @@ def chart(
     x_label: str,
     y_label: str,
     logarithmic_x: bool = False,
+    y_names: Sequence[str] = (),
 ) -> str:
     """Returns an SVG chart of points and lines.
 
@@ -62,6 +64,7 @@ def chart(
         x_label: What the horizontal axis is, with its unit.
         y_label: What the vertical axis is, with its unit.
         logarithmic_x: Whether the horizontal axis is logarithmic (x > 0).
+        y_names: What y = 0, 1, ... are called, where they are no numbers.
 
     Raises:
         ImportError: when matplotlib is not installed.
@@ -76,7 +79,8 @@ def chart(
     matplotlib = need("matplotlib", "charts", "paragon-archs[plots]")
     figures = need("matplotlib.figure", "charts", "paragon-archs[plots]")
     with matplotlib.rc_context(_STYLE):
-        figure = figures.Figure(_SIZE, layout="constrained")
+        height = max(_SIZE[1], _ROW * len(y_names) + 1)
+        figure = figures.Figure((_SIZE[0], height), layout="constrained")
         axes = figure.add_subplot(
             title=title, xlabel=x_label, ylabel=y_label, axisbelow=True
         )
@@ -88,6 +92,8 @@ def chart(
             axes.set_xscale("log")
             axes.xaxis.set_major_formatter("{x:g}")
             axes.xaxis.set_minor_formatter("")
+        if y_names:
+            axes.set_yticks(range(len(y_names)), y_names)
         if any(one.name for one in series):
             axes.legend()
         _write_labels(figure, axes, series)

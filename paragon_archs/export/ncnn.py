@@ -96,7 +96,7 @@ def export_ncnn(
         )
         _check_layers(made, type(model).__name__)
         logger.info("comparing with torch")
-        found = compare(_runner(ncnn, made), reference, make_inputs, dtype, SIZES)
+        found = compare(net_runner(ncnn, made), reference, make_inputs, dtype, SIZES)
         if not found.passed:
             raise GraphMismatchError(
                 f"Expected ncnn to answer as torch does, but got {found}. Nothing was "
@@ -167,13 +167,27 @@ def _check_layers(param: Path, network: str) -> None:
         )
 
 
-def _runner(ncnn: Any, param: Path) -> Callable[[Sequence[Any]], Sequence[Any]]:
-    """Returns a function that runs the model on the CPU in float32."""
+def net_runner(
+    ncnn: Any, param: Path, half: bool = False, threads: int = 0
+) -> Callable[[Sequence[Any]], Sequence[Any]]:
+    """Returns a function that runs a model on the CPU.
+
+    Args:
+        ncnn: The package.
+        param: The model's .param, beside which its .bin lies.
+        half: Whether it may use float16, as is ncnn's habit; float32 alone otherwise.
+        threads: CPU threads; 0 leaves the choice to ncnn.
+
+    Raises:
+        GraphMismatchError: when ncnn cannot read it.
+    """
     net = ncnn.Net()
     for option in ("storage", "arithmetic", "packed"):
-        setattr(net.opt, f"use_fp16_{option}", False)
+        setattr(net.opt, f"use_fp16_{option}", half)
     net.opt.use_bf16_storage = False
     net.opt.use_vulkan_compute = False
+    if threads:
+        net.opt.num_threads = threads
     if net.load_param(str(param)) or net.load_model(str(param.with_suffix(".bin"))):
         raise GraphMismatchError(
             "Expected ncnn to read what pnnx wrote, but it does not. Bring both "

@@ -25,7 +25,11 @@ def _core(openvino: Any) -> Any:
 
 
 class OpenVINOModel(GraphModel):
-    """An ONNX graph in OpenVINO, in float32.
+    """An ONNX graph in OpenVINO.
+
+    Args:
+        file: The graph.
+        precision: That it computes in, `f32`, `bf16` or `f16`; in and out stay float32.
 
     Raises:
         FileNotFoundError: when the file does not exist.
@@ -33,10 +37,11 @@ class OpenVINOModel(GraphModel):
         ImportError: when openvino is missing.
     """
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, precision: str = "f32") -> None:
         openvino = need("openvino", "its backend", "paragon-archs[openvino]")
         super().__init__(file, "ONNX graph")
         self._core: Any = _core(openvino)
+        self._precision = precision
         try:
             self._graph: Any = self._core.read_model(str(file))
         except RuntimeError as error:
@@ -66,7 +71,7 @@ class OpenVINOModel(GraphModel):
 
     def _request(self, graph: Any) -> Any:
         settings = {
-            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_PRECISION_HINT": self._precision,
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             "PERFORMANCE_HINT": "LATENCY",
         }

@@ -2,138 +2,186 @@
 
 Each is called as the network is, (B, C, H, W) to (B, C, H * scale, W * scale): torch's
 is the deploy form, the others are graphs of the same weights, exported once and checked
-against torch, that wait in the cache.
+against torch, that wait in the cache. A graph for video carries features as well.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import importlib.util
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from spandrel import ImageModelDescriptor
-from torch import Tensor, nn
+from torch import nn
 
 from .. import __version__
-from ..export import export_onnx
-from ..loaders import ARCHITECTURES, Reading
-from ..utils.files import atomic_write, cache_folder, config_folder
+from ..checkpoint import save_model
+from ..utils.files import atomic_write, cache_folder
 from .backends import GraphModel, load_graph
+from .measured import Measured, measured, network_name
 
 logger = logging.getLogger(__name__)
 
 BACKENDS = ("auto", "torch", "onnxruntime", "openvino")
 
+EXPORT_SECONDS = 15
+"""What a graph costs: a process that traces the network and compares it with torch."""
+
+_EXPORTER = ("onnx", "onnxscript", "onnxruntime")
+
 Descriptor = ImageModelDescriptor[nn.Module]
-Call = Callable[[Tensor], Tensor]
-
-# Variant -> what is faster than torch by a tenth or more (docs/benchmarks.md), the
-# fastest first.
-_FASTER: dict[str, tuple[str, ...]] = {
-    "paragonsr2_stream": ("openvino", "onnxruntime"),
-    "paragonsr2_photo": ("openvino",),
-    "paragonsr2_pro": ("openvino",),
-    "resshuffle": ("openvino",),
-}
 
 
-def pick_backend(
+def check_backend(
     name: str, model: Descriptor | GraphModel, device: torch.device, dtype: torch.dtype
-) -> str:
-    """Returns the backend that `name` means for a network.
-
-    `auto` takes a graph where one waits in the cache and its runtime is installed and
-    was measured to be faster than torch.
-
-    Raises:
-        ValueError: for an unknown name, or what the backend cannot run.
-    """
+) -> None:
+    """Raises ValueError for an unknown backend, or a network that it cannot run."""
     if name not in BACKENDS:
         raise ValueError(
             f"Expected the backend to be one of {', '.join(BACKENDS)}, but got "
             f"{name!r}. Choose one of these."
         )
-    if name == "torch" or isinstance(model, GraphModel):
-        return "torch"
-    suits = device.type == "cpu" and dtype == torch.float32
-    variant = variant_of(model.model) if suits else None
-    if name != "auto":
-        if variant is not None:
-            return name
+    anything = name in ("auto", "torch") or isinstance(model, GraphModel)
+    if not anything and not _suits(model, device, dtype):
         raise ValueError(
             f"Expected a network of this pack, on the CPU and in fp32, for the backend "
             f"{name!r}, but got {model.architecture.name} on {device.type} in {dtype}. "
             "Use --backend auto."
         )
-    for backend in faster_than_torch().get(variant or "", ()):
-        if importlib.util.find_spec(backend) and graph_file(model).is_file():
+
+
+def _suits(
+    model: Descriptor | GraphModel, device: torch.device, dtype: torch.dtype
+) -> bool:
+    if isinstance(model, GraphModel):
+        return False
+    plain = device.type == "cpu" and dtype == torch.float32
+    return plain and network_name(model.model) is not None
+
+
+def open_backend(
+    name: str,
+    model: Descriptor | GraphModel,
+    device: torch.device,
+    dtype: torch.dtype,
+    video: bool = False,
+) -> tuple[str, GraphModel | None]:
+    """Opens what runs a network in a backend.
+
+    `auto` takes a graph where one waits in the cache and its runtime is installed and
+    was measured to be faster than torch; where that does not start, it takes torch.
+
+    Args:
+        name: One of `BACKENDS`.
+        model: The network.
+        device: Where it runs.
+        dtype: Its dtype.
+        video: Whether features are carried from frame to frame.
+
+    Returns:
+        The backend's name, and its graph; None for torch, the network itself.
+    """
+    if name == "torch" or not _suits(model, device, dtype):
+        return "torch", None
+    assert not isinstance(model, GraphModel)
+    file = graph_file(model, video)
+    if name != "auto":
+        if not file.is_file():
+            export_graph(model, video)
+        return name, _load(file, name)
+    for backend in _faster(model) if file.is_file() else ():
+        try:
+            return backend, _load(file, backend)
+        except Exception as error:  # of any runtime: torch goes on
+            logger.warning("%s does not start, torch runs: %s", backend, error)
+    return "torch", None
+
+
+def _load(file: Path, backend: str) -> GraphModel:
+    return load_graph(file, torch.device("cpu"), ("cpu",), backend == "openvino")
+
+
+def _measured(model: Descriptor) -> Measured:
+    return measured().get(network_name(model.model) or "", Measured(0, {}))
+
+
+def _faster(model: Descriptor) -> Sequence[str]:
+    """Returns the backends that are installed and faster than torch."""
+    return [x for x in _measured(model).faster() if importlib.util.find_spec(x)]
+
+
+def worth_exporting(
+    model: Descriptor | GraphModel,
+    device: torch.device,
+    dtype: torch.dtype,
+    pixels: float,
+    video: bool = False,
+) -> str | None:
+    """Returns the backend by which so many pixels repay the export of a graph.
+
+    None where there is no such, and where the graph waits in the cache already.
+    """
+    if not _suits(model, device, dtype) or isinstance(model, GraphModel):
+        return None
+    if graph_file(model, video).is_file():
+        return None
+    if not all(map(importlib.util.find_spec, _EXPORTER)):
+        return None
+    found = _measured(model)
+    alone = pixels / 1e6 * found.seconds / torch.get_num_threads()
+    for backend in _faster(model):
+        if alone * (1 - found.shares[backend]) > EXPORT_SECONDS:
             return backend
-    return "torch"
-
-
-def variant_of(network: nn.Module) -> str | None:
-    """Returns the variant of a network of this pack, "" for none; None of others."""
-    for architecture in (kind() for kind in ARCHITECTURES):
-        if architecture.id == type(network).__name__:
-            arguments = dict(getattr(network, "hyperparameters", {}))
-            return architecture.variant(Reading(arguments)) or ""
     return None
 
 
-def faster_than_torch() -> dict[str, Sequence[str]]:
-    """Returns, by variant, the backends that `auto` prefers: as learned, as shipped."""
-    try:
-        learned = json.loads(_learned_file().read_text())
-        return {**_FASTER, **{str(k): [*map(str, v)] for k, v in learned.items()}}
-    except FileNotFoundError:
-        return dict(_FASTER)
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        logger.warning("%s is left out: %s", _learned_file(), error)
-        return dict(_FASTER)
+def export_graph(model: Descriptor, video: bool = False) -> None:
+    """Writes the graph of a network into the cache, once it agrees with torch.
 
+    A process of its own does it, so that this one keeps none of the exporter's memory.
 
-def learn(found: Mapping[str, Sequence[str]]) -> Path:
-    """Keeps what is faster than torch on this machine, by variant, for `auto`.
-
-    Returns:
-        The file, to which `found` was added.
+    Raises:
+        ValueError: when it fails; nothing is left behind.
+        OSError: when the cache cannot be written.
     """
-    file = _learned_file()
-    before: dict[str, object] = {}
-    with contextlib.suppress(OSError, ValueError):
-        before = dict(json.loads(file.read_text()))
+    file = graph_file(model, video)
     file.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(file) as temporary:
-        temporary.write_text(json.dumps({**before, **found}, indent=2) + "\n")
-    return file
+    logger.info("exporting the network, once: %s", file)
+    with tempfile.TemporaryDirectory() as folder:
+        weights, made = Path(folder) / "network.safetensors", Path(folder) / file.name
+        save_model(model.model, weights)
+        command = ["export", str(weights), "-o", str(made), *["--video"] * video]
+        done = subprocess.run(
+            [sys.executable, "-m", "paragon_archs", *command],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+        if done.returncode or not made.is_file():
+            lines = (done.stderr or done.stdout).strip().splitlines() or ["no word"]
+            raise ValueError(
+                f"Expected a graph of {model.architecture.name} for other runtimes, "
+                f"but its export failed: {lines[-1]} Use --backend torch."
+            )
+        with atomic_write(file) as temporary:
+            shutil.copyfile(made, temporary)
 
 
-def _learned_file() -> Path:
-    return config_folder() / "backends.json"
-
-
-def open_backend(name: str, model: Descriptor) -> Call | None:
-    """Returns what runs a network in a backend; None for torch, the network itself."""
-    if name == "torch":
-        return None
-    file = graph_file(model)
-    if not file.is_file():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        logger.info("exporting the network, once: %s", file)
-        export_onnx(model.model, file, in_chans=model.input_channels)
-    return load_graph(file, torch.device("cpu"), ("cpu",), name == "openvino")
-
-
-def graph_file(model: Descriptor) -> Path:
+def graph_file(model: Descriptor, video: bool = False) -> Path:
     """Returns where the graph of a network is kept; it may not exist yet."""
     arguments = getattr(model.model, "hyperparameters", {})
     name = f"{model.architecture.id} {json.dumps(arguments, default=str)} {__version__}"
-    made_of = f"{name} {weights_digest(model.model)}"
+    made_of = f"{name} {weights_digest(model.model)}{' video' * video}"
     digest = hashlib.sha256(made_of.encode()).hexdigest()
     return cache_folder() / "graphs" / f"{digest[:32]}.onnx"
 

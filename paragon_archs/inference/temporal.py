@@ -60,6 +60,18 @@ def has_feature_tap(upscaler: Upscaler) -> bool:
     return isinstance(upscaler.descriptor.model, ParagonSR2)
 
 
+def carried(upscaler: Upscaler, temporal: float | None) -> float | None:
+    """Returns the share of the frame before that videos get; None for none.
+
+    Args:
+        upscaler: With a network of any kind.
+        temporal: The share that was asked for, None for the usual one.
+    """
+    if temporal is None and has_feature_tap(upscaler):
+        temporal = getattr(upscaler.descriptor, "alpha", None) or ALPHA
+    return temporal or None
+
+
 class FrameUpscaler:
     """Upscales the frames of one video, in order.
 
@@ -113,9 +125,16 @@ class FrameUpscaler:
     def _tapped(self, runner: Runner) -> Runner:
         """Returns a runner that gives an image's features beside it."""
         network, alpha = runner.network, self.alpha
+        graph = None
+        if alpha == ALPHA:  # that of graphs
+            _, graph = self.upscaler.open_backend(video=True)
 
         def call(x: Tensor, before: Tensor | None = None) -> Any:
             return network(x, feature_tap=True, prev_feat=before, alpha=alpha)
+
+        def in_graph(x: Tensor, before: Tensor | None = None) -> Any:
+            assert graph is not None
+            return graph(x, feature_tap=True, prev_feat=before)
 
         return Runner(
             runner.model,
@@ -126,6 +145,7 @@ class FrameUpscaler:
             call,
             compile_=runner.compiles,
             tiles=False,
+            graph=None if graph is None else in_graph,
         )
 
     def frames(self, frames: Sequence[np.ndarray]) -> list[np.ndarray]:

@@ -22,7 +22,6 @@ from ..media.arrays import (
     white,
 )
 from ..media.images import Picture, read_picture
-from ..utils.dtypes import DTYPES, dtype_of
 from ..utils.halves import Fallback
 from ..utils.symmetry import SYMMETRIES, transform
 from ..weights import resolve
@@ -30,9 +29,16 @@ from . import memory
 from .backends import GRAPH_SUFFIXES, GraphModel, load_graph
 from .borders import LARGEST, Border, find_border
 from .channels import Channels
+from .devices import pick_device, pick_dtype
 from .memory import parse_memory, say_if_taken
 from .runner import Runner, finite_parts
-from .runtimes import open_backend, pick_backend, weights_digest
+from .runtimes import (
+    check_backend,
+    export_graph,
+    open_backend,
+    weights_digest,
+    worth_exporting,
+)
 
 
 class SpoiledError(Exception):
@@ -62,9 +68,8 @@ class Upscaler:
         compile_: Whether torch compiles the network for runs in one piece.
         backend: `torch`, `onnxruntime` or `openvino`: what runs the network on a CPU in
             float32, from the same weights; `auto`: the one that was measured to be the
-            fastest for the network, where its graph waits in the cache. A graph is
-            exported the first time that its backend is named. Videos that carry
-            features from frame to frame run in torch.
+            fastest for the network, where its graph waits in the cache (`export` puts
+            it there). A graph is exported the first time that its backend is named.
 
     Raises:
         FileNotFoundError: when the weight file does not exist.
@@ -101,23 +106,30 @@ class Upscaler:
                 f"Expected one of --compile, which is torch's, and --backend, but got "
                 f"{backend!r} and the other. Leave one out."
             )
-        self.backend = pick_backend(
-            "torch" if compile_ else backend, model, self.device, self.dtype
-        )
-        self.runner = self._runner(self.dtype, compile_)
-        self.fallback = Fallback(
-            self.runner, self.dtype, lambda: self._runner(torch.float32, False)
-        )
+        self._wanted = "torch" if compile_ else backend
+        check_backend(self._wanted, model, self.device, self.dtype)
+        self._start(compile_)
         say_if_taken(self.limit, self.device)
 
-    def _runner(self, dtype: torch.dtype, compile_: bool) -> Runner:
+    def _start(self, compile_: bool = False) -> None:
+        """Makes what runs the network."""
+        self.backend, graph = self.open_backend()
+        self.runner = self._runner(self.dtype, compile_, graph)
+        self.fallback = Fallback(
+            self.runner, self.dtype, lambda: self._runner(torch.float32)
+        )
+
+    def _runner(
+        self,
+        dtype: torch.dtype,
+        compile_: bool = False,
+        graph: GraphModel | None = None,
+    ) -> Runner:
         """Returns what runs the network in a dtype, made of the original weights."""
         model = self.descriptor
         network: object = model
-        graph = None
         if isinstance(model, ImageModelDescriptor):
             network = deploy_model(model).to(self.device, dtype).eval()
-            graph = open_backend(self.backend, model)
         tiles = not (isinstance(model, GraphModel) and model.static)
         return Runner(
             model,
@@ -129,6 +141,38 @@ class Upscaler:
             tiles=tiles,
             graph=graph,
         )
+
+    def open_backend(self, video: bool = False) -> tuple[str, GraphModel | None]:
+        """Returns the backend's name and its graph, None for torch.
+
+        Args:
+            video: Whether the graph carries features from frame to frame.
+        """
+        return open_backend(
+            self._wanted, self.descriptor, self.device, self.dtype, video
+        )
+
+    def worth_exporting(self, pixels: float, video: bool = False) -> str | None:
+        """Returns the backend by which so many pixels repay the export of a graph.
+
+        None where there is none, or where a backend was asked for.
+        """
+        if self._wanted != "auto":
+            return None
+        model = self.descriptor
+        return worth_exporting(model, self.device, self.dtype, pixels, video)
+
+    def export(self, video: bool = False) -> None:
+        """Exports the network's graph into the cache and takes it where it is faster.
+
+        Raises:
+            ValueError: when the export fails; the upscaler is what it was.
+            OSError: when the cache cannot be written.
+        """
+        assert isinstance(self.descriptor, ImageModelDescriptor)
+        export_graph(self.descriptor, video)
+        if not video:
+            self._start()
 
     def image(self, array: np.ndarray) -> np.ndarray:
         """Upscales one picture.
@@ -338,54 +382,3 @@ def _aligned(
         a, b = a[:, :, count:], b[:, :, count:]
         a = a if a.shape[2] else next(one, None)
         b = b if b.shape[2] else next(two, None)
-
-
-def pick_device(name: str | torch.device) -> torch.device:
-    """Returns the device that `name` means; `auto` is the fastest there is.
-
-    Raises:
-        ValueError: for an unknown device or one that is not there.
-    """
-    if isinstance(name, torch.device):
-        return name
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        mps = getattr(torch.backends, "mps", None)
-        return torch.device("mps" if mps and mps.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(
-            f"Expected the device to be auto, cpu, cuda, cuda:N or mps, and to be "
-            f"there, but got {name!r} ({str(error).splitlines()[0]}). Use --device cpu."
-        ) from error
-    return device
-
-
-def pick_dtype(
-    name: str,
-    device: torch.device,
-    model: ImageModelDescriptor[nn.Module] | GraphModel,
-) -> torch.dtype:
-    """Returns the dtype that `name` means for a network on a device.
-
-    Raises:
-        ValueError: for an unknown name, or a dtype that the network does not allow.
-    """
-    if name == "auto":
-        half = device.type == "cuda" and model.supports_half
-        return torch.float16 if half else torch.float32
-    if name not in DTYPES:
-        raise ValueError(
-            f"Expected dtype to be auto, {', '.join(DTYPES)}, but got {name!r}. Choose "
-            "one of these."
-        )
-    allowed = {"fp16": model.supports_half, "bf16": model.supports_bfloat16}
-    if not allowed.get(name, True):
-        raise ValueError(
-            f"Expected a dtype that {model.architecture.name} allows, but got {name!r}."
-            " Use fp32."
-        )
-    return dtype_of(name)

@@ -24,7 +24,7 @@ from ..utils.optional import need
 from ..utils.progress import task
 from .pipeline import MadeFrame, pipeline
 from .segments import Segments, fingerprint
-from .temporal import ALPHA, FrameUpscaler, has_feature_tap
+from .temporal import FrameUpscaler, carried
 from .upscaler import Upscaler
 from .video_options import VideoOptions
 
@@ -102,10 +102,7 @@ def run_video(
             f"Expected the folder of the output to exist, but got {str(output)!r}. "
             f"Create {str(output.parent)!r} first."
         )
-    alpha = options.temporal
-    if alpha is None and has_feature_tap(upscaler):
-        alpha = getattr(upscaler.descriptor, "alpha", None) or ALPHA
-    worker = FrameUpscaler(upscaler, alpha or None)
+    worker = FrameUpscaler(upscaler, carried(upscaler, options.temporal))
     with _opened(source, options) as opened, _writing(output):
         frames = opened.frames()
         first = next(frames)

@@ -53,14 +53,13 @@ class StripEngine:
         call: Callable[..., Any] | None = None,
     ) -> None:
         parameter = next(network.parameters(), torch.empty(0))
-        self.dtype = parameter.dtype
-        self.device = parameter.device
+        self.dtype, self.device = parameter.dtype, parameter.device
         self._like = parameter
         self._network, self._call = network, call
         self._channels = tuple(channels)
         graph = record(network, channels, call)
         self._plans = [make_plan(graph, limit) for limit in _LIMITS]
-        self.graph: Callable[..., Tensor] | None = None  # runs strips that are local
+        self.graph: Callable[..., Any] | None = None  # runs strips that are local
         self._warned = False
         self.busy = 0.0  # seconds times threads spent in computing strips, in all runs
         self._lock = threading.Lock()
@@ -272,10 +271,11 @@ class _Run:
     def _compute(self, stage: Stage, strip: Strip) -> dict[int, Tensor]:
         """Runs a strip through a stage's nodes; returns the values that are wanted."""
         env: dict[int, Any] = {v: self.maps[v].read(strip.spans) for v in stage.sources}
-        if self.engine.graph is not None and self.plan.local:
-            (v,) = self.graph.outputs
-            made = self.engine.graph(*(env[i] for i in self.graph.inputs))
-            return {v: self._cut(v, made, strip)}
+        if (run := self.engine.graph) is not None and self.plan.local:
+            made = run(*(env[i] for i in self.graph.inputs))
+            made = made if isinstance(made, tuple) else (made,)
+            outputs = zip(self.graph.outputs, made, strict=True)
+            return {v: self._cut(v, x, strip) for v, x in outputs}
         for n in stage.nodes:
             node = self.graph.nodes[n]
             if node.rule.kind == "norm":

@@ -71,10 +71,10 @@ class Plan:
 
     @property
     def local(self) -> bool:
-        """Whether a strip with its margins gives the one result by itself."""
+        """Whether a strip with its margins gives the results by itself."""
         first = self.stages[0]
-        alone = len(self.stages) == 1 and len(self.graph.outputs) == 1
-        return alone and first.window is None and not first.statistics
+        alone = len(self.stages) == 1 and first.window is None
+        return alone and not first.statistics
 
 
 def make_plan(graph: Graph, limit: int | None = None) -> Plan:

@@ -16,7 +16,7 @@ from paragon_archs.checkpoint import load_model
 from paragon_archs.cli.common import EXIT_DONE, check_claims, guarded, parser
 from paragon_archs.deploy import deploy_model
 from paragon_archs.inference.backends import load_graph
-from paragon_archs.inference.upscaler import pick_device
+from paragon_archs.inference.devices import pick_device
 from paragon_archs.media.paths import find_images
 from paragon_archs.utils.optional import need
 from paragon_archs.weights import resolve

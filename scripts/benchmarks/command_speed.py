@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,13 +17,14 @@ from paragon_archs.cli.common import (
     image_size,
     parser,
 )
-from paragon_archs.inference import runtimes
+from paragon_archs.inference.measured import learn, network_name
 from paragon_archs.utils.allocator import keep_freed_memory
 from paragon_archs.utils.dtypes import DTYPES, dtype_of
+from paragon_archs.utils.files import atomic_write
 
-from . import peers, speed
+from . import forms, peers, runtimes, speed
 
-LEARNED = ["deploy", "openvino", "onnx"]
+LEARNED = ["deploy", "onnx", "openvino"]
 
 REFERENCE = (
     ("paragonsr2_realtime", 4, 128),
@@ -37,6 +39,23 @@ REFERENCE = (
 )
 """The rows of the README's table: network, scale, side of the input."""
 
+COMPARED = (
+    ("paragonsr2_realtime_x2", 2, 192),
+    ("paragonsr2_realtime_x4", 4, 128),
+    ("paragonsr2_stream_x2", 2, 128),
+    ("paragonsr2_stream_x4", 4, 128),
+    ("paragonsr_nano_x4", 4, 96),
+    ("paragonsr_tiny", 4, 96),
+    ("paragonsr_s", 4, 96),
+    ("paragonsr2_photo", 4, 96),
+    ("paragonsr2_pro", 4, 64),
+    ("fusionsr", 4, 64),
+    ("resshuffle", 4, 64),
+    ("facesr", 4, 64),
+)
+"""What `--runtimes` compares by default; networks without shipped weights have random
+ones."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints a Markdown table: milliseconds, megapixels per second, times as fast."""
@@ -46,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "frozen plain implementation; `deploy` is what `paragon upscale` runs.",
         "paragon benchmark speed paragonsr_nano span --size 96x96 --threads 1",
         "paragon benchmark speed net_g.safetensors --size 180x320",
+        "paragon benchmark speed --runtimes --keep-memory --threads 1 2",
     )
     arguments.add_argument(
         "networks",
@@ -66,13 +86,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.add_argument(
         "--forms",
         nargs="+",
-        choices=speed.FORMS,
-        default=["published", "fused", "deploy"],
+        choices=forms.FORMS,
         help="(published fused deploy)",
     )
     arguments.add_argument("--dtype", choices=DTYPES, default="fp32", help="(fp32)")
     arguments.add_argument("--device", default="cpu", help="(%(default)s)")
-    arguments.add_argument("--threads", type=int, help="CPU threads (torch's default)")
+    arguments.add_argument(
+        "--threads",
+        nargs="+",
+        type=int,
+        default=[torch.get_num_threads()],
+        help="CPU threads; several numbers with --runtimes (torch's default)",
+    )
     arguments.add_argument("--warmup", type=int, default=2, help="(%(default)s)")
     arguments.add_argument("--rounds", type=int, default=9, help="(%(default)s)")
     arguments.add_argument(
@@ -82,12 +107,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         "it the system's page faults count, of which the published form has more",
     )
     arguments.add_argument(
+        "--runtimes",
+        action="store_true",
+        help="compare torch, torch.compile, onnxruntime, OpenVINO and ncnn, in float32 "
+        "and in the half precision that each has",
+    )
+    arguments.add_argument(
         "--learn",
         action="store_true",
         help="compare torch with the other runtimes on the CPU, and keep for `paragon "
         "upscale --backend auto` which of them are faster here by a tenth",
     )
-    arguments.add_argument("--picture", help="parameters against speed, .svg")
+    arguments.add_argument(
+        "--picture", help="parameters against speed, or the runtimes, .svg"
+    )
     options = arguments.parse_args(argv)
     return guarded(lambda: _measure(options))
 
@@ -100,6 +133,15 @@ def _measure(options: argparse.Namespace) -> int:
         )
     if options.picture:
         speed.check_picture(options.picture)
+    if options.forms is None:
+        compared = [*forms.RUNTIMES, *forms.HALVES]
+        usual = ["published", "fused", "deploy"]
+        options.forms = compared if options.runtimes else usual
+    if options.runtimes and "deploy" not in options.forms:
+        raise ValueError(
+            f"Expected deploy among --forms for --runtimes, but got {options.forms}. "
+            "Add it."
+        )
     if options.learn:  # as `paragon upscale` runs it
         options.forms, options.device, options.dtype = LEARNED, "cpu", "fp32"
         keep_freed_memory()
@@ -108,46 +150,104 @@ def _measure(options: argparse.Namespace) -> int:
             "Expected the C library to be glibc for --keep-memory, but it is not. "
             "Leave the flag out."
         )
-    if options.threads:
-        torch.set_num_threads(options.threads)
     if options.rounds < 1:
         raise ValueError(
             f"Expected --rounds to be at least 1, but got {options.rounds}. Use 9."
         )
-    device = torch.device(options.device)
-    rows = [(n, options.scale, *options.size) for n in options.networks]
+    if len(options.threads) > 1 and not options.runtimes:
+        raise ValueError(
+            f"Expected one number of --threads without --runtimes, but got "
+            f"{options.threads}. Name one."
+        )
+    torch.set_num_threads(options.threads[0])
+    example = torch.empty(
+        0, dtype=dtype_of(options.dtype), device=torch.device(options.device)
+    )
+    _print_head(options, example)
+    return (_compare_runtimes if options.runtimes else _compare_forms)(options, example)
+
+
+def _rows(options: argparse.Namespace) -> list[tuple[str, int, int, int]]:
+    """Returns networks, scales, heights and widths."""
     if options.all:
-        rows = [
+        return [
             (n, s, side, side)
             for n in variants()
             for s in (2, 4)
             for side in [speed.side_for(peers.build(n, s))]
         ]
-    rows = rows or [(n, s, side, side) for n, s, side in REFERENCE]
-    example = torch.empty(0, dtype=dtype_of(options.dtype), device=device)
+    usual = COMPARED if options.runtimes else REFERENCE
+    rows = [(n, options.scale, *options.size) for n in options.networks]
+    return rows or [(n, s, side, side) for n, s, side in usual]
+
+
+def _print_head(options: argparse.Namespace, example: torch.Tensor) -> None:
     rate = speed.matrix_rate(example)
     memory = "freed memory kept" if options.keep_memory else "the system's malloc"
     print(
-        f"torch {torch.__version__}, {device.type}, {options.dtype}, "
-        f"{torch.get_num_threads()} CPU threads, {memory}; median of {options.rounds} "
+        f"torch {torch.__version__}, {example.device.type}, {options.dtype}, "
+        f"{options.threads[0]} CPU threads, {memory}; median of {options.rounds} "
         "± half the distance of the quartiles; matrix products: "
         f"{rate / 1e9:.0f} G multiply-adds a second\n"
     )
+
+
+def _shown(name: str, scale: int, height: int, width: int) -> str:
+    """Returns what a row is called; shipped models have their scale in their names."""
+    stem = Path(name).stem.removesuffix(f"_x{scale}")
+    return f"{stem} x{scale}, {height}x{width}"
+
+
+def _compare_forms(options: argparse.Namespace, example: torch.Tensor) -> int:
     print("\n".join(speed.HEADER), flush=True)
     points = []
-    for name, scale, height, width in rows:
+    for name, scale, height, width in _rows(options):
         model = peers.build(name, scale)
         x = torch.rand(1, 3, height, width).to(example)
         timings = speed.measure(model, x, options.forms, options.warmup, options.rounds)
-        shown = f"{Path(name).stem} x{scale}, {height}x{width}"
+        shown = _shown(name, scale, height, width)
         print("\n".join(speed.table(shown, model, timings)), flush=True)
         parameters = sum(p.numel() for p in model.parameters())
         best = max(t.megapixels for t in timings)
-        points.append((f"{Path(name).stem} x{scale}", parameters, best))
-        if options.learn and (variant := runtimes.variant_of(model)):
-            file = runtimes.learn({variant: speed.faster_backends(timings)})
-            print(f"kept for {variant} in {file}", flush=True)
+        points.append((shown.split(",")[0], parameters, best))
+        if options.learn and (known := network_name(model)):
+            file = learn(known, runtimes.found(timings, x))
+            print(f"kept for {known} in {file}", flush=True)
     if options.picture:
         speed.draw(points, options.picture)
+        print(f"\nwrote {options.picture}")
+    return EXIT_DONE
+
+
+def _compare_runtimes(options: argparse.Namespace, example: torch.Tensor) -> int:
+    """Prints the tables of `docs/benchmarks.md` about other runtimes."""
+    measured = []
+    for name, scale, height, width in _rows(options):
+        model = peers.build(name, scale)
+        x = torch.rand(1, 3, height, width).to(example)
+        with tempfile.TemporaryDirectory() as graphs:
+            for threads in options.threads:
+                torch.set_num_threads(threads)
+                timings = speed.measure(
+                    model,
+                    x,
+                    options.forms,
+                    options.warmup,
+                    options.rounds,
+                    Path(graphs),
+                    runtimes.share_of(threads),
+                )
+                shown = _shown(name, scale, height, width)
+                measured.append(
+                    runtimes.Row(shown, threads, {t.form: t for t in timings})
+                )
+                for line in runtimes.lines(measured[-1]):
+                    print(line, flush=True)
+    for group in (forms.RUNTIMES, forms.HALVES):
+        if columns := [form for form in group if form in options.forms]:
+            print("\n" + "\n".join(runtimes.table(measured, columns)))
+    if options.picture:
+        with atomic_write(options.picture) as temporary:
+            temporary.write_text(runtimes.draw(measured))
         print(f"\nwrote {options.picture}")
     return EXIT_DONE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import ctypes
+import math
 import statistics
 import tempfile
 import time
@@ -15,19 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from paragon_archs.deploy import deploy_model, onednn, ops
+from paragon_archs.deploy import onednn, ops
 from paragon_archs.evaluation.plots import Series, chart
-from paragon_archs.export import export_onnx
-from paragon_archs.export.onnx import session_runner
-from paragon_archs.fuse import fuse_model
-from paragon_archs.inference.openvino_model import OpenVINOModel
 from paragon_archs.utils.files import atomic_write
-from paragon_archs.utils.optional import need
 
-from .published import PublishedForm
+from .forms import Run, build
 
-FORMS = ("published", "fused", "deploy", "compiled", "openvino", "onnx")
-FORMS += ("onnx-published",)
+OTHER_RUNTIMES = ("onnx", "openvino", "ncnn")
 
 SIDES = (32, 48, 64, 96)
 MOST_WORK = 3e10  # multiply-adds
@@ -44,8 +39,12 @@ class Timing:
         megapixels: Of output, per second.
         ratio: Times as fast as the published form (the network itself where there is
             none); an ONNX graph of the deploy form against that of the published one.
-        error: Largest difference from the published form's answer, in units of its
+        beside_torch: Its time over the deploy form's, the median of the rounds; None
+            where that form was not timed.
+        error: Largest difference from the first form's answer, in units of that one's
             standard deviation.
+        lost: What the error takes from a PSNR of 40 dB, in dB, for a picture whose
+            standard deviation is a quarter of the white level.
         multiply_adds: Of the form, or None where they cannot be counted.
         share: Multiply-adds per second over the machine's matrix-product rate.
         memory: Peak beyond what stood before the call in bytes, or None where it
@@ -57,7 +56,9 @@ class Timing:
     spread: float
     megapixels: float
     ratio: float | None
+    beside_torch: float | None
     error: float
+    lost: float
     multiply_adds: int | None
     share: float | None
     memory: int | None
@@ -69,6 +70,8 @@ def measure(
     forms: Sequence[str] = ("published", "fused", "deploy"),
     warmup: int = 2,
     rounds: int = 9,
+    graphs: Path | None = None,
+    clock: Callable[[], float] | None = None,
 ) -> list[Timing]:
     """Times the forms of a network, taking turns, so that a slow spell hits all.
 
@@ -78,28 +81,30 @@ def measure(
         forms: Out of `FORMS`; those that the network lacks are left out.
         warmup: Calls of each before it counts.
         rounds: Calls of each that count.
+        graphs: A folder that keeps the graphs for the next measurement.
+        clock: In seconds; `clock_for`'s by default.
     """
     limit = matrix_rate(x)
-    clock = clock_for(x)
+    clock = clock or clock_for(x)
     with tempfile.TemporaryDirectory() as folder:
-        runs = _runs(model.to(x), x, forms, Path(folder))
+        built = build(model.to(x), x, forms, graphs or Path(folder))
         with torch.inference_mode():
-            answers = {name: run(x).double().cpu() for name, (run, _) in runs.items()}
-            times: dict[str, list[float]] = {name: [] for name in runs}
+            answers = {name: form.run(x).double().cpu() for name, form in built.items()}
+            times: dict[str, list[float]] = {name: [] for name in built}
             for index in range(warmup + rounds):
-                for name, (run, _) in runs.items():
+                for name, form in built.items():
                     _synchronise(x)
                     start = clock()
-                    run(x)
+                    form.run(x)
                     _synchronise(x)
                     if index >= warmup:
                         times[name].append(clock() - start)
             # Other runtimes keep what they once took: a call shows nothing of it.
             memory = {
                 name: None
-                if name.startswith(("onnx", "openvino"))
-                else peak_memory(run, x)
-                for name, (run, _) in runs.items()
+                if name.startswith(OTHER_RUNTIMES)
+                else peak_memory(form.run, x)
+                for name, form in built.items()
             }
     first = next(iter(answers.values()))
     medians = {name: statistics.median(values) for name, values in times.items()}
@@ -109,7 +114,8 @@ def measure(
         pixels = first.shape[0] * first.shape[2] * first.shape[3]
         base = "onnx-published" if name.startswith("onnx") else "published"
         base = "fused" if base == "published" and base not in medians else base
-        macs = _multiply_adds(runs[name][1], x)
+        macs = _multiply_adds(built[name].module, x)
+        error = (answers[name] - first) / first.std()
         timings.append(
             Timing(
                 form=name,
@@ -117,13 +123,32 @@ def measure(
                 spread=(quarters[2] - quarters[0]) / 2,
                 megapixels=pixels / medians[name] / 1e6,
                 ratio=medians[base] / medians[name] if base in medians else None,
-                error=float((answers[name] - first).abs().max() / first.std()),
+                beside_torch=_beside(values, times.get("deploy")),
+                error=float(error.abs().max()),
+                lost=_lost(float(error.square().mean())),
                 multiply_adds=macs,
                 share=macs / medians[name] / limit if macs else None,
                 memory=memory[name],
             )
         )
     return timings
+
+
+def _beside(values: Sequence[float], others: Sequence[float] | None) -> float | None:
+    """Returns one form's time over another's, round by round."""
+    if others is None:
+        return None
+    return statistics.median(a / b for a, b in zip(values, others, strict=True))
+
+
+def _lost(error: float) -> float:
+    """Returns the dB that a mean squared error takes from a PSNR of 40 dB.
+
+    Args:
+        error: In units of the picture's variance, which is that of a quarter of the
+            white level.
+    """
+    return 10 * math.log10(1 + error / 4**2 / 1e-4)
 
 
 def clock_for(x: Tensor) -> Callable[[], float]:
@@ -134,49 +159,6 @@ def clock_for(x: Tensor) -> Callable[[], float]:
     """
     alone = x.device.type == "cpu" and torch.get_num_threads() == 1
     return time.process_time if alone else time.perf_counter
-
-
-Run = Callable[[Tensor], Tensor]
-
-
-def _runs(
-    model: nn.Module, x: Tensor, forms: Sequence[str], folder: Path
-) -> dict[str, tuple[Run, nn.Module | None]]:
-    """Returns, in the order of `FORMS`, what to call and what to count."""
-    fused = fuse_model(model).eval().requires_grad_(False)
-    deployed = deploy_model(model)
-    try:
-        published: nn.Module | None = PublishedForm(model).to(x)
-    except ValueError:
-        published = None
-    runs: dict[str, tuple[Run, nn.Module | None]] = {}
-    for form in FORMS:
-        if form not in forms:
-            continue
-        if form == "published" and published is not None:
-            runs[form] = (published, published)
-        elif form == "fused":
-            runs[form] = (fused, fused)
-        elif form == "deploy":
-            runs[form] = (deployed, deployed)
-        elif form == "compiled":
-            runs[form] = (torch.compile(deployed), deployed)
-        elif form == "openvino":
-            export_onnx(model, folder / "openvino.onnx")
-            runs[form] = (OpenVINOModel(folder / "openvino.onnx"), deployed)
-        elif form == "onnx":
-            export_onnx(model, folder / "deploy.onnx")
-            runs[form] = (_session(folder / "deploy.onnx"), deployed)
-        elif form == "onnx-published" and published is not None:
-            export_onnx(published, folder / "published.onnx")
-            runs[form] = (_session(folder / "published.onnx"), published)
-    return runs
-
-
-def _session(graph: Path) -> Run:
-    onnxruntime = need("onnxruntime", "its graphs", "paragon-archs[onnx]")
-    run = session_runner(onnxruntime, graph, threads=torch.get_num_threads())
-    return lambda x: torch.from_numpy(run([x.float().cpu().numpy()])[0])
 
 
 def _synchronise(x: Tensor) -> None:
@@ -253,14 +235,6 @@ def _status(key: str) -> int:
     return int(found[key].split()[0]) * 1024
 
 
-def faster_backends(timings: Sequence[Timing]) -> list[str]:
-    """Returns the backends that take a tenth less than torch, the fastest first."""
-    seconds = {t.form: t.seconds for t in timings}
-    names = {"openvino": "openvino", "onnx": "onnxruntime"}
-    quick = [f for f in names if seconds[f] < 0.9 * seconds["deploy"]]
-    return [names[form] for form in sorted(quick, key=seconds.__getitem__)]
-
-
 def table(name: str, model: nn.Module, timings: Sequence[Timing]) -> list[str]:
     """Returns a Markdown table's rows for one network."""
     parameters = sum(p.numel() for p in model.parameters())
@@ -274,6 +248,7 @@ def table(name: str, model: nn.Module, timings: Sequence[Timing]) -> list[str]:
             f"{t.megapixels:.2f}",
             "" if t.ratio is None else f"{t.ratio:.2f}",
             f"{t.error:.0e}",
+            f"{t.lost:.2f}",
             "" if t.multiply_adds is None else f"{t.multiply_adds / 1e9:.2f}",
             "" if t.share is None else f"{t.share:.0%}",
             "" if t.memory is None else f"{t.memory / 2**20:.0f}",
@@ -284,8 +259,8 @@ def table(name: str, model: nn.Module, timings: Sequence[Timing]) -> list[str]:
 
 HEADER = (
     "| network | form | parameters | ms | output MP/s | times as fast | error | "
-    "multiply-adds (G) | share of limit | peak MiB |",
-    "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    "dB lost | multiply-adds (G) | share of limit | peak MiB |",
+    "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
 )
 
 

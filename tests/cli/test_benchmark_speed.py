@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import os
 import subprocess
 import sys
@@ -11,11 +12,11 @@ import pytest
 import torch
 from common import image, small_model
 
-from benchmarks import peers, speed
+from benchmarks import forms, peers, speed
 from benchmarks.command_release import main as release
 from benchmarks.command_speed import main
 from paragon_archs.checkpoint import save_model
-from paragon_archs.inference import runtimes
+from paragon_archs.inference import measured
 
 
 def test_forms_agree_and_multiply_adds_are_counted():
@@ -49,18 +50,72 @@ def test_command_prints_a_table(capsys, tmp_path):
     assert [r.split("|")[2].strip() for r in rows] == ["published", "fused", "deploy"]
 
 
-def test_faster_backends_are_learned(capsys, tmp_path, monkeypatch):
-    seconds = {"deploy": 1.0, "openvino": 0.89, "onnx": 0.5}
-    timings = [
-        speed.Timing(form, s, 0, 1, None, 0, None, None, None)
+def timings(**seconds):
+    return [
+        speed.Timing(form.replace("_", "-"), s, 0, 1, None, s, 1e-3, 0.1, None, 0, None)
         for form, s in seconds.items()
     ]
-    assert speed.faster_backends(timings) == ["onnxruntime", "openvino"]
-    monkeypatch.setattr(speed, "measure", lambda *_: timings)
+
+
+def test_what_was_measured_is_learned(tmp_path, monkeypatch):
+    found = timings(deploy=1.0, openvino=0.89, onnx=0.5)
+    monkeypatch.setattr(speed, "measure", lambda *_: found)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    assert main(["paragonsr2_realtime", "--learn"]) == 0
-    learned = runtimes.faster_than_torch()["paragonsr2_realtime"]
-    assert learned == ["onnxruntime", "openvino"]
+    line = ["paragonsr2_realtime", "--learn", "--size", "100x100", "--threads", "1"]
+    assert main(line) == 0
+    learned = measured.measured()["paragonsr2_realtime x4"]
+    assert learned.faster() == ["onnxruntime", "openvino"]
+    assert learned.seconds == pytest.approx(100)
+
+
+def test_runtimes_are_compared(capsys, tmp_path, monkeypatch):
+    found = timings(deploy=1.0, onnx=0.5, openvino=1.2, openvino_bf16=0.4)
+    monkeypatch.setattr(speed, "measure", lambda *_: found)
+    chart = tmp_path / "runtimes.svg"
+    line = ["paragonsr2_realtime", "--runtimes", "--threads", "1", "2"]
+    assert main([*line, "--picture", str(chart)]) == 0
+    rows = [r for r in capsys.readouterr().out.splitlines() if r.startswith("| par")]
+    assert [r.split("|")[2].strip() for r in rows] == ["1", "2", "1", "2"]
+    assert "| **0.50** | 1.20 |" in rows[0]
+    assert "**0.40** (1e-03, 0.10 dB)" in rows[2]
+    assert "OpenVINO" in chart.read_text()
+
+
+FLOATS = [
+    pytest.param(
+        form,
+        marks=pytest.mark.skipif(
+            importlib.util.find_spec(package) is None, reason=f"no {package}"
+        ),
+    )
+    for form, package in (
+        ("onnx", "onnxruntime"),
+        ("openvino", "openvino"),
+        ("ncnn", "pnnx"),
+    )
+]
+
+
+@pytest.mark.parametrize("form", FLOATS)
+def test_other_runtimes_answer_as_torch_does(form):
+    model, x = small_model("realtime", 2), image(1, 3, 12, 10)
+    halves = [half for half in forms.HALVES if half.startswith(form)]
+    asked = ["deploy", "deploy-bf16", form, *halves]
+    found = {t.form: t for t in speed.measure(model, x, asked, rounds=2, warmup=1)}
+    assert list(found) == [f for f in forms.FORMS if f in asked]
+    assert found[form].error < 1e-4
+    assert found[form].lost < 1e-4
+    assert found["deploy"].beside_torch == 1
+    assert 1e-5 < found["deploy-bf16"].error < 0.2
+    assert all(found[half].error < 0.2 for half in halves)
+
+
+def test_windows_are_left_out_of_ncnn(caplog):
+    pytest.importorskip("pnnx")
+    model = peers.build("paragonsr2_photo", 2)
+    found = speed.measure(model, image(1, 3, 8, 8), ["deploy", "ncnn"], 0, 1)
+    assert [t.form for t in found] == ["deploy"]
+    assert "ncnn is left out" in caplog.text
 
 
 def test_wrong_use(capsys):
@@ -68,6 +123,10 @@ def test_wrong_use(capsys):
     assert "paragonsr_z" in capsys.readouterr().err
     assert main(["paragonsr_nano", "--all"]) == 2
     assert "--all" in capsys.readouterr().err
+    assert main(["paragonsr_nano", "--threads", "1", "2"]) == 2
+    assert "--threads" in capsys.readouterr().err
+    assert main(["--runtimes", "--forms", "onnx"]) == 2
+    assert "deploy" in capsys.readouterr().err
     assert main(["paragonsr_nano", "--picture", "speed.png"]) == 2
     assert "speed.png" in capsys.readouterr().err
 

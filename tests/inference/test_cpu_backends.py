@@ -6,6 +6,7 @@ import importlib.util
 import subprocess
 import sys
 import textwrap
+import threading
 
 import numpy as np
 import pytest
@@ -15,7 +16,10 @@ from common import pattern, randomise
 import paragon_archs
 from paragon_archs.checkpoint import load_model, save_model
 from paragon_archs.cli.upscale import main
-from paragon_archs.inference import Upscaler, runtimes
+from paragon_archs.inference import Upscaler, measured, runtimes
+from paragon_archs.inference.ahead import pixels_ahead
+from paragon_archs.inference.jobs import Job
+from paragon_archs.inference.temporal import ALPHA, FrameUpscaler
 
 OTHERS = [
     pytest.param(
@@ -82,25 +86,145 @@ def test_strips_that_need_margins_alone_run_in_the_graph(weights, backend, monke
     assert max(heights, default=0) < 90
 
 
-def test_auto_waits_for_a_graph(cache, monkeypatch):
-    file = cache / "auto.safetensors"
-    save_model(randomise(paragon_archs.create("paragonsr2_stream", 2)), file, {})
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
-    assert Upscaler(file, "cpu").backend == "torch"
-    graph = runtimes.graph_file(load_model(file, "cpu"))
-    graph.parent.mkdir(parents=True, exist_ok=True)
-    graph.touch()
-    picked = runtimes.pick_backend(
-        "auto", load_model(file, "cpu"), torch.device("cpu"), torch.float32
+@pytest.mark.parametrize("backend", OTHERS)
+@pytest.mark.parametrize("memory", ["auto", "1M"], ids=["whole", "strips"])
+def test_frames_that_carry_features_run_in_the_graph(
+    cache, backend, memory, monkeypatch
+):
+    file = cache / "paragonsr2_stream.safetensors"
+    arguments = NETWORKS["paragonsr2_stream"]
+    model = randomise(paragon_archs.create("paragonsr2_stream", 2, **arguments))
+    save_model(model, file, {})
+    frames = [pattern(90, 37, 3, np.uint8) + step for step in range(3)]
+    wanted = FrameUpscaler(Upscaler(file, "cpu", backend="torch"), ALPHA).frames(frames)
+    worker = FrameUpscaler(Upscaler(file, "cpu", memory=memory, backend=backend), ALPHA)
+    run, runs = runtimes.GraphModel.__call__, []
+    monkeypatch.setattr(
+        runtimes.GraphModel,
+        "__call__",
+        lambda *given, **named: runs.append(named) or run(*given, **named),
     )
-    assert picked == "openvino"
-    assert Upscaler(file, "cpu", dtype="bf16").backend == "torch"
-    # What was learned here counts more than what ships; a broken file counts nothing.
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(cache))
-    learned = runtimes.learn({"paragonsr2_stream": []})
-    assert Upscaler(file, "cpu").backend == "torch"
-    learned.write_text("[")
-    assert runtimes.faster_than_torch()["paragonsr2_stream"][0] == "openvino"
+    for one, other in zip(worker.frames(frames), wanted, strict=True):
+        assert np.abs(one.astype(int) - other).max() <= 1
+    assert len(runs) == 3 if memory == "auto" else len(runs) > 6
+    assert runs[-1]["prev_feat"] is not None
+
+
+@pytest.fixture
+def known(weights, monkeypatch, tmp_path):
+    """Torch's time for a megapixel, and that the other runtimes take half of it."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    shares = dict.fromkeys(runtimes.BACKENDS[2:], 0.5)
+    name = str(measured.network_name(load_model(weights, "cpu").model))
+    measured.learn(name, measured.Measured(1.0, shares))
+    return weights
+
+
+@pytest.mark.parametrize("backend", OTHERS)
+def test_auto_exports_for_what_repays_it(known, backend, monkeypatch):
+    found = importlib.util.find_spec
+    others = {*runtimes.BACKENDS[2:]} - {backend}
+    name = str(measured.network_name(load_model(known, "cpu").model))
+    measured.learn(name, measured.Measured(1.0, {backend: 0.5}))
+    upscaler = Upscaler(known, "cpu")
+    least = 2 * runtimes.EXPORT_SECONDS * torch.get_num_threads() * 1e6
+    assert upscaler.worth_exporting(0.9 * least) is None
+    assert upscaler.worth_exporting(1.1 * least) == backend
+    assert Upscaler(known, "cpu", "bf16").worth_exporting(9 * least) is None
+    named = Upscaler(known, "cpu", backend="torch")
+    assert named.worth_exporting(9 * least) is None
+    with monkeypatch.context() as patch:
+        gone = {backend, *others}
+        patch.setattr(
+            importlib.util, "find_spec", lambda n: None if n in gone else found(n)
+        )
+        assert upscaler.worth_exporting(9 * least) is None
+    assert upscaler.backend == "torch"
+    upscaler.export()
+    assert upscaler.backend == Upscaler(known, "cpu").backend == backend
+    assert upscaler.worth_exporting(9 * least) is None
+    pixels = pattern(20, 37, 3, np.uint8).astype(np.float32) / 255
+    wanted, got = named.image(pixels), upscaler.image(pixels)
+    assert 0 < np.abs(got - wanted).max() <= 1e-4 * wanted.std()
+
+
+def test_two_processes_export_at_once(known):
+    graph = runtimes.graph_file(load_model(known, "cpu"))
+    upscalers = [Upscaler(known, "cpu") for _ in range(2)]
+    threads = [threading.Thread(target=one.export) for one in upscalers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [one.backend for one in upscalers] != ["torch", "torch"]
+    assert [*graph.parent.iterdir()] == [graph]
+
+
+def folder_of(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    pil = pytest.importorskip("PIL.Image")
+    pil.fromarray(pattern(20, 30, 3, np.uint8)).save(folder / "a.png")
+    return folder
+
+
+@pytest.mark.parametrize("how", ["made", "failed", "broken"])
+def test_a_command_goes_on_in_what_repays(known, how, tmp_path, capsys, monkeypatch):
+    folder = folder_of(tmp_path)
+    monkeypatch.setattr(runtimes, "EXPORT_SECONDS", 1e-9)
+    graph = runtimes.graph_file(load_model(known, "cpu"))
+    if how == "failed":
+        monkeypatch.setattr(sys, "executable", "/bin/false")
+    if how == "broken":
+        graph.parent.mkdir(parents=True)
+        graph.write_bytes(b"no graph")
+    line = [str(folder), "--model", str(known), "--device", "cpu"]
+    assert main([*line, "-o", str(tmp_path / "one")]) == 0
+    said, warned = capsys.readouterr()
+    if how == "made":
+        assert said.startswith("backend: ")
+        assert said.count("\n") == 2
+        assert main([*line, "-o", str(tmp_path / "two")]) == 0
+        assert capsys.readouterr().out.count("\n") == 1
+        assert [*graph.parent.iterdir()] == [graph]
+    elif how == "failed":
+        assert warned.count("\n") == 1
+        assert "torch instead" in warned
+        assert not [*graph.parent.iterdir()]
+    torchs = tmp_path / "torch"
+    assert main([*line, "-o", str(torchs), "--backend", "torch"]) == 0
+    pil = pytest.importorskip("PIL.Image")
+    pictures = [
+        np.asarray(pil.open(out / "a.png")).astype(int)
+        for out in (tmp_path / "one", torchs)
+    ]
+    assert np.abs(pictures[0] - pictures[1]).max() <= 1
+
+
+def test_a_graph_that_does_not_start_leaves_torch(known, caplog):
+    graph = runtimes.graph_file(load_model(known, "cpu"))
+    graph.parent.mkdir(parents=True)
+    graph.write_bytes(b"no graph")
+    assert Upscaler(known, "cpu").backend == "torch"
+    assert "torch runs" in caplog.text
+
+
+def test_a_broken_list_of_what_was_measured_is_left_out(known, tmp_path, caplog):
+    for text in ("[", "[]", '{"paragonsr2_stream x4": ["openvino"]}'):
+        (tmp_path / "config/paragon_archs/backends.json").write_text(text)
+        assert measured.measured()["paragonsr2_stream x4"].faster()
+        assert "is left out" in caplog.text
+        caplog.clear()
+
+
+def test_pixels_ahead_are_read_off_headers(tmp_path):
+    folder = folder_of(tmp_path)
+    (folder / "b.png").write_bytes(b"no picture")
+    jobs = [Job(file, tmp_path / file.name) for file in sorted(folder.iterdir())]
+    assert pixels_ahead(jobs) == (600, 0)
+    refused = [Job(folder / "a.png", tmp_path / "a.png", "no")]
+    assert pixels_ahead(refused) == (0, 0)
 
 
 @pytest.mark.parametrize(
