@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 from spandrel import (
     Architecture,
@@ -150,8 +150,17 @@ class PackArchitecture(Architecture[nn.Module]):
             tiling=traits.tiling,
             call_fn=DeployCall(deploy_model),
         )
-        vars(descriptor)["__name__"] = self.id  # torch.jit.trace asks for one
+        # What torch.jit.trace and torch.jit.script ask for.
+        vars(descriptor).update(__name__=self.id, __prepare_scriptable__=_no_script)
         return descriptor
+
+
+def _no_script() -> NoReturn:
+    raise TypeError(
+        "Expected torch.jit.trace for a descriptor, but got torch.jit.script. One "
+        "trace serves every size: torch.jit.trace(descriptor, torch.rand(1, 3, 64, 64), "
+        "check_trace=False)."
+    )
 
 
 def ratio(part: int, whole: int, usual: float) -> float:

@@ -199,6 +199,12 @@ def test_script_is_refused_in_one_sentence_that_helps(name):
         torch.jit.script(loaded(name).model)
 
 
+@pytest.mark.parametrize("name", ["realtime", "resshuffle"])
+def test_script_of_a_descriptor_is_refused_likewise(name):
+    with pytest.raises(TypeError, match=r"torch\.jit\.trace\(descriptor"):
+        torch.jit.script(loaded(name))
+
+
 @pytest.mark.parametrize(
     "open_", [load_model, Upscaler, cli_info.describe], ids=["load", "upscale", "info"]
 )
