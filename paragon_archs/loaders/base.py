@@ -158,8 +158,8 @@ class PackArchitecture(Architecture[nn.Module]):
 def _no_script() -> NoReturn:
     raise TypeError(
         "Expected torch.jit.trace for a descriptor, but got torch.jit.script. One "
-        "trace serves every size: torch.jit.trace(descriptor, torch.rand(1, 3, 64, 64), "
-        "check_trace=False)."
+        "trace serves every size: torch.jit.trace(descriptor, torch.rand(1, 3, 64, "
+        "64), check_trace=False)."
     )
 
 
