@@ -74,6 +74,7 @@ class OpenVINOModel(GraphModel):
             "INFERENCE_PRECISION_HINT": self._precision,
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             "PERFORMANCE_HINT": "LATENCY",
+            "ENABLE_CPU_PINNING": False,  # others may compute on the core as well
         }
         return self._core.compile_model(graph, "CPU", settings).create_infer_request()
 

@@ -78,7 +78,7 @@ class Runner:
     def parallel(self) -> bool:
         """Whether several threads may run the network at once."""
         # Networks of others may change themselves while they run.
-        plain = self.of_this_pack and not self.compiles and self.graph is None
+        plain = self.of_this_pack and not self.compiles
         return plain and self.device.type == "cpu"
 
     @property

@@ -15,12 +15,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from spandrel import ImageModelDescriptor
-from torch import nn
+from torch import Tensor, nn
 
 from .. import __version__
 from ..checkpoint import save_model
@@ -30,7 +32,7 @@ from .measured import Measured, measured, network_name
 
 logger = logging.getLogger(__name__)
 
-BACKENDS = ("auto", "torch", "onnxruntime", "openvino")
+BACKENDS: tuple[str, ...] = ("auto", "torch", "onnxruntime", "openvino")
 
 EXPORT_SECONDS = 15
 """What a graph costs: a process that traces the network and compares it with torch."""
@@ -38,6 +40,27 @@ EXPORT_SECONDS = 15
 _EXPORTER = ("onnx", "onnxscript", "onnxruntime")
 
 Descriptor = ImageModelDescriptor[nn.Module]
+
+
+class ThreadGraph:
+    """A graph that each thread opens for itself, for torch's number of threads there.
+
+    Pictures side by side, in a thread each, so do not wait for each other.
+
+    Args:
+        open_: Opens the graph; called at once, and by each further thread.
+    """
+
+    def __init__(self, open_: Callable[[], GraphModel]) -> None:
+        self._open = open_
+        self._own = threading.local()
+        self._own.graph = open_()
+
+    def __call__(self, *inputs: Tensor | None, **settings: Any) -> Any:
+        if not hasattr(self._own, "graph"):
+            self._own.graph = self._open()
+        graph: Any = self._own.graph
+        return graph(*inputs, **settings)
 
 
 def check_backend(
@@ -73,7 +96,7 @@ def open_backend(
     device: torch.device,
     dtype: torch.dtype,
     video: bool = False,
-) -> tuple[str, GraphModel | None]:
+) -> tuple[str, ThreadGraph | None]:
     """Opens what runs a network in a backend.
 
     `auto` takes a graph where one waits in the cache and its runtime is installed and
@@ -105,8 +128,9 @@ def open_backend(
     return "torch", None
 
 
-def _load(file: Path, backend: str) -> GraphModel:
-    return load_graph(file, torch.device("cpu"), ("cpu",), backend == "openvino")
+def _load(file: Path, backend: str) -> ThreadGraph:
+    cpu, openvino = torch.device("cpu"), backend == "openvino"
+    return ThreadGraph(lambda: load_graph(file, cpu, ("cpu",), openvino))
 
 
 def _measured(model: Descriptor) -> Measured:

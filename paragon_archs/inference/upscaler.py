@@ -33,6 +33,7 @@ from .devices import pick_device, pick_dtype
 from .memory import parse_memory, say_if_taken
 from .runner import Runner, finite_parts
 from .runtimes import (
+    ThreadGraph,
     check_backend,
     export_graph,
     open_backend,
@@ -123,7 +124,7 @@ class Upscaler:
         self,
         dtype: torch.dtype,
         compile_: bool = False,
-        graph: GraphModel | None = None,
+        graph: ThreadGraph | None = None,
     ) -> Runner:
         """Returns what runs the network in a dtype, made of the original weights."""
         model = self.descriptor
@@ -142,7 +143,7 @@ class Upscaler:
             graph=graph,
         )
 
-    def open_backend(self, video: bool = False) -> tuple[str, GraphModel | None]:
+    def open_backend(self, video: bool = False) -> tuple[str, ThreadGraph | None]:
         """Returns the backend's name and its graph, None for torch.
 
         Args:

@@ -16,9 +16,9 @@ from common import pattern, randomise
 import paragon_archs
 from paragon_archs.checkpoint import load_model, save_model
 from paragon_archs.cli.upscale import main
-from paragon_archs.inference import Upscaler, measured, runtimes
+from paragon_archs.inference import Upscaler, WriteOptions, measured, runtimes
 from paragon_archs.inference.ahead import pixels_ahead
-from paragon_archs.inference.jobs import Job
+from paragon_archs.inference.jobs import Job, run
 from paragon_archs.inference.temporal import ALPHA, FrameUpscaler
 
 OTHERS = [
@@ -77,9 +77,13 @@ def test_a_graph_gives_torchs_picture(weights, backend, memory):
 def test_strips_that_need_margins_alone_run_in_the_graph(weights, backend, monkeypatch):
     upscaler = Upscaler(weights, "cpu", memory="1M", backend=backend)
     engine = upscaler.runner.engine()
+    assert engine is not None
     heights = []
-    run = engine.graph
-    monkeypatch.setattr(engine, "graph", lambda x: heights.append(x.shape[2]) or run(x))
+    graph = engine.graph
+    assert graph is not None
+    monkeypatch.setattr(
+        engine, "graph", lambda x: heights.append(x.shape[2]) or graph(x)
+    )
     upscaler.image(pattern(90, 37, 3, np.uint8))
     local = "photo" not in weights.name  # whose windows the engine shifts itself
     assert (len(heights) > 2) == local
@@ -98,11 +102,11 @@ def test_frames_that_carry_features_run_in_the_graph(
     frames = [pattern(90, 37, 3, np.uint8) + step for step in range(3)]
     wanted = FrameUpscaler(Upscaler(file, "cpu", backend="torch"), ALPHA).frames(frames)
     worker = FrameUpscaler(Upscaler(file, "cpu", memory=memory, backend=backend), ALPHA)
-    run, runs = runtimes.GraphModel.__call__, []
+    call, runs = runtimes.GraphModel.__call__, []
     monkeypatch.setattr(
         runtimes.GraphModel,
         "__call__",
-        lambda *given, **named: runs.append(named) or run(*given, **named),
+        lambda *given, **named: runs.append(named) or call(*given, **named),
     )
     for one, other in zip(worker.frames(frames), wanted, strict=True):
         assert np.abs(one.astype(int) - other).max() <= 1
@@ -147,6 +151,38 @@ def test_auto_exports_for_what_repays_it(known, backend, monkeypatch):
     pixels = pattern(20, 37, 3, np.uint8).astype(np.float32) / 255
     wanted, got = named.image(pixels), upscaler.image(pixels)
     assert 0 < np.abs(got - wanted).max() <= 1e-4 * wanted.std()
+
+
+@pytest.mark.parametrize("backend", OTHERS)
+def test_pictures_are_computed_side_by_side(weights, backend, tmp_path, monkeypatch):
+    pil = pytest.importorskip("PIL.Image")
+    jobs = [Job(tmp_path / f"{n}.png", tmp_path / f"{n}_x2.png") for n in range(6)]
+    for job in jobs:
+        pil.fromarray(pattern(20, 30, 3, np.uint8)).save(job.source)
+    load, opened = runtimes.load_graph, []
+
+    def loaded(*given):
+        opened.append((threading.get_ident(), torch.get_num_threads()))
+        return load(*given)
+
+    monkeypatch.setattr(runtimes, "load_graph", loaded)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        upscaler = Upscaler(weights, "cpu", backend=backend)
+        assert upscaler.lanes == 2
+        assert not run(upscaler, jobs, WriteOptions())
+    finally:
+        torch.set_num_threads(threads)
+    assert opened[0] == (threading.get_ident(), 2)
+    assert {count for _, count in opened[1:]} == {1}
+    assert len({ident for ident, _ in opened}) == len(opened) <= 3
+    wanted = Upscaler(weights, "cpu", backend="torch").image(
+        pattern(20, 30, 3, np.uint8)
+    )
+    for job in jobs:
+        made = np.asarray(pil.open(job.output)).astype(int)
+        assert np.abs(made - wanted).max() <= 1
 
 
 def test_two_processes_export_at_once(known):
