@@ -11,9 +11,9 @@ import copy
 import functools
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -56,6 +56,21 @@ class Way:
         return f"{dtype_name(self.dtype)}, {LAYOUTS[self.layout]}"
 
 
+class Kind(NamedTuple):
+    """What two convolutions share whose gradients are computed alike."""
+
+    convolution: Callable[..., nn.Module]
+    inner: int
+    outer: int
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: str | tuple[int, ...]
+    dilation: tuple[int, ...]
+    groups: int
+    bias: bool
+    padding_mode: str
+
+
 def make_trainable(
     network: nn.Module,
     precision: Precision,
@@ -80,7 +95,7 @@ def make_trainable(
                 block.forward = functools.partial(stream_block, block)
                 computed_elsewhere |= {block.dw3}
     wanted = Way(dtype_of(precision.name), layout)
-    found: dict[tuple[object, ...], Way] = {}
+    found: dict[Kind, Way] = {}
     for module in network.modules():
         if not isinstance(module, KINDS) or module in computed_elsewhere:
             continue
@@ -98,10 +113,10 @@ def make_trainable(
             _compute_in(module, found[kind])
 
 
-def kind_of(module: Any) -> tuple[Any, ...]:
-    """Returns what two convolutions share whose gradients are computed alike."""
+def kind_of(module: nn.modules.conv._ConvNd) -> Kind:
+    """Returns the kind of a convolution."""
     classes = type(module).__mro__
-    return (
+    return Kind(
         next(kind for kind in KINDS if kind in classes),
         module.in_channels,
         module.out_channels,
@@ -115,17 +130,17 @@ def kind_of(module: Any) -> tuple[Any, ...]:
     )
 
 
-def describe(kind: tuple[Any, ...]) -> str:
+def describe(kind: Kind) -> str:
     """Returns a kind in words."""
-    convolution, inner, outer, kernel, stride, _, dilation, groups, *_ = kind
-    size = "x".join(map(str, kernel))
+    size = "x".join(map(str, kind.kernel))
     more = "".join(
         f", {name} {value[0]}"
-        for name, value in (("stride", stride), ("dilation", dilation))
+        for name, value in (("stride", kind.stride), ("dilation", kind.dilation))
         if value[0] != 1
     )
-    grouped = f", {groups} groups" if groups > 1 else ""
-    return f"{convolution.__name__} {inner} to {outer}, {size}{more}{grouped}"
+    grouped = f", {kind.groups} groups" if kind.groups > 1 else ""
+    called = kind.convolution.__name__
+    return f"{called} {kind.inner} to {kind.outer}, {size}{more}{grouped}"
 
 
 def ways(wanted: Way) -> Iterator[Way]:
@@ -139,7 +154,7 @@ def ways(wanted: Way) -> Iterator[Way]:
                 yield way
 
 
-def right_way(kind: tuple[object, ...], wanted: Way, device: torch.device) -> Way:
+def right_way(kind: Kind, wanted: Way, device: torch.device) -> Way:
     """Returns the first way in which a kind of convolution is right.
 
     The right values are those of float32 in the usual layout, the last way.
@@ -151,7 +166,7 @@ def right_way(kind: tuple[object, ...], wanted: Way, device: torch.device) -> Wa
     return way
 
 
-def error(kind: tuple[Any, ...], wanted: Way, way: Way, device: torch.device) -> float:
+def error(kind: Kind, wanted: Way, way: Way, device: torch.device) -> float:
     """Returns the largest relative error of a kind's result and gradients.
 
     Args:
@@ -160,11 +175,11 @@ def error(kind: tuple[Any, ...], wanted: Way, way: Way, device: torch.device) ->
         way: How the convolution itself computes.
         device: Where.
     """
-    _, inner, outer, kernel, _, _, dilation, groups, *_ = kind
+    inner, kernel, groups = kind.inner, kind.kernel, kind.groups
     batch = BATCH[groups == inner > 1]
-    work = batch * inner * outer // groups * math.prod(kernel)
+    work = batch * inner * kind.outer // groups * math.prod(kernel)
     side = int((WORK / work) ** (1 / len(kernel)))
-    least = max(d * (k - 1) + 2 for d, k in zip(dilation, kernel, strict=True))
+    least = max(d * (k - 1) + 2 for d, k in zip(kind.dilation, kernel, strict=True))
     side = max(least, SMALLEST, min(LARGEST, side))
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)  # the GPUs' generators stay
@@ -186,7 +201,7 @@ def error(kind: tuple[Any, ...], wanted: Way, way: Way, device: torch.device) ->
     return max(math.inf if math.isnan(e) else e for e in errors)
 
 
-def _build(kind: tuple[Any, ...]) -> nn.Module:
+def _build(kind: Kind) -> nn.Module:
     convolution, *sizes, dilation, groups, bias, mode = kind
     return convolution(
         *sizes, dilation=dilation, groups=groups, bias=bias, padding_mode=mode
@@ -211,7 +226,7 @@ def _compute_in(module: nn.Module, way: Way) -> None:
     module.forward = functools.partial(_convolve, module, way)
 
 
-def _convolve(module: Any, way: Way, x: Tensor) -> Tensor:
+def _convolve(module: nn.Module, way: Way, x: Tensor) -> Tensor:
     last = x.ndim == 4 and not x.is_contiguous()
     half = way.dtype is not torch.float32
     with torch.autocast(x.device.type, way.dtype if half else None, enabled=half):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,6 +16,9 @@ from torch import Tensor
 
 from ..evaluation.page import Entry, Set
 from ..evaluation.page.report import thinned
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard.writer import SummaryWriter
 
 SIDE = 256  # of the middle part that is shown, in pixels of the result
 SCENES, MOMENTS = 6, 12  # that a page holds at most
@@ -42,7 +45,7 @@ def write_sample(
     visuals: Mapping[str, Tensor],
     name: str,
     current_iter: int,
-    tb_logger: Any,
+    tb_logger: SummaryWriter | None,
 ) -> None:
     """Writes one sample as `<folder>/<name>_<iteration>.png`, and to TensorBoard."""
     parts = parts_of(visuals)

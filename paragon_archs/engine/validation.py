@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
@@ -20,6 +20,9 @@ from .model import ImageModel
 from .naming import input_paths, result_names
 from .samples import write_sample
 
+if TYPE_CHECKING:
+    from torch.utils.tensorboard.writer import SummaryWriter
+
 logger = logging.getLogger("basicsr")
 
 
@@ -27,7 +30,7 @@ def validate(
     model: ImageModel,
     dataloader: Any,
     current_iter: int,
-    tb_logger: Any,
+    tb_logger: SummaryWriter | None,
     save_img: bool,
 ) -> None:
     """Runs one validation set through a model of the host or of this pack.
@@ -67,7 +70,7 @@ def validate(
         visuals = model.get_current_visuals()
         if "gt" not in data:  # what the model still has is of a training batch
             visuals.pop("gt", None)
-        images: dict[str, Any] = {"img": tensor2img([visuals["result"]])}
+        images = {"img": tensor2img([visuals["result"]])}
         if "gt" in visuals:
             images["img2"] = tensor2img([visuals["gt"]])
         path = data["lq_path"][0]
@@ -88,9 +91,8 @@ def validate(
 
 def _gather(own: dict[int, dict[str, float]], world: int) -> list[dict[str, float]]:
     """Returns the values of every image, of every process, in the images' order."""
-    parts: list[Any] = [own]
+    parts = [own] * world
     if world > 1:
-        parts = [None] * world
         dist.all_gather_object(parts, own)
     merged = {index: values for part in parts for index, values in part.items()}
     return [merged[index] for index in sorted(merged)]
@@ -115,7 +117,7 @@ def _finish(
     name: str,
     values: list[dict[str, float]],
     current_iter: int,
-    tb_logger: Any,
+    tb_logger: SummaryWriter | None,
 ) -> None:
     model.metric_results = {
         metric: _mean(f"{metric} of {name}", [v[metric] for v in values])

@@ -6,12 +6,13 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Iterator
+from types import ModuleType
 from typing import Any
 
 from .table import MODULES, PATCHES, Patch
 
-_ABSENT: Any = object()
-_originals: dict[str, Any] = {}
+_ABSENT = object()
+_originals: dict[str, object] = {}
 _stand_ins: set[str] = set()
 
 
@@ -56,7 +57,7 @@ def is_needed(patch: Patch, target: str) -> bool:
     return original_of(target) is not _ABSENT and probe(original_of(target))
 
 
-def original_of(target: str) -> Any:
+def original_of(target: str) -> object:
     """Returns what stood at a target before its patch; `ABSENT` where nothing did."""
     if target in _originals:
         return _originals[target]
@@ -75,7 +76,7 @@ def rows() -> Iterator[tuple[Patch, str, bool | None]]:
             yield patch, target, is_needed(patch, target) if installed else None
 
 
-def _owner(target: str) -> tuple[Any, str]:
+def _owner(target: str) -> tuple[object, str]:
     module, _, path = target.partition(":")
     *above, name = path.split(".")
     owner = importlib.import_module(module)
@@ -99,7 +100,7 @@ def _is_gone(module: str) -> bool:
         return True
 
 
-def _add_module(name: str, module: Any) -> None:
+def _add_module(name: str, module: ModuleType) -> None:
     package, _, leaf = name.rpartition(".")
     if _is_gone(package):
         sys.modules[package] = type(sys)(package, "Stand-in by paragon_archs.")

@@ -11,7 +11,7 @@ import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
@@ -41,6 +41,9 @@ from ..losses.feature_bound_loss import FeatureBoundLoss
 from ..losses.perceptual_loss import VGGPerceptualLoss
 from ..optim.optimizers import fused
 from ..utils.registry import MODEL_REGISTRY
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard.writer import SummaryWriter
 
 logger = logging.getLogger("basicsr")
 
@@ -360,7 +363,7 @@ class ParagonModel(Stepping, Repaired):
         self,
         dataloader: object,
         current_iter: int,
-        tb_logger: object,
+        tb_logger: SummaryWriter | None,
         save_img: bool = False,
     ) -> None:
         """Validates on one set; see `validation.validate`."""

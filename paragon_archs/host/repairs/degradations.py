@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import nn
@@ -14,10 +13,10 @@ from ...engine.degradation import dequeue_and_enqueue
 __all__ = ["MSELoss", "dequeue_and_enqueue", "on_its_device", "whole_quality"]
 
 
-def whole_quality(own: Callable[..., object]) -> Callable[..., Any]:
+def whole_quality(own: Callable[..., object]) -> Callable[..., object]:
     """Wraps `add_jpg_compression`: its quality is rounded."""
 
-    def add_jpg_compression(img: object, quality: float = 90) -> Any:
+    def add_jpg_compression(img: object, quality: float = 90) -> object:
         return own(img, round(quality))
 
     return add_jpg_compression
@@ -27,10 +26,10 @@ def on_its_device(kind: type[nn.Module]) -> type[nn.Module]:
     """Wraps a module's class: `.cuda()` leaves it on the CPU where there is no GPU."""
 
     class OnItsDevice(kind):  # type: ignore[misc, valid-type]
-        def cuda(self, device: Any = None) -> nn.Module:
+        def cuda(self, device: int | torch.device | None = None) -> nn.Module:
             return super().cuda(device) if torch.cuda.is_available() else self
 
-        def forward(self, *arguments: object, **options: object) -> Any:
+        def forward(self, *arguments: object, **options: object) -> torch.Tensor:
             # JPEG's result is permuted; the host's blur wants it in a row.
             return super().forward(*arguments, **options).contiguous()
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ class Replicas(DataParallel):
 
     def parallel_apply(
         self, replicas: Sequence[Any], inputs: Sequence[object], kwargs: object
-    ) -> list[Any]:
+    ) -> list[object]:
         """Runs every replica on its part of the batch."""
         if torch.is_autocast_enabled("cuda"):
             dtype = torch.get_autocast_dtype("cuda")
@@ -54,8 +54,10 @@ class Replicas(DataParallel):
         return super().parallel_apply(replicas, inputs, kwargs)
 
 
-def _autocast(replica: Callable[..., object], dtype: torch.dtype) -> Callable[..., Any]:
-    def run(*inputs: object, **kwargs: object) -> Any:
+def _autocast(
+    replica: Callable[..., object], dtype: torch.dtype
+) -> Callable[..., object]:
+    def run(*inputs: object, **kwargs: object) -> object:
         with torch.autocast("cuda", dtype):
             return replica(*inputs, **kwargs)
 
@@ -95,7 +97,7 @@ class Repaired(BaseModel):
     # Optimizers and rates --------------------------------------------------------
 
     def get_optimizer(  # type: ignore[override] (the host's knows Adam alone)
-        self, optim_type: str, params: Any, lr: float, **kwargs: Any
+        self, optim_type: str, params: Iterable[nn.Parameter], lr: float, **kwargs: Any
     ) -> torch.optim.Optimizer:
         """Returns any optimizer of torch."""
         return build_optimizer(optim_type, params, lr=lr, **kwargs)

@@ -15,8 +15,8 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from types import FunctionType, SimpleNamespace
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -24,14 +24,14 @@ from basicsr.metrics import niqe as host_niqe
 from basicsr.models.base_model import BaseModel
 from basicsr.models.sr_model import SRModel
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 
 CPU = torch.device("cpu")
 FAILURES = (RuntimeError, AssertionError, ValueError, TypeError, LookupError)
 FAILURES += (NotImplementedError, ArithmeticError, AttributeError, NameError)
 
 
-def _model(kind: type[Any] = BaseModel, **opt: Any) -> Any:
+def _model(kind: type[BaseModel] = BaseModel, **opt: object) -> Any:
     """Returns an object of a model class that no constructor has run for."""
     model = object.__new__(kind)
     defaults = {"dist": False, "num_gpu": 0, "rank": 0, "world_size": 1, "path": {}}
@@ -66,24 +66,24 @@ def is_absent(found: object) -> bool:
 # Models ----------------------------------------------------------------------------
 
 
-def processes_need_a_gpu(method: Any) -> bool:
+def processes_need_a_gpu(method: Callable[..., object]) -> bool:
     """Wrapping for several processes gets as far as asking for their group."""
     error = _raises(lambda: method(_model(dist=True), nn.Linear(1, 1)))
     return error is not None and "process group" not in str(error)
 
 
-def knows_adam_alone(method: Any) -> bool:
+def knows_adam_alone(method: Callable[..., object]) -> bool:
     """AdamW is refused."""
     weights = [nn.Parameter(torch.ones(1))]
     return _raises(lambda: method(_model(), "AdamW", weights, lr=1.0)) is not None
 
 
-def fails_without_a_schedule(method: Any) -> bool:
+def fails_without_a_schedule(method: Callable[..., object]) -> bool:
     """An option file without `train:scheduler` is refused."""
     return _raises(lambda: method(_model(train={"total_iter": 1}))) is not None
 
 
-def warm_up_falls_short(method: Any) -> bool:
+def warm_up_falls_short(method: Callable[..., object]) -> bool:
     """After two steps of warm-up the rate is not the one given."""
     model = _model()
     model.optimizers = [_sgd()]
@@ -98,7 +98,7 @@ def warm_up_falls_short(method: Any) -> bool:
     return model.optimizers[0].param_groups[0]["lr"] != 1.0
 
 
-def average_forgets_buffers(method: Any) -> bool:
+def average_forgets_buffers(method: Callable[..., object]) -> bool:
     """A running mean does not reach the average."""
     model = _model()
     model.net_g, model.net_g_ema = nn.BatchNorm2d(1), nn.BatchNorm2d(1)
@@ -107,13 +107,13 @@ def average_forgets_buffers(method: Any) -> bool:
     return not bool((model.net_g_ema.running_mean == 3).all())
 
 
-def nan_trains_on(method: Any) -> bool:
+def nan_trains_on(method: Callable[..., object]) -> bool:
     """A loss that is NaN raises nothing."""
     losses = OrderedDict(l_pix=torch.tensor(float("nan")))
     return _raises(lambda: method(_model(), losses)) is None
 
 
-def ignores_a_full_disk(method: Any) -> bool:
+def ignores_a_full_disk(method: FunctionType) -> bool:
     """Its own code shows that it ignores what cannot be written.
 
     To let it fail would take its three tries, a second each.
@@ -121,7 +121,7 @@ def ignores_a_full_disk(method: Any) -> bool:
     return "Just ignore it" in str(inspect.unwrap(method).__code__.co_consts)
 
 
-def wants_its_own_wrapping(method: Any) -> bool:
+def wants_its_own_wrapping(method: Callable[..., object]) -> bool:
     """A bare state dict is refused."""
     net = nn.Linear(1, 1)
     with tempfile.TemporaryDirectory() as folder:
@@ -130,14 +130,14 @@ def wants_its_own_wrapping(method: Any) -> bool:
         return _raises(lambda: method(_model(), net, file)) is not None
 
 
-def writes_states_without_weights(method: Any) -> bool:
+def writes_states_without_weights(method: Callable[..., object]) -> bool:
     """A state is written that cannot give the weights back."""
     with tempfile.TemporaryDirectory() as folder:
         method(_model(path={"training_states": folder}), 0, 1)
         return any(Path(folder).iterdir())
 
 
-def resumes_without_weights(method: Any) -> bool:
+def resumes_without_weights(method: Callable[..., object]) -> bool:
     """The networks of a state are passed over."""
     model, weights = _model(train={}), nn.Linear(1, 1).state_dict()
     model.net_g = nn.Linear(1, 1)
@@ -150,21 +150,21 @@ def resumes_without_weights(method: Any) -> bool:
 # Validation ------------------------------------------------------------------------
 
 
-class _Pictures(torch.utils.data.Dataset[dict[str, Any]]):
+class _Pictures(torch.utils.data.Dataset[dict[str, Tensor | str]]):
     """Two images that differ in their suffix alone."""
 
-    opt: dict[str, Any] = {"name": "pictures"}  # noqa: RUF012 (read only)
+    opt: ClassVar = {"name": "pictures"}
     paths = ("odd.png", "odd.jpg")
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def __getitem__(self, index: int) -> dict[str, Tensor | str]:
         image = torch.zeros(3, 2, 2)
         return {"lq": image, "lq_path": self.paths[index]}
 
 
-def _results(method: Any, **opt: object) -> int:
+def _results(method: Callable[..., object], **opt: object) -> int:
     """Returns how many results a validation of both images writes."""
     with tempfile.TemporaryDirectory() as folder:
         model = _model(
@@ -182,17 +182,17 @@ def _results(method: Any, **opt: object) -> int:
         return len([*Path(folder).rglob("*.png")])
 
 
-def results_overwrite_each_other(method: object) -> bool:
+def results_overwrite_each_other(method: Callable[..., object]) -> bool:
     """Of two images with one stem, one result is left."""
     return _results(method) < 2
 
 
-def first_process_validates_alone(method: object) -> bool:
+def first_process_validates_alone(method: Callable[..., object]) -> bool:
     """The second of two processes has no image to validate."""
     return _results(method, rank=1, world_size=2) < 1
 
 
-def videos_need_a_gpu(method: Any) -> bool:
+def videos_need_a_gpu(method: Callable[..., object]) -> bool:
     """The results of a model on the CPU are kept on a GPU, or nowhere."""
     clips = type("Clips", (SimpleNamespace,), {"__len__": lambda _: 0})
     dataset = clips(opt={"name": "clips"}, data_info={"folder": ["a"]})
@@ -204,7 +204,7 @@ def videos_need_a_gpu(method: Any) -> bool:
     return model.metric_results["a"].device != CPU
 
 
-def clips_lose_their_batch(method: Any) -> bool:
+def clips_lose_their_batch(method: Callable[..., object]) -> bool:
     """A tensor squeezed after it was fed is squeezed inside of the model too."""
     model, clip = _model(), torch.zeros(1, 2, 3, 4, 4)
     method(model, {"lq": clip})
@@ -212,7 +212,7 @@ def clips_lose_their_batch(method: Any) -> bool:
     return model.lq.ndim != 5
 
 
-def niqe_needs_two_blocks(function: Any) -> bool:
+def niqe_needs_two_blocks(function: Callable[..., object]) -> bool:
     """One block raises."""
     file = Path(host_niqe.__file__).with_name("niqe_pris_params.npz")
     with np.load(file) as content:
@@ -227,7 +227,7 @@ def niqe_needs_two_blocks(function: Any) -> bool:
 # Data ------------------------------------------------------------------------------
 
 
-def reads_8_of_16_bits(function: Any) -> bool:
+def reads_8_of_16_bits(function: Callable[..., np.ndarray]) -> bool:
     """A pixel of 16 bits comes back rounded to 8."""
     buffer = io.BytesIO()
     Image.fromarray(np.full((2, 2), 1000, np.uint16)).save(buffer, "png")
@@ -241,21 +241,21 @@ def _list(folder: str) -> str:
     return str(file)
 
 
-def cuts_paired_names(function: Any) -> bool:
+def cuts_paired_names(function: Callable[..., list[dict[str, str]]]) -> bool:
     """`a b.png` becomes `a`."""
     with tempfile.TemporaryDirectory() as folder:
         pairs = function(["lq", "gt"], ["lq", "gt"], _list(folder), "{}")
     return Path(pairs[0]["gt_path"]).name != "a b.png"
 
 
-def _cuts(init: Any, opt: dict[str, Any]) -> bool:
+def _cuts(init: FunctionType, opt: dict[str, object]) -> bool:
     owner = getattr(sys.modules[init.__module__], init.__qualname__.split(".")[0])
     dataset = owner.__new__(owner)
     init(dataset, opt)
     return Path(dataset.paths[0]).name != "a b.png"
 
 
-def cuts_gt_names(init: object) -> bool:
+def cuts_gt_names(init: FunctionType) -> bool:
     """`a b.png` becomes `a`."""
     blur = ("blur_kernel_size", "kernel_list", "kernel_prob", "blur_sigma")
     blur += ("betag_range", "betap_range", "sinc_prob")
@@ -265,7 +265,7 @@ def cuts_gt_names(init: object) -> bool:
         return _cuts(init, {**opt, "meta_info": _list(folder)})
 
 
-def cuts_lq_names(init: object) -> bool:
+def cuts_lq_names(init: FunctionType) -> bool:
     """`a b.png` becomes `a`."""
     opt = {"dataroot_lq": "lq", "io_backend": {"type": "disk"}}
     with tempfile.TemporaryDirectory() as folder:
@@ -275,7 +275,7 @@ def cuts_lq_names(init: object) -> bool:
 # Operators and degradations --------------------------------------------------------
 
 
-def fails_at_a_fractional_quality(function: Any) -> bool:
+def fails_at_a_fractional_quality(function: Callable[..., object]) -> bool:
     """JPEG quality 50.5 raises."""
     import cv2  # noqa: PLC0415 (its own kind of error)
 
@@ -286,17 +286,17 @@ def fails_at_a_fractional_quality(function: Any) -> bool:
     return False
 
 
-def activation_needs_an_extension(function: Any) -> bool:
+def activation_needs_an_extension(function: Callable[..., object]) -> bool:
     """StyleGAN2's activation of a tensor on the CPU raises."""
     return _raises(lambda: function(torch.ones(1, 2), torch.ones(2))) is not None
 
 
-def module_needs_a_gpu(kind: Any) -> bool:
+def module_needs_a_gpu(kind: type[nn.Module]) -> bool:
     """`.cuda()` raises where there is no GPU."""
     return _raises(lambda: kind().cuda()) is not None
 
 
-def pool_needs_a_gpu(method: Any) -> bool:
+def pool_needs_a_gpu(method: Callable[..., object]) -> bool:
     """A pool for pairs on the CPU is asked of a GPU."""
     pairs = SimpleNamespace(queue_size=2, lq=torch.zeros(1, 3, 2, 2))
     pairs.gt = pairs.lq

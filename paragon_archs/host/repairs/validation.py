@@ -62,7 +62,7 @@ def or_nan(own: Callable[..., float]) -> Callable[..., float]:
     """Wraps NIQE: an image below two blocks, or a plain one, has none: NaN."""
 
     @functools.wraps(own)
-    def niqe(img: Any, *arguments: object, **options: object) -> float:
+    def niqe(img: np.ndarray, *arguments: object, **options: object) -> float:
         sides = [options.get(f"block_size_{axis}", 96) for axis in "hw"]
         blocks = [size // side for size, side in zip(img.shape, sides, strict=True)]
         if blocks[0] * blocks[1] < BLOCKS:
