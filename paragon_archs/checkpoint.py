@@ -180,9 +180,9 @@ def read_metadata(path: str | Path) -> dict[str, str]:
 
 
 def load_model(
-    path_or_state_dict: str | Path | Mapping[str, Any],
+    path_or_state_dict: str | Path | Mapping[str, object],
     device: str | torch.device = "cpu",
-    overrides: Mapping[str, Any] | None = None,
+    overrides: Mapping[str, object] | None = None,
 ) -> ImageModelDescriptor:
     """Opens a network: its architecture and hyperparameters come from the tensors.
 
@@ -254,7 +254,7 @@ def _load_foreign(
     state: dict[str, Any],
     registry: ArchRegistry,
     name: str,
-    overrides: Mapping[str, Any] | None,
+    overrides: Mapping[str, object] | None,
 ) -> ImageModelDescriptor:
     try:
         descriptor = registry.load(state)

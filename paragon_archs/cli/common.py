@@ -13,13 +13,13 @@ import textwrap
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from ..utils.nearest import nearest
 
 if TYPE_CHECKING:
     from spandrel import ImageModelDescriptor
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from ..loaders import PackArchitecture, Reading
 
@@ -111,11 +111,13 @@ class Parser(argparse.ArgumentParser):
     _given: Sequence[str] = ()
 
     def parse_known_args(  # type: ignore[override] (its overloads, as one)
-        self, args: Any = None, namespace: Any = None
-    ) -> Any:
+        self,
+        args: Sequence[str] | None = None,
+        namespace: argparse.Namespace | None = None,
+    ) -> tuple[argparse.Namespace, list[str]]:
         """Parses as argparse does, and keeps what it was given for its errors."""
         self._given = sys.argv[1:] if args is None else list(args)
-        return super().parse_known_args(args, namespace)
+        return super().parse_known_args(args, namespace or argparse.Namespace())
 
     def error(self, message: str) -> NoReturn:
         """Prints what is wrong and where help is; exits with code 2."""
@@ -262,7 +264,7 @@ def read_ours(file: str) -> tuple[dict[str, Tensor], PackArchitecture, Reading]:
 
 
 def check_claims(
-    descriptor: ImageModelDescriptor[Any],
+    descriptor: ImageModelDescriptor[nn.Module],
     file: str,
     variant: str | None = None,
     scale: int | None = None,

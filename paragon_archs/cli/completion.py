@@ -10,7 +10,6 @@ import argparse
 import importlib
 import os
 from collections.abc import Mapping
-from typing import Any
 
 from .dispatch import Command
 
@@ -36,16 +35,16 @@ def tree(
     top = argparse.ArgumentParser(prog=program)
     steps = top.add_subparsers()
     for name, command in commands.items():
-        module: Any = None
+        module = None
         if typed[:1] == [name]:
             module = importlib.import_module(command.module)
-        if hasattr(module, "flags"):
+        if module and hasattr(module, "flags"):
             own = module.flags()
             steps.add_parser(name, parents=[own], add_help=False)
             for action in own._actions:
                 if action.dest in _MODELS:
                     action.completer = _shipped
-        elif hasattr(module, "TOPICS"):
+        elif module and hasattr(module, "TOPICS"):
             inner = tree(f"{program} {name}", module.TOPICS, typed[1:])
             steps.add_parser(name, parents=[inner], add_help=False)
         else:

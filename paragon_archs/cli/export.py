@@ -27,6 +27,7 @@ from .steps import reported
 
 if TYPE_CHECKING:
     from spandrel import ImageModelDescriptor
+    from torch import nn
 
     from ..export import Comparison
     from ..export.tensorrt import Shapes
@@ -149,7 +150,7 @@ def _graph(
 
 
 def _shapes(
-    descriptor: ImageModelDescriptor[Any], options: argparse.Namespace
+    descriptor: ImageModelDescriptor[nn.Module], options: argparse.Namespace
 ) -> Shapes:
     """Returns TensorRT's smallest, usual and largest shape of every input."""
     from ..export.tensorrt import profile_shapes, sizes_of
@@ -204,7 +205,9 @@ def _engine(
 
 
 def _ncnn(
-    descriptor: ImageModelDescriptor[Any], output: Path, options: argparse.Namespace
+    descriptor: ImageModelDescriptor[nn.Module],
+    output: Path,
+    options: argparse.Namespace,
 ) -> int:
     """Writes OUT.ncnn.param and OUT.ncnn.bin, or OUT.param and OUT.bin."""
     from ..export import GraphMismatchError
@@ -235,7 +238,7 @@ def _ncnn(
 
 
 def write_graph(
-    descriptor: ImageModelDescriptor[Any], output: Path, **choices: Any
+    descriptor: ImageModelDescriptor[nn.Module], output: Path, **choices: Any
 ) -> Comparison:
     """Calls `export_onnx` with what a checkpoint records, and `choices`.
 

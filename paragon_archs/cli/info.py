@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
     return EXIT_DONE
 
 
-def describe(file: str) -> dict[str, Any]:
+def describe(file: str) -> dict[str, object]:
     """Returns what a weight file or a graph holds, as `--json` prints it."""
     if Path(file).suffix.lower() == ".onnx":
         return _graph(Path(file))
@@ -92,7 +92,7 @@ def describe(file: str) -> dict[str, Any]:
     }
 
 
-def _graph(file: Path) -> dict[str, Any]:
+def _graph(file: Path) -> dict[str, object]:
     """Returns an ONNX graph's metadata; the network's own where this pack wrote it."""
     import torch
 

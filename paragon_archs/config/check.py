@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import inspect
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -85,7 +85,7 @@ class _Check:
 
     # One section -----------------------------------------------------------------
 
-    def _section(self, path: Path, values: dict[Any, Any]) -> None:
+    def _section(self, path: Path, values: dict[Any, object]) -> None:
         known = self._known(path, values)
         for name, value in list(values.items()):
             key = _match(known, name)
@@ -325,7 +325,7 @@ def _match(known: dict[str, Key], name: Any) -> Key | None:
     return None
 
 
-def _from_signature(what: str, target: Any) -> dict[str, Key]:
+def _from_signature(what: str, target: Callable[..., object]) -> dict[str, Key]:
     keys: dict[str, Key] = {}
     for name, parameter in parameters(what, target).items():
         required = parameter.default is parameter.empty

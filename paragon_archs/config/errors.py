@@ -5,7 +5,6 @@ from __future__ import annotations
 import reprlib
 import string
 from collections.abc import Sequence
-from typing import Any
 
 # Id -> sentence. `{place}` is the file and line; `{hint}` the nearest known name.
 MESSAGES: dict[str, str] = {
@@ -210,7 +209,7 @@ class _Shown(reprlib.Repr):
 class _Brief(string.Formatter):
     _shown = _Shown()
 
-    def convert_field(self, value: object, conversion: str | None) -> Any:
+    def convert_field(self, value: object, conversion: str | None) -> object:
         if conversion == "r":
             return self._shown.repr(value)
         return super().convert_field(value, conversion)  # type: ignore[arg-type]

@@ -29,7 +29,7 @@ class Frozen(dict[Any, Any]):
     def __deepcopy__(self, memo: dict[int, object]) -> dict[Any, Any]:
         return {k: copy.deepcopy(v, memo) for k, v in self.items()}
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         return freeze, (dict(self),)
 
 

@@ -133,12 +133,12 @@ class Typed(Section):
         own["arguments"] = {k: v for k, v in values.items() if k not in own}
         return cls(**own)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """Returns type and arguments as the host's builders take them."""
         return {"type": self.type, **self.arguments}
 
 
-def _value(cls: type[Section], one: Field[Any], values: Mapping[str, Any]) -> Any:
+def _value(cls: type[Section], one: Field[object], values: Mapping[str, Any]) -> Any:
     """Returns the typed value of one field."""
     hint, about = _hints(cls)[one.name], one.metadata
     inner = _inner(hint)
@@ -165,11 +165,11 @@ def _value(cls: type[Section], one: Field[Any], values: Mapping[str, Any]) -> An
 
 
 @functools.cache
-def _hints(cls: type[Section]) -> dict[str, Any]:
+def _hints(cls: type[Section]) -> dict[str, object]:
     return get_type_hints(cls)
 
 
-def _parts(hint: object) -> tuple[Any, ...]:
+def _parts(hint: object) -> tuple[object, ...]:
     """Returns the alternatives of an annotation, but for None."""
     several = get_args(hint) if get_origin(hint) in _UNIONS else (hint,)
     return tuple(part for part in several if part is not NoneType)

@@ -41,7 +41,7 @@ class _Loader(yaml.SafeLoader):
         self.level = 0
         self.nodes: dict[int, int] = {}  # of each finished node: how many it stands for
 
-    def compose_node(self, parent: Any, index: Any) -> Any:
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         mark = self.peek_event().start_mark
         alias = self.check_event(yaml.AliasEvent)
         self.level += 1
@@ -60,14 +60,16 @@ class _Loader(yaml.SafeLoader):
             raise _fault(f"it holds more than {MAX_NODES:,} keys and values", mark)
         return node
 
-    def construct_object(self, node: Any, deep: bool = False) -> Any:
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> object:
         try:
             return super().construct_object(node, deep)
         except (ValueError, ArithmeticError, LookupError, TypeError) as error:
             kind = node.tag.rpartition(":")[2]
             raise _fault(f"a value is no {kind}", node.start_mark) from error
 
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+    def construct_mapping(
+        self, node: yaml.MappingNode, deep: bool = False
+    ) -> dict[Hashable, Any]:
         if isinstance(node, yaml.MappingNode):
             own: list[object] = []
             for key_node, _ in node.value:
@@ -81,7 +83,7 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
-def _fault(problem: str, mark: Any) -> yaml.MarkedYAMLError:
+def _fault(problem: str, mark: yaml.Mark) -> yaml.MarkedYAMLError:
     return yaml.constructor.ConstructorError(None, None, problem, mark)
 
 
@@ -235,7 +237,7 @@ def _step(target: object, key: str, path: list[Hashable], entry: str) -> Hashabl
     raise wrong("force_path", entry=entry, where=where, kind=kind, key=key)
 
 
-def _value(text: str) -> Any:
+def _value(text: str) -> object:
     if text.lower() == "none":
         return None
     try:

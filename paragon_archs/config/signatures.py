@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any
 
 from ..utils.registry import (
     ARCH_REGISTRY,
@@ -29,7 +28,7 @@ REGISTRIES: dict[str, Registry] = {
 }
 
 
-def known_types(what: str) -> dict[str, Callable[..., Any]]:
+def known_types(what: str) -> dict[str, Callable[..., object]]:
     """Returns every name that `type` may take, and what it names.
 
     Args:
@@ -78,7 +77,9 @@ def parameters(
     return found
 
 
-def _network_class_parameters(target: Any) -> dict[str, inspect.Parameter]:
+def _network_class_parameters(
+    target: Callable[..., object],
+) -> dict[str, inspect.Parameter]:
     """Arguments of the class that a variant's function is annotated to return."""
     annotation = inspect.signature(target).return_annotation
     if isinstance(annotation, str):

@@ -30,7 +30,7 @@ FORMS: dict[str, Callable[[Any], nn.Module]] = {
 """Class of a network -> its deploy form."""
 
 
-def deploy_model(model: nn.Module | ImageModelDescriptor[Any]) -> nn.Module:
+def deploy_model(model: nn.Module | ImageModelDescriptor[nn.Module]) -> nn.Module:
     """Returns the deploy form of a network, for inference and for exporters.
 
     Linear layers in a row become one, scales go into the weights before them, and

@@ -29,8 +29,8 @@ class Stage:
     load: str | None = None
     may_be_missing: tuple[str, ...] = ()
     start_values: Mapping[str, float] = field(default_factory=dict)
-    network_g: Mapping[str, Any] = field(default_factory=dict)
-    data: Mapping[str, Any] | None = None
+    network_g: Mapping[str, object] = field(default_factory=dict)
+    data: Mapping[str, object] | None = None
     training: Mapping[str, Any] = field(default_factory=dict)  # of `TrainSection`
     keep_optimizer: bool = False
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..utils.optional import need
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.transforms import Bbox
 
 _SIZE = (7.2, 4.2)  # inches
 _ROW = 0.25  # of a name beside the vertical axis
@@ -102,7 +107,7 @@ def chart(
     return text.getvalue()
 
 
-def _write_labels(figure: Any, axes: Any, series: Sequence[Series]) -> None:
+def _write_labels(figure: Figure, axes: Axes, series: Sequence[Series]) -> None:
     """Writes each label at the first place where it covers nothing."""
     figure.draw_without_rendering()
     inside = axes.get_window_extent()
@@ -121,7 +126,7 @@ def _write_labels(figure: Any, axes: Any, series: Sequence[Series]) -> None:
             taken.append(note.get_window_extent())
 
 
-def _around(spot: Sequence[float], half: float = 4) -> Any:
+def _around(spot: Iterable[float], half: float = 4) -> Bbox:
     """Returns the box, in pixels, that a point's mark covers."""
     boxes = need("matplotlib.transforms", "charts", "paragon-archs[plots]")
     x, y = spot

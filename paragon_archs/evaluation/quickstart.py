@@ -52,7 +52,7 @@ def write_images(folder: str | Path, scale: int) -> list[Path]:
         ImportError: when scikit-image is not installed.
     """
     data = need("skimage.data", "the quickstart's photographs", "scikit-image")
-    source = Path(data.__file__).parent
+    source = Path(data.__path__[0])
     written = []
     for part, names in (("train", TRAINING), ("val", VALIDATION)):
         for name in names:

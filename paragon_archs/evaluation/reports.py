@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
@@ -16,13 +15,14 @@ from .page import Entry, render, write
 from .plots import Series, chart
 from .protocols import Protocol, TestSet
 from .quality import Method, bicubic, upscaled
+from .tables import Row
 
 SIDE, ZOOM = 64, 3  # of the crops in the picture
 
 
 def charts(
     folder: Path,
-    means: Sequence[dict[str, Any]],
+    means: Sequence[Row],
     published: dict[tuple[str, int], list[tuple[float, float, str]]],
     about: str,
 ) -> None:

@@ -14,6 +14,9 @@ from ..utils.files import atomic_write
 
 KEYS = ("set", "scale", "model", "image")
 
+Row = dict[str, Any]
+"""Column -> a name, the scale, or a measured number."""
+
 
 @dataclass
 class Table:
@@ -27,7 +30,7 @@ class Table:
 
     folder: Path
     settings: dict[str, Any]
-    rows: list[dict[str, Any]] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
 
     def resume(self) -> None:
         """Takes over the rows that are there.
@@ -81,18 +84,18 @@ def write_csv(
             )
 
 
-def averages(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def averages(rows: Sequence[Row]) -> list[Row]:
     """Returns one row per set, scale and model: the mean of each column.
 
     A column is averaged only where every image has it: a mean over fewer images than
     its neighbors' would not be comparable.
     """
-    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    groups: dict[tuple[object, ...], list[Row]] = {}
     for row in rows:
         groups.setdefault(tuple(row[k] for k in KEYS[:3]), []).append(row)
     means = []
     for key, members in groups.items():
-        mean: dict[str, Any] = dict(zip(KEYS[:3], key, strict=True))
+        mean: Row = dict(zip(KEYS[:3], key, strict=True))
         mean["images"] = len(members)
         for column in (k for k in members[0] if k not in KEYS):
             values = [m.get(column, math.nan) for m in members]
@@ -102,7 +105,7 @@ def averages(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return means
 
 
-def markdown(means: Sequence[dict[str, Any]], parameters: dict[str, int]) -> str:
+def markdown(means: Sequence[Row], parameters: dict[str, int]) -> str:
     """Returns the averages as a Markdown table."""
     columns = list(dict.fromkeys(k for row in means for k in row))
     columns = [c for c in columns if c not in (*KEYS, "images")]

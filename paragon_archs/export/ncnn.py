@@ -13,8 +13,10 @@ import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -120,7 +122,11 @@ def _plain(network: nn.Module, reference: Any) -> nn.Module:
 
 
 def _convert(
-    pnnx: Any, network: nn.Module, inputs: Sequence[Tensor], dtype: str, folder: str
+    pnnx: ModuleType,
+    network: nn.Module,
+    inputs: Sequence[Tensor],
+    dtype: str,
+    folder: str,
 ) -> Path:
     """Returns the .param that pnnx makes of a network, its .bin beside it."""
     traced = Path(folder) / "m.pt"
@@ -168,8 +174,8 @@ def _check_layers(param: Path, network: str) -> None:
 
 
 def net_runner(
-    ncnn: Any, param: Path, half: bool = False, threads: int = 0
-) -> Callable[[Sequence[Any]], Sequence[Any]]:
+    ncnn: ModuleType, param: Path, half: bool = False, threads: int = 0
+) -> Callable[[Sequence[np.ndarray]], Sequence[np.ndarray]]:
     """Returns a function that runs a model on the CPU.
 
     Args:
@@ -194,7 +200,7 @@ def net_runner(
             "packages to versions of the same month."
         )
 
-    def run(arrays: Sequence[Any]) -> Sequence[Any]:
+    def run(arrays: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
         extractor = net.create_extractor()
         extractor.input("data", ncnn.Mat(arrays[0][0]).clone())
         failed, output = extractor.extract("output")

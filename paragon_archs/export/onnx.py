@@ -12,8 +12,10 @@ import logging
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -175,7 +177,7 @@ def _check(model: nn.Module, dtype: str, opset: int, video: bool) -> None:
 
 
 def _compared(
-    onnxruntime: Any,
+    onnxruntime: ModuleType,
     file: Path,
     reference: nn.Module,
     make_inputs: Callable[[Shape], list[Tensor]],
@@ -212,8 +214,8 @@ def _peak(network: nn.Module, channels: int) -> dict[str, str]:
 
 
 def session_runner(
-    onnxruntime: Any, path: str | Path, threads: int = 0
-) -> Callable[[Sequence[Any]], Sequence[Any]]:
+    onnxruntime: ModuleType, path: str | Path, threads: int = 0
+) -> Callable[[Sequence[np.ndarray]], Sequence[np.ndarray]]:
     """Returns a function that runs the graph at `path` on the CPU.
 
     Args:

@@ -15,7 +15,7 @@ import re
 import shlex
 import shutil
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 import torch
 
@@ -81,7 +81,7 @@ def trtexec_line(
     return shlex.join(part for part in parts if part)
 
 
-def load_tensorrt(dtype: str) -> Any:
+def load_tensorrt(dtype: str) -> ModuleType:
     """Imports the tensorrt package, of a version that builds engines of `dtype`.
 
     Args:
@@ -123,7 +123,7 @@ def cache_key(graph: bytes, gpu: str, version: str, dtype: str, shapes: Shapes) 
 
 
 def build_engine(
-    trt: Any, graph: bytes, path: str | Path, dtype: str, shapes: Shapes
+    trt: ModuleType, graph: bytes, path: str | Path, dtype: str, shapes: Shapes
 ) -> str:
     """Writes an engine: a cached one of the same key, or a new one; returns the key.
 
@@ -157,7 +157,7 @@ def build_engine(
     return key
 
 
-def _serialized(trt: Any, graph: bytes, dtype: str, shapes: Shapes) -> bytes:
+def _serialized(trt: ModuleType, graph: bytes, dtype: str, shapes: Shapes) -> bytes:
     """Builds an engine and returns its bytes."""
     log = trt.Logger(trt.Logger.WARNING)
     builder = start_tensorrt(trt, "Builder", log)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -160,7 +161,7 @@ class OnnxModel(GraphModel):
             self._session.run_with_iobinding(binding, self._settings)
         return [result.float() for result in made]
 
-    def _place_of(self, tensor: Tensor) -> tuple[Any, ...]:
+    def _place_of(self, tensor: Tensor) -> tuple[object, ...]:
         """Returns where a tensor lies, in onnxruntime's words."""
         kind = np.float16 if tensor.dtype == torch.float16 else np.float32
         index = self._device.index or 0
@@ -223,7 +224,7 @@ def _options(name: str, index: int, stream: int) -> dict[str, Any]:
     }
 
 
-def _runtime_errors(runtime: Any) -> tuple[type[Exception], ...]:
+def _runtime_errors(runtime: ModuleType) -> tuple[type[Exception], ...]:
     """Returns onnxruntime's exceptions, which share no base of their own."""
     state = vars(runtime.capi.onnxruntime_pybind11_state)
     return tuple(

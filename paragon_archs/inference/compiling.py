@@ -24,11 +24,11 @@ class Compiled:
         call: The network, or what runs it.
     """
 
-    def __init__(self, call: Callable[..., Any]) -> None:
+    def __init__(self, call: Callable[..., object]) -> None:
         self._call = call
         self._compiled: Callable[..., Any] | None = torch.compile(call)
 
-    def __call__(self, *inputs: Any) -> Any:
+    def __call__(self, *inputs: object) -> Any:
         if self._compiled is not None:
             try:
                 return self._compiled(*inputs)

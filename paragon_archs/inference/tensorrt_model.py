@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -56,7 +57,7 @@ class TensorRTModel(GraphModel):
             self.feature_channels = engine.get_tensor_shape("prev_feat")[1]
         self._scale_of(file)
 
-    def _opened(self, tensorrt: Any, file: Path) -> Any:
+    def _opened(self, tensorrt: ModuleType, file: Path) -> Any:
         """Returns the engine of a file."""
         log = tensorrt.Logger(tensorrt.Logger.WARNING)
         try:

@@ -86,7 +86,7 @@ class PackArchitecture(Architecture[nn.Module]):
         return None
 
     def overridden(
-        self, state_dict: StateDict, reading: Reading, overrides: Mapping[str, Any]
+        self, state_dict: StateDict, reading: Reading, overrides: Mapping[str, object]
     ) -> StateDict:
         """Checks overrides against the weights; returns the weights to load.
 
@@ -118,7 +118,7 @@ class PackArchitecture(Architecture[nn.Module]):
             ) from error
 
     def load(
-        self, state_dict: StateDict, overrides: Mapping[str, Any] | None = None
+        self, state_dict: StateDict, overrides: Mapping[str, object] | None = None
     ) -> ImageModelDescriptor[nn.Module]:
         """Builds the network and loads the weights, strictly.
 

@@ -98,7 +98,7 @@ def build_optimizer(
 
 
 def fused(
-    kind: str, params: Sequence[nn.Parameter], arguments: Mapping[str, Any]
+    kind: str, params: Sequence[nn.Parameter], arguments: Mapping[str, object]
 ) -> dict[str, bool]:
     """Returns the argument that makes a step one kernel, where that is possible.
 

@@ -8,7 +8,6 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -50,7 +49,7 @@ class StripEngine:
         self,
         network: nn.Module,
         channels: Sequence[int] = (3,),
-        call: Callable[..., Any] | None = None,
+        call: Callable[..., object] | None = None,
     ) -> None:
         parameter = next(network.parameters(), torch.empty(0))
         self.dtype, self.device = parameter.dtype, parameter.device
@@ -206,7 +205,7 @@ class _Run:
         self.maps: dict[int, Rows] = {
             v: Source(read) for v, read in zip(self.graph.inputs, reads, strict=True)
         }
-        self.small: dict[int, Any] = {}  # values without rows
+        self.small: dict[int, Tensor] = {}  # values without rows
         self.seconds = 0.0  # spent in computing strips
         self.norms: dict[int, tuple[Tensor, Tensor]] = {}
 
@@ -270,7 +269,9 @@ class _Run:
 
     def _compute(self, stage: Stage, strip: Strip) -> dict[int, Tensor]:
         """Runs a strip through a stage's nodes; returns the values that are wanted."""
-        env: dict[int, Any] = {v: self.maps[v].read(strip.spans) for v in stage.sources}
+        env: dict[int, Tensor] = {
+            v: self.maps[v].read(strip.spans) for v in stage.sources
+        }
         if (run := self.engine.graph) is not None and self.plan.local:
             made = run(*(env[i] for i in self.graph.inputs))
             made = made if isinstance(made, tuple) else (made,)
@@ -298,7 +299,7 @@ class _Run:
         length = sum(b - a for a, b in strip.own) * value.factor
         return x.narrow(value.rows_dim, start, length)
 
-    def _call(self, node: Node, env: dict[int, Any]) -> None:
+    def _call(self, node: Node, env: dict[int, Tensor]) -> None:
         result = node.call(
             *(self._filled(a, env) for a in node.args),
             **{k: self._filled(v, env) for k, v in node.kwargs.items()},
@@ -306,7 +307,7 @@ class _Run:
         made = result if node.many else [result]
         env.update(zip(node.outputs, made, strict=True))
 
-    def _filled(self, item: object, env: dict[int, object]) -> Any:
+    def _filled(self, item: object, env: dict[int, Tensor]) -> object:
         # No function inside `_call`: it would refer to itself, and so keep a strip's
         # values until Python looks for such circles.
         if isinstance(item, Ref):
@@ -325,7 +326,7 @@ class _Run:
         parts = [node.call(image, (mean, scale)) for image, mean, scale in images]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
-    def _windows(self, node: Node, env: dict[int, Any], strip: Strip) -> Tensor:
+    def _windows(self, node: Node, env: dict[int, Tensor], strip: Strip) -> Tensor:
         """Runs window attention on whole windows that lie in shifted order.
 
         The module shifts by itself, so rows are shifted back before; where it treats

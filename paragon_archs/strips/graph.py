@@ -76,8 +76,8 @@ class _Recorder(TorchFunctionMode):
     def note(
         self,
         func: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
+        args: tuple[object, ...],
+        kwargs: dict[str, object],
         result: Any,
         rule: Rule | None,
     ) -> None:
@@ -105,15 +105,16 @@ class _Recorder(TorchFunctionMode):
         self.nodes.append(Node(func, kept, named, inputs, outputs, many, rule))
 
 
-def _on_dense(call: Callable[..., object]) -> Callable[..., Any]:
+def _on_dense(call: Callable[..., object]) -> Callable[..., object]:
     """Returns `call` that is given dense channels-last maps where it is `fast`."""
 
-    def dense(item: Any) -> Any:
-        is_map = isinstance(item, Tensor) and item.ndim == 4 and item.shape[0] == 1
-        return channels_last(item) if is_map else item
+    def dense(item: object) -> object:
+        if isinstance(item, Tensor) and item.ndim == 4 and item.shape[0] == 1:
+            return channels_last(item)
+        return item
 
     @functools.wraps(call)
-    def on_dense(*args: Any, **kwargs: object) -> Any:
+    def on_dense(*args: Any, **kwargs: object) -> object:
         if fast(args[0]):
             args = tuple(dense(a) for a in args)
             kwargs = {k: dense(v) for k, v in kwargs.items()}

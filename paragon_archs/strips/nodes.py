@@ -48,8 +48,8 @@ class Node:
     """
 
     call: Callable[..., Any]
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
+    args: tuple[object, ...]
+    kwargs: dict[str, object]
     inputs: list[int]
     outputs: list[int]
     many: bool

@@ -6,10 +6,10 @@ import copy
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -42,8 +42,12 @@ class _Live(TorchDispatchMode):
         return False
 
     def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+        self,
+        func: OpOverload,
+        types: object,
+        args: tuple[object, ...] = (),
+        kwargs: dict[str, object] | None = None,
+    ) -> object:
         result = func(*args, **(kwargs or {}))
         if not func.is_view:
             for made in tree_leaves(result):
@@ -66,7 +70,7 @@ class _Live(TorchDispatchMode):
 
 
 def rehearse(
-    call: Callable[..., Any],
+    call: Callable[..., object],
     shapes: Sequence[tuple[int, ...]],
     like: Tensor,
 ) -> Rehearsal | None:

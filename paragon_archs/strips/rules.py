@@ -21,7 +21,7 @@ class UntraceableError(Exception):
 
 
 # What announces itself without a rule: the arch files know nothing of this pack.
-_RULES: dict[Callable[..., Any], Callable[..., Rule]] = {
+_RULES: dict[Callable[..., object], Callable[..., Rule]] = {
     WindowAttention.forward: lambda m, x: Rule(
         "window", window=m.window, shift=m.shift
     ),

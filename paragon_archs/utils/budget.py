@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from itertools import zip_longest
-from typing import Any
 
 import torch
 from torch import Tensor
+from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 
 # Operators that make a tensor out of sizes; what others make, they make of tensors.
@@ -45,8 +45,12 @@ class CreationBudget(TorchDispatchMode):
         return False
 
     def __torch_dispatch__(
-        self, func: Any, types: object, args: Any = (), kwargs: Any = None
-    ) -> Any:
+        self,
+        func: OpOverload,
+        types: object,
+        args: tuple[object, ...] = (),
+        kwargs: dict[str, object] | None = None,
+    ) -> object:
         """Counts, then runs the operator."""
         makes = func.overloadpacket.__name__.startswith(_FACTORIES)
         size = _size(func, args, makes)
@@ -66,7 +70,7 @@ class CreationBudget(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def _size(func: Any, args: Any, makes: bool) -> int:
+def _size(func: OpOverload, args: tuple[object, ...], makes: bool) -> int:
     """Elements of a result: a size among the arguments, or what these span."""
     largest, spanned = 1, []
     spans = torch.Tag.pointwise in func.tags  # as one-dimensional grids do

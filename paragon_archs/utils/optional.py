@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import shlex
+from types import ModuleType
 from typing import Any
 
 _EXTRAS = {
@@ -16,7 +17,7 @@ _EXTRAS = {
 """Package -> the extra of this pack that brings it and what else is needed then."""
 
 
-def need(module: str, purpose: str, package: str) -> Any:
+def need(module: str, purpose: str, package: str) -> ModuleType:
     """Imports an optional package, or raises one sentence on how to get it.
 
     Args:
@@ -43,7 +44,7 @@ def need(module: str, purpose: str, package: str) -> Any:
     return importlib.import_module(module)
 
 
-def start_tensorrt(tensorrt: Any, part: str, log: object) -> Any:
+def start_tensorrt(tensorrt: ModuleType, part: str, log: object) -> Any:
     """Returns a new `Builder` or `Runtime` of the tensorrt package.
 
     Args:

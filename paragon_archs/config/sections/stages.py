@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from ..key import Key, Name, Section, Typed, key
 from .training import LossSection
@@ -34,12 +33,12 @@ class StageSection(Section):
         None,
         entries=Key("float", 0.0, ""),
     )
-    network_g: Mapping[str, Any] | None = key(
+    network_g: Mapping[str, object] | None = key(
         "arguments of the network that differ in this stage",
         None,
         entries=Key("any", None, ""),
     )
-    data: Mapping[str, Any] | None = key(
+    data: Mapping[str, object] | None = key(
         "keys of `datasets:train` that differ: crops, batch, folder, or another `type` "
         "with all of its keys",
         None,

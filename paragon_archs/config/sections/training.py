@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from ..key import Key, Name, Section, Typed, key
 from .models import GAN, OURS
@@ -123,7 +122,7 @@ class TrainSection(Section):
     channels_last: bool = key(
         "memory layout that is faster for convolutions", True, model=OURS
     )
-    compile: bool | str | Mapping[str, Any] = key(
+    compile: bool | str | Mapping[str, object] = key(
         "torch.compile: yes, a mode, or its arguments",
         False,
         model=OURS,

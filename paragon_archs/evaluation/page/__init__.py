@@ -11,7 +11,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -128,7 +127,7 @@ def write(path: str | Path, page: str) -> None:
         temporary.write_text(page, encoding="utf-8")
 
 
-def describe(one: Set, quality: int | None = None) -> dict[str, Any]:
+def describe(one: Set, quality: int | None = None) -> dict[str, object]:
     """Returns a set as the viewer's script takes it.
 
     Args:

@@ -6,9 +6,11 @@ import html
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from . import Set, describe, fill, script_data
+
+T = TypeVar("T")
 
 _POINTS = 600  # of a curve; more are averaged in groups
 _QUALITY = 92  # of the samples' JPEG
@@ -144,7 +146,7 @@ def _averaged(
     return found
 
 
-def thinned(items: Sequence[object], count: int) -> list[Any]:
+def thinned(items: Sequence[T], count: int) -> list[T]:
     """Returns at most `count` items, evenly, the first and the last among them."""
     if len(items) <= count:
         return list(items)
