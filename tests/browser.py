@@ -158,6 +158,18 @@ class Page:
         self.mouse("mouseMoved", *end)
         self.mouse("mouseReleased", *end)
 
+    def drag_handle(self) -> str:
+        """Drags the handle to a quarter of a page's viewer; returns what it reads."""
+        left, top, width, height = self.box("#viewer")
+        middle = top + height / 2
+        self.drag((left + width / 2, middle), (left + width / 4, middle))
+        return self.handle()
+
+    def handle(self) -> str:
+        """Returns the position of the viewer's handle in percent."""
+        handle = "document.getElementById('handle')"
+        return self.run(f"{handle}.getAttribute('aria-valuenow')")
+
     def key(self, key: str, code: int = 0) -> None:
         """Types a key by its DOM name."""
         code = code or {"Tab": 9}.get(key, 0)

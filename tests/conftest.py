@@ -61,6 +61,18 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.fixture(scope="session")
+def vgg19_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random VGG19 features in torchvision's layout, in a file."""
+    from torchvision.models import vgg
+
+    torch.manual_seed(0)
+    state = vgg.make_layers(vgg.cfgs["E"]).half().state_dict()
+    file = tmp_path_factory.mktemp("vgg") / "vgg19.pth"
+    torch.save({f"features.{k}": v for k, v in state.items()}, file)
+    return file
+
+
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)

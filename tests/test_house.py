@@ -158,8 +158,9 @@ LONG_FUNCTIONS = {
     "export/onnx.py:export_onnx": "half of it documents its arguments",
     "inference/planning.py:plan": "half of it documents its arguments",
     "inference/video.py:run_video": "half of it documents what is kept",
+    "integrations/options.py:redux_train": "the file that it writes, line by line",
 }
-LINES_OF_A_FILE, LINES_OF_A_FUNCTION = 400, 65
+LINES_OF_A_FILE, LINES_OF_A_FUNCTION = 400, 60
 
 
 @pytest.mark.parametrize("file", FILES, ids=identity)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from fractions import Fraction
 
 import av
 import numpy as np
+import pytest
 
+from paragon_archs.inference.temporal import FrameUpscaler
 from paragon_archs.inference.video import VideoOptions
 
 LOSSLESS = VideoOptions(codec="ffv1", pixel_format="yuv444p", segment=7)
@@ -47,6 +50,25 @@ def page(seed, height=180, width=320):
         strokes[:, rng.random(width - 60) < 0.2] = False  # between words
         picture[top : top + 9, 30:-30][strokes] = 20
     return picture
+
+
+class StoppedError(Exception):
+    """A run was stopped."""
+
+
+@contextlib.contextmanager
+def stopped(monkeypatch, after):
+    """Stops the video that is upscaled in it after so many frames."""
+    given, left = FrameUpscaler.upscale, iter(range(after))
+
+    def some(self, pictures):
+        if next(left, None) is None:
+            raise StoppedError
+        return given(self, pictures)
+
+    with monkeypatch.context() as patch, pytest.raises(StoppedError):
+        patch.setattr(FrameUpscaler, "upscale", some)
+        yield
 
 
 def decoded(file):

@@ -140,12 +140,7 @@ def run(options: argparse.Namespace) -> int:
     from ..evaluation import protocols, quality, reports, tables
 
     protocol = protocols.PROTOCOLS[options.protocol]
-    if options.published and protocol.name != "standard":
-        raise ValueError(
-            "Expected --published with the standard protocol, in which those figures "
-            f"were measured, but got {protocol.name!r}. Leave one of the two out."
-        )
-    peers: Any = load("benchmarks.peers") if options.published else None
+    peers = _peers(options, protocol)
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     sets = _sets(options)
@@ -305,6 +300,22 @@ def _methods(options: argparse.Namespace) -> list[Method]:
             "Give 2, 3, 4 or 8."
         )
     return [*map(bicubic, scales), *opened]
+
+
+def _peers(options: argparse.Namespace, protocol: Protocol) -> Any:
+    """Returns the module of published figures; None where nobody asks for them.
+
+    Raises:
+        ValueError: when they were measured in another protocol.
+    """
+    if not options.published:
+        return None
+    if protocol.name != "standard":
+        raise ValueError(
+            "Expected --published with the standard protocol, in which those figures "
+            f"were measured, but got {protocol.name!r}. Leave one of the two out."
+        )
+    return load("benchmarks.peers")
 
 
 def _speeds(methods: Sequence[Method]) -> dict[tuple[str, int], float]:

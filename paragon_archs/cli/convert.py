@@ -98,12 +98,12 @@ def run(options: argparse.Namespace) -> int:
     }
     kept = {k: v for k, v in read_metadata(source).items() if k not in DESCRIBED}
     save_state_dict(tensors, output, {**describe(model), **kept, "form": form})
-    _say_what_is_lost(recorded, load_model(output).model, model)
+    _warn_of_loss(recorded, load_model(output).model, model)
     print(f"wrote {output}")
     return EXIT_DONE
 
 
-def _say_what_is_lost(recorded: dict[str, object], written: Any, model: Any) -> None:
+def _warn_of_loss(recorded: dict[str, object], written: Any, model: Any) -> None:
     if not recorded:
         return
     lost = [

@@ -102,13 +102,13 @@ def _examine(options: argparse.Namespace) -> int:
         file = new_output(Path(options.output) / REPORT, options.overwrite)
     lines: list[str] = []
 
-    def say(text: str) -> None:
+    def emit(text: str) -> None:
         print(text, flush=True)
         lines.append(text)
 
     set_up_logging()
     try:
-        good = report(device, say)
+        good = report(device, emit)
     finally:
         if file is not None:
             with atomic_write(file) as temporary:

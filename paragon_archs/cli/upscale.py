@@ -114,7 +114,7 @@ def flags() -> Parser:
 
 
 def add_model_flags(arguments: argparse.ArgumentParser) -> None:
-    """Adds the flags that say which network runs, where and how."""
+    """Adds the flags of the network: which one, where and how it runs."""
     arguments.add_argument(
         "--model", help="weights, .onnx, .trt, or a shipped model's name (one at x4)"
     )
@@ -205,19 +205,21 @@ def upscale(options: argparse.Namespace) -> int:
     )
     if options.model is None and options.loaded is None:
         why = f"shipped, for {reason}" if reason else "shipped"
-        say(options, f"model: {model} ({why}; --model takes another)")
+        print_line(options, f"model: {model} ({why}; --model takes another)")
     report(*(named(job, job.refusal) for job in jobs if job.refusal))
     if not jobs:
-        say(options, "nothing left to do")
+        print_line(options, "nothing left to do")
         return EXIT_DONE
     _take_faster(options, upscaler, jobs, video.temporal)
     with progress(options):
         failed = run(upscaler, jobs, write, sizing, video, options.resume)
     if len(jobs) == 1 and not failed:
-        say(options, f"wrote {jobs[0].output}")
+        print_line(options, f"wrote {jobs[0].output}")
     elif not failed:
         folders = {str(job.output.parent) for job in jobs}
-        say(options, f"wrote {len(jobs)} files to {options.output or min(folders)}")
+        print_line(
+            options, f"wrote {len(jobs)} files to {options.output or min(folders)}"
+        )
     if options.compare:
         done = [job for job in jobs if job not in [bad for bad, _ in failed]]
         _write_page(options, [job for job in done if not job.is_video])
@@ -251,7 +253,7 @@ def _take_faster(
         backend = upscaler.worth_exporting(pixels, video)
         if backend is None:
             continue
-        say(options, f"backend: {backend}; its graph is made first, once")
+        print_line(options, f"backend: {backend}; its graph is made first, once")
         try:
             upscaler.export(video)
         except Exception as error:  # of any exporter or runtime: torch goes on
@@ -263,7 +265,7 @@ def named(job: Job, reason: str) -> str:
     return reason if repr(str(job.source)) in reason else f"{job.source}: {reason}"
 
 
-def say(options: argparse.Namespace, text: str) -> None:
+def print_line(options: argparse.Namespace, text: str) -> None:
     """Prints a line, unless the command is to be quiet."""
     if not options.quiet:
         print(text)
@@ -288,4 +290,4 @@ def _write_page(options: argparse.Namespace, jobs: Sequence[Job]) -> None:
         sets.append(comparison.compare(job.source.name, entries))
     title = f"{first.name} and bicubic" if len(jobs) == 1 else f"{len(jobs)} pictures"
     page.write(target, page.render(title, sets, comparison.MEASURES))
-    say(options, f"wrote {target}")
+    print_line(options, f"wrote {target}")

@@ -35,7 +35,7 @@ def gaussian_blur(x: Tensor, sigma: float) -> Tensor:
 
 @DATASET_REGISTRY.register()
 class FaceImageDataset(StoredImages):
-    """Faces of one size, and their blurred and shrunken LR side.
+    """Faces of one size, and their blurred and downscaled LR side.
 
     The largest central square is resized to `face_size`; the LR side is that, blurred
     and downscaled by `scale`, both by MATLAB's bicubic, on the training device.
@@ -83,7 +83,7 @@ class FaceImageDataset(StoredImages):
             faces.append(face)
         return torch.cat(faces)
 
-    def _shrink(self, gt: Tensor) -> Tensor:
+    def _downscaled(self, gt: Tensor) -> Tensor:
         lq = gaussian_blur(gt, self.options["blur_sigma"])
         lq = imresize(lq, 1 / self.scale)
         return quantize(lq) if self.options["quantise_lq"] else lq
@@ -94,8 +94,8 @@ class FaceImageDataset(StoredImages):
         gt = self._faces(images, device)
         if self.options["use_hflip"]:
             gt = augment(gt, np.where(uniform(seeds, 1)[:, 0] < 0.5, FLIP_X, 0))
-        return gt, self._shrink(gt)
+        return gt, self._downscaled(gt)
 
     def whole(self, image: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
         gt = self._faces([image], device)
-        return gt, self._shrink(gt)
+        return gt, self._downscaled(gt)

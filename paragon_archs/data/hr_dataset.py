@@ -11,7 +11,7 @@ import contextlib
 import copy
 import logging
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -94,10 +94,7 @@ class StoredImages(Dataset[Sample]):
 
     def __init__(self, opt: dict[str, Any]) -> None:
         self.opt = opt
-        self.options: dict[str, Any] = {
-            k: opt.get(k, None if key.default is REQUIRED else key.default)
-            for k, key in self.KEYS.items()
-        }
+        self.options = self.filled(opt)
         self.scale = int(opt["scale"])
         self.training = opt["phase"] == "train"
         root = self.options["dataroot_gt"]
@@ -113,6 +110,13 @@ class StoredImages(Dataset[Sample]):
             least=self.least,
             least_key=self.least_key,
         )
+
+    def filled(self, opt: Mapping[str, object]) -> dict[str, Any]:
+        """Returns the set's own keys of a section, defaults filled in."""
+        return {
+            name: opt.get(name, None if key.default is REQUIRED else key.default)
+            for name, key in self.KEYS.items()
+        }
 
     def __len__(self) -> int:
         return len(self.store)
@@ -275,10 +279,7 @@ class HRImageDataset(StoredImages):
                 )
         other = copy.copy(self)
         other.opt, other.size, other.least = opt, least, least
-        other.options = {
-            k: opt.get(k, None if key.default is REQUIRED else key.default)
-            for k, key in self.KEYS.items()
-        }
+        other.options = self.filled(opt)
         if self.wholes is not None:
             other.wholes = self.wholes.at_least(least)
         return other

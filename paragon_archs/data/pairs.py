@@ -76,8 +76,8 @@ def to_unit(pixels: Tensor) -> Tensor:
     """Turns uploaded pixels into float32 in [0, 1]."""
     if pixels.dtype == torch.float32:
         return pixels
-    white = 255.0 if pixels.dtype == torch.uint8 else 65535.0
-    return pixels.to(torch.float32).div_(white)
+    max_value = 255.0 if pixels.dtype == torch.uint8 else 65535.0
+    return pixels.to(torch.float32).div_(max_value)
 
 
 def quantize(x: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ from ..config.sections.data import DataSection
 
 logger = logging.getLogger("basicsr")
 
-AHEAD = 2  # batches whose images are decoded while one is trained on
+PREFETCHED = 2  # batches whose images are decoded while one is trained on
 
 Sample = tuple[int, int]
 """Index of an image, seed of its random numbers."""
@@ -275,7 +275,7 @@ def _made(
     """Yields batches of a set that makes them; it knows two more than it makes."""
     expect = getattr(dataset, "expect", None)
     ahead = (stream.batch_of(step) for step in steps)
-    window = deque(islice(ahead, AHEAD))
+    window = deque(islice(ahead, PREFETCHED))
     for _ in steps:
         window.extend(islice(ahead, 1))
         if expect is not None:

@@ -79,8 +79,7 @@ def validate(
             folder = Path(opt["path"]["visualization"], "samples")
             write_sample(folder, visuals, f"{name}_{image}", current_iter, tb_logger)
         if save_img:
-            file = _image_path(opt, name, image, current_iter)
-            imwrite(images["img"], str(file))
+            imwrite(images["img"], str(_image_path(opt, name, image, current_iter)))
         own[index] = {
             metric: float(calculate_metric(images, arguments))
             for metric, arguments in metrics.items()

@@ -1,4 +1,4 @@
-"""A picture of crops side by side: the original, then each contender."""
+"""A picture of crops side by side: the original, then each method."""
 
 from __future__ import annotations
 

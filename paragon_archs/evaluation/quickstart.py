@@ -19,6 +19,7 @@ from ..utils.files import atomic_write
 from ..utils.optional import need
 from ..utils.resize import imresize
 from . import measures
+from .comparison import read_rgb
 
 TRAINING = (
     "astronaut.png",
@@ -111,7 +112,7 @@ def evaluate(model: str | Path, data: str | Path) -> list[Row]:
     descriptor = load_model(model)
     rows = []
     for path in sorted((Path(data) / "val" / "lr").glob("*.png")):
-        low, high = _read(path), _read(path.parent.parent / "hr" / path.name)
+        low, high = read_rgb(path), read_rgb(path.parent.parent / "hr" / path.name)
         bicubic = to_bytes(imresize(to_tensor(low), descriptor.scale))
         start = time.perf_counter()
         network = to_bytes(descriptor(to_tensor(low).float()))
@@ -123,11 +124,6 @@ def evaluate(model: str | Path, data: str | Path) -> list[Row]:
             "none. Run `paragon quickstart images` first."
         )
     return rows
-
-
-def _read(path: Path) -> np.ndarray:
-    with Image.open(path) as opened:
-        return np.asarray(opened.convert("RGB"))
 
 
 def side_by_side(
@@ -144,7 +140,7 @@ def side_by_side(
     Returns:
         8-bit pixels (H, W, 3) with a line of captions on top.
     """
-    small, ours, high = (_read(Path(p)) for p in (low, upscaled, original))
+    small, ours, high = (read_rgb(Path(p)) for p in (low, upscaled, original))
     scale = high.shape[0] // small.shape[0]
     bicubic = to_bytes(imresize(to_tensor(small), scale))
     nearest = small.repeat(scale, axis=0).repeat(scale, axis=1)

@@ -104,9 +104,7 @@ def find_border(run: Callable[[Tensor], Tensor], like: Tensor, scale: int) -> Bo
     for width in _WIDTHS:
         border = Border(width)
         off = [_off(run, like, border, level, scale) for level in _LEVELS]
-        if not all(
-            inside <= _KEPT for _, inside in off
-        ):  # of values that are none, too
+        if not all(inside <= _KEPT for _, inside in off):  # NaN neither
             return Border(0)
         worst[width] = max(outside for outside, _ in off)
         if worst[width] <= _WRONG:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ..media.arrays import white
+from ..media.arrays import max_value
 from ..media.images import (
     Picture,
     WriteOptions,
@@ -23,7 +23,7 @@ from ..media.images import (
 )
 from ..media.opening import check_size, guarded, look
 from ..media.paths import check_format
-from ..media.resizing import resized
+from ..media.resizing import resized, wanted_size
 from ..media.writing import check_kind
 from ..utils.optional import need
 from ..utils.progress import Task, task
@@ -93,10 +93,7 @@ class Sizing:
 
     def size(self, upscaled: tuple[int, int]) -> tuple[int, int]:
         """Returns width and height of what is written."""
-        if self.to is not None:
-            return self.to
-        width, height = (max(1, round(side / (self.down or 1))) for side in upscaled)
-        return width, height
+        return wanted_size(upscaled, self.to, self.down)
 
     def apply(self, picture: Picture) -> Picture:
         """Returns the picture in the size that was asked for."""
@@ -183,7 +180,7 @@ def run(
 
 
 def _is_opaque(pixels: np.ndarray) -> bool:
-    return bool((pixels[..., -1] == white(pixels.dtype)).all())
+    return bool((pixels[..., -1] == max_value(pixels.dtype)).all())
 
 
 def _sentence(job: Job, error: BaseException) -> str:

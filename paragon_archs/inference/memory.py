@@ -79,7 +79,7 @@ def host_budget(limit: int | None, device: torch.device) -> float:
     return free_memory() * _SHARE
 
 
-def say_if_taken(limit: int | None, device: torch.device) -> None:
+def warn_if_taken(limit: int | None, device: torch.device) -> None:
     """Warns where the program without any picture takes more than `limit` bytes."""
     taken = _taken(device)
     if limit is not None and limit < taken:

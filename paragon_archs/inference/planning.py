@@ -22,6 +22,7 @@ from ..media.paths import (
     UNSUPPORTED,
     VIDEO_OUTPUTS,
     VIDEO_SUFFIXES,
+    check_container,
     check_format,
     is_hidden,
 )
@@ -140,12 +141,8 @@ def _is_file(
     if not video:
         if not moves(found[0][0], target):
             check_format(target.suffix)
-    elif suffix not in VIDEO_OUTPUTS:
-        raise ValueError(
-            f"Expected the output's extension to be one of "
-            f"{', '.join(sorted(VIDEO_OUTPUTS))}, but got {target.suffix!r}. Choose "
-            "one of these."
-        )
+    else:
+        check_container(target.suffix)
     return True
 
 

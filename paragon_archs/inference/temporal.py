@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..archs.paragonsr2_arch import MagicBase, ParagonSR2
-from ..media.arrays import to_pixels, white
+from ..media.arrays import max_value, to_pixels
 from ..strips import Read
 from ..utils.halves import Fallback, all_finite
 from ..utils.oom import is_out_of_memory, release
@@ -243,7 +243,7 @@ class FrameUpscaler:
             self.state = self.before = None
         values = frame.sent.values()
         if self._steadies and self.alpha:
-            values = self._steadied(values, white(frame.sent.dtype), self.alpha)
+            values = self._steadied(values, max_value(frame.sent.dtype), self.alpha)
         return self._one(frame, values)
 
     def _one(self, frame: Prepared, values: Tensor) -> Result:

@@ -16,10 +16,10 @@ from ..deploy import deploy_model
 from ..media.alpha import fill_clear, keep_range
 from ..media.arrays import (
     check_array,
+    max_value,
     rounded,
     to_array,
     to_tensor,
-    white,
 )
 from ..media.images import Picture, read_picture
 from ..utils.halves import Fallback
@@ -30,7 +30,7 @@ from .backends import GRAPH_SUFFIXES, GraphModel, load_graph
 from .borders import LARGEST, Border, find_border
 from .channels import Channels
 from .devices import pick_device, pick_dtype
-from .memory import parse_memory, say_if_taken
+from .memory import parse_memory, warn_if_taken
 from .runner import Runner, finite_parts
 from .runtimes import (
     ThreadGraph,
@@ -110,7 +110,7 @@ class Upscaler:
         self._wanted = "torch" if compile_ else backend
         check_backend(self._wanted, model, self.device, self.dtype)
         self._start(compile_)
-        say_if_taken(self.limit, self.device)
+        warn_if_taken(self.limit, self.device)
 
     def _start(self, compile_: bool = False) -> None:
         """Makes what runs the network."""
@@ -278,11 +278,11 @@ class Upscaler:
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """Upscales (H, W, 1 or 3) values and their (H, W) opacity."""
         dtype = dtype or pixels.dtype
-        if alpha is None or bool((alpha == white(alpha.dtype)).all()):
+        if alpha is None or bool((alpha == max_value(alpha.dtype)).all()):
             upscaled = self._layer(pixels, dtype)
             if alpha is None:
                 return upscaled, None
-            return upscaled, np.full(upscaled.shape[:2], white(dtype), dtype)
+            return upscaled, np.full(upscaled.shape[:2], max_value(dtype), dtype)
         # The network sees no cut-out against black, but colors that go on.
         upscaled = self._layer(fill_clear(pixels, alpha), dtype)
         opacity = self._layer(alpha[..., None], np.dtype(np.float32))[..., 0]

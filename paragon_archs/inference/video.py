@@ -16,7 +16,7 @@ import numpy as np
 
 from ..media.containers import Encoded, Streams, choose, mux
 from ..media.encoders import Encoding, encoding
-from ..media.paths import VIDEO_OUTPUTS
+from ..media.paths import check_container
 from ..media.video import SourceFrame, VideoSource, local
 from ..media.video_timing import settle
 from ..utils.files import atomic_write
@@ -96,7 +96,7 @@ def run_video(
     """
     options = options or VideoOptions()
     output = Path(output)
-    suffix = _suffix(output)
+    check_container(output.suffix)
     if not output.parent.is_dir():
         raise FileNotFoundError(
             f"Expected the folder of the output to exist, but got {str(output)!r}. "
@@ -106,7 +106,7 @@ def run_video(
     with _opened(source, options) as opened, _writing(output):
         frames = opened.frames()
         first = next(frames)
-        wanted, streams = _planned(opened, first, upscaler.scale, suffix, options)
+        wanted, streams = _planned(opened, first, upscaler.scale, output, options)
         chosen = {"codec": wanted.codec}  # of another machine it may be another
         settings = {**asdict(options), **chosen, **upscaler.identity()}
         with Segments(output, fingerprint(opened.path, settings), resume) as parts:
@@ -145,9 +145,9 @@ def check_video(
         As `run_video`.
     """
     output = Path(output)
-    suffix = _suffix(output)
+    check_container(output.suffix)
     with _opened(source, options, quiet=True) as opened, _writing(output):
-        _planned(opened, next(opened.frames()), scale, suffix, options)
+        _planned(opened, next(opened.frames()), scale, output, options)
 
 
 def _opened(
@@ -156,25 +156,15 @@ def _opened(
     return VideoSource(source, options.deinterlace, quiet, options.decoder)
 
 
-def _suffix(output: Path) -> str:
-    suffix = output.suffix.lower()
-    if suffix not in VIDEO_OUTPUTS:
-        raise ValueError(
-            f"Expected the video's extension to be one of "
-            f"{', '.join(sorted(VIDEO_OUTPUTS))}, but got {output.suffix!r}. Choose "
-            "one of these."
-        )
-    return suffix
-
-
 def _planned(
     source: VideoSource,
     first: SourceFrame,
     scale: int,
-    suffix: str,
+    output: Path,
     options: VideoOptions,
 ) -> tuple[Encoding, Streams]:
     """Returns how a source is encoded, and what else of it goes into the output."""
+    suffix = output.suffix.lower()
     wanted = _encoding(source, first, scale, suffix, options)
     return wanted, choose(source, suffix, _trial(wanted, source))
 

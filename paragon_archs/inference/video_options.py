@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..media.encoders import AUTO, CODECS
+from ..media.resizing import wanted_size
 from ..media.video import DECODERS
 
 
@@ -57,11 +58,4 @@ class VideoOptions:
 
     def size(self, width: int, height: int) -> tuple[int, int]:
         """Returns the size that results of a width and height are brought to."""
-        if self.scale_to is not None:
-            return self.scale_to
-        if self.downscale is not None:
-            return (
-                max(1, round(width / self.downscale)),
-                max(1, round(height / self.downscale)),
-            )
-        return width, height
+        return wanted_size((width, height), self.scale_to, self.downscale)

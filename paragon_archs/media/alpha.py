@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .arrays import white
+from .arrays import max_value
 
 _STEPS = (32, 16, 8, 4, 2, 1)  # of the search; it finds seeds up to their sum away
 _BAND = 2**22  # pixels that are searched at once
@@ -24,7 +24,7 @@ def fill_clear(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
         pixels: (H, W, C).
         alpha: (H, W) of the same dtype.
     """
-    visible = alpha >= _FAINT * white(alpha.dtype)
+    visible = alpha >= _FAINT * max_value(alpha.dtype)
     if visible.all():
         return pixels
     if not visible.any():
@@ -109,7 +109,7 @@ def keep_range(upscaled: np.ndarray, alpha: np.ndarray, low: int = 0) -> None:
     count = len(upscaled) // s
     first = max(0, low - _RADIUS)
     around = alpha[first : low + count + _RADIUS]
-    share = around.astype(np.float32) / white(alpha.dtype)
+    share = around.astype(np.float32) / max_value(alpha.dtype)
     own = slice(low - first, low - first + count)
     least, most = (_around(share, pick)[own] for pick in (np.minimum, np.maximum))
     parts = upscaled.reshape(count, s, alpha.shape[1], s)

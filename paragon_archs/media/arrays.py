@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 
-def white(dtype: np.dtype) -> int:
-    """Returns the value of full white: 255, 65535, or 1 for floats."""
+def max_value(dtype: np.dtype) -> int:
+    """Returns the white level: 255, 65535, or 1 for floats."""
     return 1 if np.issubdtype(dtype, np.floating) else int(np.iinfo(dtype).max)
 
 
@@ -34,7 +34,7 @@ def to_tensor(array: np.ndarray, device: torch.device) -> Tensor:
         # A part of the bytes over the bus, and the device converts.
         return from_pixels(as_pixels(array).to(device))
     values = np.ascontiguousarray(array.transpose(2, 0, 1)[None]).astype(np.float32)
-    return torch.from_numpy(values).to(device).div_(white(array.dtype))
+    return torch.from_numpy(values).to(device).div_(max_value(array.dtype))
 
 
 def to_array(x: Tensor, dtype: np.dtype) -> np.ndarray:
@@ -76,7 +76,7 @@ def from_pixels(pixels: Tensor) -> Tensor:
 
 def to_pixels(x: Tensor, dtype: np.dtype) -> Tensor:
     """Turns (1, C, H, W) in [0, 1] into (H, W, C) of `of_pixels`, where it is."""
-    scaled = x[0].float().clamp(0, 1).mul_(white(dtype)).add_(0.5)
+    scaled = x[0].float().clamp(0, 1).mul_(max_value(dtype)).add_(0.5)
     if dtype == np.uint16:
         scaled = scaled.int()
     # Stacked is a third of the time of a transposition, on a CPU.
@@ -88,4 +88,4 @@ def rounded(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
     values = values.clip(0, 1)
     if np.issubdtype(dtype, np.floating):
         return values.astype(dtype)
-    return (values * white(dtype) + 0.5).astype(dtype)
+    return (values * max_value(dtype) + 0.5).astype(dtype)

@@ -90,6 +90,16 @@ def check_format(suffix: str) -> Format:
     return found
 
 
+def check_container(suffix: str) -> None:
+    """Raises ValueError unless videos are written under `suffix` (`.mp4`)."""
+    if suffix.lower() not in VIDEO_OUTPUTS:
+        raise ValueError(
+            f"Expected the video's extension to be one of "
+            f"{', '.join(sorted(VIDEO_OUTPUTS))}, but got {suffix!r}. Choose one of "
+            "these."
+        )
+
+
 def is_hidden(path: Path) -> bool:
     """Whether a relative path or one of its folders is hidden (`.name`)."""
     return any(part.startswith(".") for part in path.parts)

@@ -5,7 +5,23 @@ from __future__ import annotations
 import numpy as np
 
 from ..utils.optional import need
-from .arrays import rounded, white
+from .arrays import max_value, rounded
+
+
+def wanted_size(
+    size: tuple[int, int], to: tuple[int, int] | None, down: float | None
+) -> tuple[int, int]:
+    """Returns the width and height that a result of `size` is brought to.
+
+    Args:
+        size: Width and height.
+        to: What it shall be, whatever it is.
+        down: Factor that it is made smaller by.
+    """
+    if to is not None:
+        return to
+    width, height = (max(1, round(side / (down or 1))) for side in size)
+    return width, height
 
 
 def resized(
@@ -18,7 +34,7 @@ def resized(
         alpha: (H, W) opacity; pixels are weighted with it.
         size: Width and height.
     """
-    full = white(pixels.dtype)
+    full = max_value(pixels.dtype)
     layers = pixels.astype(np.float32) / full
     if alpha is None:
         return rounded(_resize(layers, size), pixels.dtype), None

@@ -16,7 +16,7 @@ import numpy as np
 from ..utils.files import atomic_write, printable
 from ..utils.optional import need
 from . import jpeg_segments, png
-from .arrays import rounded, white
+from .arrays import max_value, rounded
 from .color import srgb, to_srgb
 from .metadata import HOLDS, LOSSLESS_AVIF, fit
 from .paths import Format, check_format
@@ -94,7 +94,7 @@ def check_kind(
 def _is_opaque(picture: Picture) -> bool:
     if picture.alpha is None:
         return True
-    return bool((picture.alpha == white(picture.alpha.dtype)).all())
+    return bool((picture.alpha == max_value(picture.alpha.dtype)).all())
 
 
 def write_picture(

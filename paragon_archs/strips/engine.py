@@ -58,7 +58,8 @@ class StripEngine:
         self._channels = tuple(channels)
         graph = record(network, channels, call)
         self._plans = [make_plan(graph, limit) for limit in _LIMITS]
-        self.graph: Callable[..., Any] | None = None  # runs strips that are local
+        # Runs strips that are local.
+        self.graph: Callable[..., Tensor | tuple[Tensor, ...]] | None = None
         self._warned = False
         self.busy = 0.0  # seconds times threads spent in computing strips, in all runs
         self._lock = threading.Lock()
@@ -149,10 +150,9 @@ class StripEngine:
 
     def peak(self, size: tuple[int, int], batch: int = 1) -> float:
         """Returns about how many bytes a run over the image in one piece takes."""
-        if self.device.type != "cpu":
-            rehearsed = self._rehearsed(size, batch)
-            if rehearsed is not None:
-                return float(rehearsed.peak)
+        rehearsed = self._rehearsed(size, batch)
+        if rehearsed is not None:
+            return float(rehearsed.peak)
         first = self._plans[0]
         whole = max(stage.peak for stage in first.stages) + first.maps
         return whole * size[0] * size[1] * batch * self.dtype.itemsize
@@ -178,6 +178,8 @@ class StripEngine:
 
     @functools.lru_cache(maxsize=32)  # noqa: B019 (engines are few, and live on)
     def _rehearsed(self, size: tuple[int, int], batch: int) -> Rehearsal | None:
+        if self.device.type == "cpu":  # the plan's figures serve there
+            return None
         shapes = [(batch, channels, *size) for channels in self._channels]
         return rehearse(self._call or self._network, shapes, self._like)
 
@@ -232,8 +234,7 @@ class _Run:
         for v in stage.keeps:
             if v not in graph.outputs or self.plan.until[v] < len(self.plan.stages):
                 value = graph.values[v]
-                assert value.rows_dim is not None
-                self.maps[v] = Map(value.rows_dim, value.factor)
+                self.maps[v] = Map(value.axis, value.factor)
         ending = [v for v in stage.sources if self.plan.until[v] == index]
         at = 0
         end = strips_end(self.height, stage.window)
@@ -294,10 +295,9 @@ class _Run:
     def _cut(self, v: int, x: Tensor, strip: Strip) -> Tensor:
         """Takes the margins off."""
         value = self.graph.values[v]
-        assert value.rows_dim is not None
         start = (strip.own[0][0] - strip.spans[0][0]) * value.factor
         length = sum(b - a for a, b in strip.own) * value.factor
-        return x.narrow(value.rows_dim, start, length)
+        return x.narrow(value.axis, start, length)
 
     def _call(self, node: Node, env: dict[int, Tensor]) -> None:
         result = node.call(
@@ -333,9 +333,7 @@ class _Run:
         the image's last windows apart and these are not here, zeros stand for them.
         """
         rule, v = node.rule, node.inputs[0]
-        dim = self.graph.values[v].rows_dim
-        assert dim is not None
-        x: Tensor = env[v]
+        dim, x = self.graph.values[v].axis, env[v]
         if not rule.shift:
             self._call(node, env)
             return env[node.outputs[0]]
@@ -376,9 +374,8 @@ class _Run:
             else:
                 env = {node.inputs[0]: x}
                 self._call(node, env)
-                dim = self.graph.values[node.inputs[0]].rows_dim
-                assert dim is not None
-                statistic.add(env[node.outputs[0]], x.shape[dim])
+                rows = x.shape[self.graph.values[node.inputs[0]].axis]
+                statistic.add(env[node.outputs[0]], rows)
 
     def _made(
         self, stage: Stage, strip: Strip, values: dict[int, Tensor]
@@ -387,10 +384,9 @@ class _Run:
         for v in stage.keeps:
             start = 0
             value = self.graph.values[v]
-            assert value.rows_dim is not None
             for a, b in strip.own:
                 length = (b - a) * value.factor
-                rows = values[v].narrow(value.rows_dim, start, length)
+                rows = values[v].narrow(value.axis, start, length)
                 start += length
                 if v in self.maps:
                     kept = self.maps[v]

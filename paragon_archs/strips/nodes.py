@@ -33,6 +33,12 @@ class Value:
     factor: int
     size: float
 
+    @property
+    def axis(self) -> int:
+        """The dimension of the rows, of a value that has some."""
+        assert self.rows_dim is not None
+        return self.rows_dim
+
 
 @dataclass
 class Node:

@@ -135,7 +135,7 @@ def _levels(graph: Graph, cuts: set[int]) -> tuple[dict[int, int], dict[int, flo
             made_at[v] = level[index]
         if index in cuts:
             floor = highest + 1
-    return level, _reach(graph, level)
+    return level, _halos(graph, level)
 
 
 def made_of_input(graph: Graph) -> set[int]:
@@ -174,7 +174,7 @@ def _late(graph: Graph) -> Graph:
     return replace(graph, nodes=[graph.nodes[i] for i in order])
 
 
-def _reach(graph: Graph, level: dict[int, int]) -> dict[int, float]:
+def _halos(graph: Graph, level: dict[int, int]) -> dict[int, float]:
     """Returns how many rows of a stage's sources each node needs on each side."""
     halos: dict[int, float] = {}
     made_by = {v: i for i, node in enumerate(graph.nodes) for v in node.outputs}

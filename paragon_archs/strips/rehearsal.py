@@ -80,7 +80,7 @@ def rehearse(
         call: What is run; shapes, dtypes and devices alone are computed. Of a network
             a copy is, with the same weights: what it keeps for later is worth nothing.
         shapes: Of its inputs.
-        like: A weight: tells dtype and device.
+        like: A weight, for dtype and device.
 
     Returns:
         None where the call looks at values.

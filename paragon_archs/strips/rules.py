@@ -158,5 +158,4 @@ def argument(node: Node, position: int, keyword: str, default: object) -> Any:
 
 def _from_end(value: Value) -> int:
     """Where rows are, counted from the end: broadcasting aligns shapes there."""
-    assert value.rows_dim is not None
-    return value.rows_dim - value.dims
+    return value.axis - value.dims

@@ -2,7 +2,7 @@
 
 The field's low-resolution images are made by this one filter: Keys' cubic (a = -0.5),
 widened by the scale when downscaling, each output's weights normalized, the border
-mirrored with the edge pixel repeated. (Pillow's bicubic renormalises at the border
+mirrored with the edge pixel repeated. (Pillow's bicubic renormalizes at the border
 instead of mirroring, and OpenCV's has a = -0.75 and never widens: neither is a
 substitute.) Source: MATLAB's documentation of `imresize`, and Keys, "Cubic convolution
 interpolation for digital image processing", 1981.

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import engine_common as common
 import pytest
-import torch
 import yaml
 
 from paragon_archs import variants
@@ -33,19 +32,7 @@ SMALL = {
 ITERATIONS = 20
 
 
-@pytest.fixture(scope="session")
-def vgg19(tmp_path_factory):
-    """Random VGG19 features in a file, for the recipes with a perceptual loss."""
-    from torchvision.models import vgg
-
-    torch.manual_seed(0)
-    state = vgg.make_layers(vgg.cfgs["E"]).half().state_dict()
-    file = tmp_path_factory.mktemp("vgg") / "vgg19.pth"
-    torch.save({f"features.{k}": v for k, v in state.items()}, file)
-    return file
-
-
-def small(recipe, vgg19):
+def small(recipe, vgg19_file):
     """`--force_yml` entries that fit a recipe onto a few small images."""
     options = yaml.safe_load((OPTIONS / f"{recipe}.yml").read_text())
     scale = options["scale"]
@@ -80,7 +67,7 @@ def small(recipe, vgg19):
             entries.append(f"datasets:{name}:num_worker_per_gpu=0")
     for n, loss in enumerate(options["train"]["losses"]):
         if loss["type"] == "VGGPerceptualLoss":
-            entries += [f"train:losses:{n}:weights={vgg19}"]
+            entries += [f"train:losses:{n}:weights={vgg19_file}"]
     if "network_d" in options:
         entries += ["network_d:num_feat=4", "network_d2:num_feat=4"]
         entries += ["network_d2:num_scales=1", "degradation:queue_size=4"]
@@ -99,12 +86,12 @@ def small(recipe, vgg19):
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_recipe_trains(recipe, tmp_path, monkeypatch, vgg19):
+def test_recipe_trains(recipe, tmp_path, monkeypatch, vgg19_file):
     monkeypatch.chdir(tmp_path)
     options = yaml.safe_load((OPTIONS / f"{recipe}.yml").read_text())
     common.write_images(tmp_path / "data", count=2, side=80, scale=options["scale"])
     flags = ["-opt", str(OPTIONS / f"{recipe}.yml"), "--force_yml"]
-    assert basicsr.main(["train", *flags, *small(recipe, vgg19)]) == 0
+    assert basicsr.main(["train", *flags, *small(recipe, vgg19_file)]) == 0
     losses = common.losses_of(common.log_of(tmp_path))
     assert sorted(losses) == list(range(1, ITERATIONS + 1))
     latest = tmp_path / "experiments/run/models/net_g_latest.safetensors"

@@ -12,7 +12,7 @@ from data_common import CPU, make, write_pictures
 from paragon_archs.config.sections.data import DataSection
 from paragon_archs.data import image_store
 from paragon_archs.data.reading import UnreadableImageError
-from paragon_archs.data.stream import AHEAD, SampleStream, batches
+from paragon_archs.data.stream import PREFETCHED, SampleStream, batches
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def test_two_batches_ahead_are_decoded_and_no_more(folder, reads):
     dataset = make(folder, cache="none")
     stream, given = some(dataset)
     next(given)
-    coming = {i for step in range(AHEAD + 1) for i, _ in stream.batch_of(step)}
+    coming = {i for step in range(PREFETCHED + 1) for i, _ in stream.batch_of(step)}
     names = {dataset.store.files[i].name for i in coming}
     dataset.expect([])  # waits for nothing, drops what has not begun
     dataset.store._pool.shutdown()

@@ -157,8 +157,7 @@ def tab(pictures, tmp_path_factory):
 def divider(tab):
     """Position of the divider, and the clip of the right picture, in pixels."""
     clip = tab.run("document.querySelector('.pane.second').style.clipPath")
-    value = tab.run("document.getElementById('handle').getAttribute('aria-valuenow')")
-    return int(value), float(re.search(r"([\d.]+)px\)", clip)[1])
+    return int(tab.handle()), float(re.search(r"([\d.]+)px\)", clip)[1])
 
 
 def zoom(tab):

@@ -13,6 +13,13 @@ import pytest
 
 from paragon_archs.utils import registry
 
+HIDE = """
+    import importlib.util, sys
+    find = importlib.util.find_spec
+    hidden = lambda n, p=None: None if n == "basicsr" else find(n, p)
+    importlib.util.find_spec = hidden
+    sys.modules["basicsr"] = None
+"""
 USE = """
     import paragon_archs
     from paragon_archs.checkpoint import load_model
@@ -36,14 +43,7 @@ def run(code, root, *path):
 
 
 def test_without_basicsr(root):
-    hide = """
-        import importlib.util, sys
-        find = importlib.util.find_spec
-        hidden = lambda n, p=None: None if n == "basicsr" else find(n, p)
-        importlib.util.find_spec = hidden
-        sys.modules["basicsr"] = None
-    """
-    done = run(textwrap.dedent(hide) + textwrap.dedent(USE), root)
+    done = run(HIDE + USE, root)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "basicsr False"
     assert done.stderr == ""
@@ -99,15 +99,10 @@ def test_basicsr_is_usable_and_holds_our_networks():
 
 def test_training_without_basicsr_says_so(root):
     code = """
-        import importlib.util, sys
-        find = importlib.util.find_spec
-        hidden = lambda n, p=None: None if n == "basicsr" else find(n, p)
-        importlib.util.find_spec = hidden
-        sys.modules["basicsr"] = None
-        from paragon_archs.cli import basicsr, train
-        sys.exit(basicsr.main(["train", "-opt", "x"]) + train.main(["-opt", "x"]))
-    """
-    done = run(textwrap.dedent(code), root)
+    from paragon_archs.cli import basicsr, train
+    sys.exit(basicsr.main(["train", "-opt", "x"]) + train.main(["-opt", "x"]))
+"""
+    done = run(HIDE + code, root)
     assert done.returncode == 2
     assert done.stderr.count("error: Expected BasicSR to be installed") == 2
     assert "Traceback" not in done.stderr

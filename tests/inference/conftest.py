@@ -21,7 +21,7 @@ def realtime(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def plain(tmp_path_factory):
-    """A small network without one."""
+    """A small x2 network without one."""
     file = tmp_path_factory.mktemp("weights") / "nano.safetensors"
     model = paragon_archs.create("paragonsr_nano", 2, num_groups=1, num_blocks=1)
     save_model(randomise(model), file, {})

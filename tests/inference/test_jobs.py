@@ -12,26 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from common import pattern, randomise
+from common import pattern
 from PIL import Image
 
-import paragon_archs
-from paragon_archs.checkpoint import save_model
 from paragon_archs.cli.upscale import main
 from paragon_archs.inference import Upscaler, read_picture
 
 CASES = Path(__file__).parents[1] / "media" / "cases"
 VIDEOS = Path(__file__).parents[1] / "data" / "video"
 MPO_GARBAGE = b"\xff\xe2\x00\x20MPF\0II*\0" + b"\xff" * 22
-
-
-@pytest.fixture(scope="session")
-def weights(tmp_path_factory):
-    """A small x2 network's weight file."""
-    file = tmp_path_factory.mktemp("weights") / "nano.safetensors"
-    model = paragon_archs.create("paragonsr_nano", 2, num_groups=1, num_blocks=1)
-    save_model(randomise(model), file, {})
-    return file
 
 
 @pytest.fixture
@@ -44,8 +33,8 @@ def folder(tmp_path):
     return place
 
 
-def run(weights, *arguments):
-    return main([str(a) for a in (*arguments, "--model", weights)])
+def run(plain, *arguments):
+    return main([str(a) for a in (*arguments, "--model", plain)])
 
 
 def jpeg(**extra):
@@ -70,28 +59,28 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_bad_file_costs_no_other(name, folder, weights, tmp_path, capsys):
+def test_a_bad_file_costs_no_other(name, folder, plain, tmp_path, capsys):
     (folder / name).write_bytes(BAD[name]())
     out = tmp_path / "out"
-    assert run(weights, folder, "-o", out) == 1
+    assert run(plain, folder, "-o", out) == 1
     assert sorted(p.name for p in out.iterdir()) == [f"{n}.png" for n in "acegi"]
     lines = [x for x in capsys.readouterr().err.splitlines() if "error:" in x]
     assert len(lines) == 2 and name in lines[0] and "1 of 6" in lines[1]
 
 
 @pytest.mark.parametrize("verbose", [False, True])
-def test_tracebacks_are_for_those_who_ask(verbose, folder, weights, tmp_path, caplog):
+def test_tracebacks_are_for_those_who_ask(verbose, folder, plain, tmp_path, caplog):
     (folder / "bad.tif").write_bytes(BAD["far.tif"]())
     caplog.set_level(logging.INFO if verbose else logging.WARNING)
-    assert run(weights, folder, "-o", tmp_path / "out") == 1
+    assert run(plain, folder, "-o", tmp_path / "out") == 1
     assert any(record.exc_info for record in caplog.records) == verbose
 
 
-def test_damaged_metadata_costs_no_picture(folder, weights, tmp_path):
+def test_damaged_metadata_costs_no_picture(folder, plain, tmp_path):
     whole = jpeg(exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
     (folder / "b.jpg").write_bytes(whole[:2] + MPO_GARBAGE + whole[2:])
     shutil.copy(CASES / "F01_c_bad.jpg", folder)
-    assert run(weights, folder, "-o", tmp_path / "out") == 0
+    assert run(plain, folder, "-o", tmp_path / "out") == 0
     assert len(list((tmp_path / "out").iterdir())) == 7
 
 
@@ -99,30 +88,30 @@ def test_damaged_metadata_costs_no_picture(folder, weights, tmp_path):
     ("format_", "side"),
     [("webp", 8192), ("gif", 32768), ("tga", 32768), ("jpg", 32751)],
 )
-def test_a_result_that_its_format_cannot_hold(format_, side, folder, weights, tmp_path):
+def test_a_result_that_its_format_cannot_hold(format_, side, folder, plain, tmp_path):
     Image.new("RGB", (side, 1)).save(folder / "b.png")
     out = tmp_path / "out"
-    assert run(weights, folder, "-o", out, "--format", format_) == 1
+    assert run(plain, folder, "-o", out, "--format", format_) == 1
     assert sorted(p.stem for p in out.iterdir()) == list("acegi")
 
 
-def test_keep_meets_a_format_that_is_not_written(folder, weights, tmp_path, capsys):
+def test_keep_meets_a_format_that_is_not_written(folder, plain, tmp_path, capsys):
     Image.fromarray(pattern(9, 13, 3)).save(folder / "b.pcx")
     shutil.copy(CASES / "F28_b.jfif", folder / "d.jfif")
     out = tmp_path / "out"
-    assert run(weights, folder, "-o", out, "--format", "keep") == 1
+    assert run(plain, folder, "-o", out, "--format", "keep") == 1
     names = ["a.png", "c.png", "d.jfif", "e.png", "g.png", "i.png"]
     assert sorted(p.name for p in out.iterdir()) == names
     assert "b.pcx: Expected the output's extension" in capsys.readouterr().err
 
 
-def test_what_is_skipped_is_named_in_one_line(folder, weights, tmp_path, caplog):
+def test_what_is_skipped_is_named_in_one_line(folder, plain, tmp_path, caplog):
     (folder / "notes.txt").touch()
     (folder / ".hidden.png").touch()
     (tmp_path / "other").mkdir()
     (folder / "linked").symlink_to(tmp_path / "other")
     (folder / "gone.png").symlink_to(tmp_path / "nowhere.png")
-    assert run(weights, folder, "-o", tmp_path / "out") == 0
+    assert run(plain, folder, "-o", tmp_path / "out") == 0
     (line,) = [m for m in caplog.messages if "skipped" in m]
     assert line.startswith("skipped 4 ")
     for part in ("1 hidden (.hidden.png)", "1 linked folders (linked)", "notes.txt"):
@@ -131,10 +120,10 @@ def test_what_is_skipped_is_named_in_one_line(folder, weights, tmp_path, caplog)
 
 
 @pytest.mark.parametrize("inside", ["out", "../in", "."])
-def test_three_runs_do_not_upscale_results(inside, folder, weights):
+def test_three_runs_do_not_upscale_results(inside, folder, plain):
     out = (folder / inside).resolve()
     for _ in range(3):
-        code = run(weights, folder, "-o", out, "--resume", "--suffix", "_x2")
+        code = run(plain, folder, "-o", out, "--resume", "--suffix", "_x2")
         assert code == 0
     written = sorted(p.name for p in out.rglob("*_x2.png"))
     assert written == [f"{n}_x2.png" for n in "acegi"]
@@ -142,25 +131,25 @@ def test_three_runs_do_not_upscale_results(inside, folder, weights):
 
 
 @pytest.mark.parametrize("name", ["out.jxl", "out.xyz", "out.heic", "out.psd"])
-def test_an_unknown_ending_is_an_error_and_no_folder(name, folder, weights, tmp_path):
-    assert run(weights, folder / "a.png", "-o", tmp_path / name) == 2
+def test_an_unknown_ending_is_an_error_and_no_folder(name, folder, plain, tmp_path):
+    assert run(plain, folder / "a.png", "-o", tmp_path / name) == 2
     assert not (tmp_path / name).exists()
 
 
 @pytest.mark.parametrize("name", ["results.v2/", "v1.5", "plain"])
-def test_a_folder_may_have_a_dot(name, folder, weights, tmp_path):
-    assert run(weights, folder / "a.png", "-o", f"{tmp_path}/{name}") == 0
+def test_a_folder_may_have_a_dot(name, folder, plain, tmp_path):
+    assert run(plain, folder / "a.png", "-o", f"{tmp_path}/{name}") == 0
     assert (tmp_path / name / "a.png").is_file()
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="its file names are UTF-8")
-def test_names_that_no_console_prints(folder, weights, tmp_path):
+def test_names_that_no_console_prints(folder, plain, tmp_path):
     for name in (b"\xff\xfe.png", "\u6f22\u5b57.png".encode(), b"bad\xff.png"):
         shutil.copy(folder / "a.png", os.fsencode(folder) + b"/" + name)
     (folder / "empty.png").touch()
     (Path(os.fsdecode(os.fsencode(folder) + b"/no\xff.png"))).touch()
     call = [sys.executable, "-m", "paragon_archs.cli", "upscale", folder, "-o"]
-    call += [tmp_path / "out", "--model", weights, "--verbose"]
+    call += [tmp_path / "out", "--model", plain, "--verbose"]
     environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0"}
     environment |= {"PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
     done = subprocess.run(call, env=environment, capture_output=True, check=False)
@@ -170,9 +159,9 @@ def test_names_that_no_console_prints(folder, weights, tmp_path):
     assert b"UnicodeEncodeError" not in done.stderr
 
 
-def test_the_same_input_twice_is_done_once(folder, weights, tmp_path, caplog):
+def test_the_same_input_twice_is_done_once(folder, plain, tmp_path, caplog):
     inputs = (folder, folder / "a.png", f"{folder}/../in/c.png")
-    assert run(weights, *inputs, "-o", tmp_path / "out") == 0
+    assert run(plain, *inputs, "-o", tmp_path / "out") == 0
     assert len(list((tmp_path / "out").iterdir())) == 5
     assert "named twice" in caplog.text
 
@@ -185,41 +174,41 @@ def test_the_same_input_twice_is_done_once(folder, weights, tmp_path, caplog):
         ("more/a.png", "one by one"),
     ],
 )
-def test_clashes_get_advice(second, advice, folder, weights, tmp_path, capsys):
+def test_clashes_get_advice(second, advice, folder, plain, tmp_path, capsys):
     (tmp_path / second).parent.mkdir(exist_ok=True)
     Image.fromarray(pattern(9, 13, 3)).save(tmp_path / second)
     inputs = [folder / "a.png", tmp_path / second]
-    assert run(weights, *inputs, "-o", tmp_path / "out") == 2
+    assert run(plain, *inputs, "-o", tmp_path / "out") == 2
     assert advice in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
-def test_sixteen_bits_are_the_networks_own(weights, folder, tmp_path):
+def test_sixteen_bits_are_the_networks_own(plain, folder, tmp_path):
     out = tmp_path / "deep.png"
-    assert run(weights, folder / "a.png", "-o", out, "--depth", "16") == 0
+    assert run(plain, folder / "a.png", "-o", out, "--depth", "16") == 0
     source = np.asarray(Image.open(folder / "a.png"))
-    wanted = Upscaler(weights, "cpu").image((source / 255).astype(np.float32))
+    wanted = Upscaler(plain, "cpu").image((source / 255).astype(np.float32))
     got = read_picture(out).pixels
     assert np.abs(got - wanted * 65535.0).max() <= 0.51
     assert (got % 257).any()
 
 
-def test_sizes_start_from_unrounded_results(weights, folder, tmp_path):
+def test_sizes_start_from_unrounded_results(plain, folder, tmp_path):
     for flags, size in (
         (["--scale-to", "20x11"], (20, 11)),
         (["--downscale", 2], (13, 9)),
     ):
         out = tmp_path / f"{flags[0]}.tif"
-        assert run(weights, folder / "a.png", "-o", out, "--depth", 16, *flags) == 0
+        assert run(plain, folder / "a.png", "-o", out, "--depth", 16, *flags) == 0
         picture = read_picture(out)
         assert picture.size == size
         assert (picture.pixels % 257).any()
 
 
-def test_opaque_alpha_is_left_out_where_none_is_held(folder, weights, tmp_path):
+def test_opaque_alpha_is_left_out_where_none_is_held(folder, plain, tmp_path):
     shutil.copy(CASES / "F27.png", folder / "b.png")
     out = tmp_path / "out"
-    assert run(weights, folder, "-o", out, "--format", "jpg") == 0
+    assert run(plain, folder, "-o", out, "--format", "jpg") == 0
     assert len(list(out.iterdir())) == 6
 
 
@@ -238,7 +227,7 @@ PLANNED = {
 
 @pytest.mark.parametrize("name", PLANNED)
 def test_what_cannot_be_written_is_named_before_the_network_runs(
-    name, weights, tmp_path, monkeypatch, capsys
+    name, plain, tmp_path, monkeypatch, capsys
 ):
     make, format_, reason = PLANNED[name]
     source, place = make(), tmp_path / "in"
@@ -255,21 +244,21 @@ def test_what_cannot_be_written_is_named_before_the_network_runs(
         raise ValueError("stopped")
 
     monkeypatch.setattr(Upscaler, "picture", computed)
-    assert run(weights, place, *flags) == 1
+    assert run(plain, place, *flags) == 1
     (line, summary) = capsys.readouterr().err.splitlines()
     assert name in line and reason in line and "1 of 1" in summary
     assert not said and not (tmp_path / "out").exists()
     if "--depth" not in format_:  # others go on
         Image.fromarray(pattern(9, 13, 3)).save(place / "a.png")
-        assert run(weights, place, *flags) == 1
+        assert run(plain, place, *flags) == 1
         assert name in said[0] and reason in said[0]
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".webp"])
-def test_opaque_alpha_is_no_reason(suffix, weights, tmp_path):
+def test_opaque_alpha_is_no_reason(suffix, plain, tmp_path):
     source = tmp_path / f"in{suffix}"
     Image.new("RGBA", (9, 9), (1, 2, 3, 255)).save(source)
-    assert run(weights, source, "-o", tmp_path / "out.jpg") == 0
+    assert run(plain, source, "-o", tmp_path / "out.jpg") == 0
 
 
 PLANNED_VIDEOS = {
@@ -289,7 +278,7 @@ PLANNED_VIDEOS = {
 
 @pytest.mark.parametrize("name", PLANNED_VIDEOS)
 def test_videos_that_cannot_be_written_are_named_first(
-    name, folder, weights, tmp_path, monkeypatch, capsys
+    name, folder, plain, tmp_path, monkeypatch, capsys
 ):
     make, suffix, reason = PLANNED_VIDEOS[name]
     make(folder / name)
@@ -301,9 +290,9 @@ def test_videos_that_cannot_be_written_are_named_first(
         raise ValueError("stopped")
 
     monkeypatch.setattr(Upscaler, "picture", computed)
-    assert run(weights, folder / name, "-o", tmp_path / f"out{suffix}") == 1
+    assert run(plain, folder / name, "-o", tmp_path / f"out{suffix}") == 1
     line, _ = capsys.readouterr().err.splitlines()
     assert name in line and reason in line
-    assert run(weights, folder, "-o", tmp_path / "out") == 1
+    assert run(plain, folder, "-o", tmp_path / "out") == 1
     if suffix != ".webm":  # videos of a folder become .mkv or what they are
         assert name in said[0] and reason in said[0]

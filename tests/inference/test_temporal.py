@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from video_common import decoded, page, scene, simple_video
+from video_common import decoded, page, scene, simple_video, stopped
 
 import paragon_archs
 from paragon_archs.checkpoint import load_model
@@ -158,18 +158,7 @@ def test_a_resumed_run_remembers_what_it_blends(kernel, tmp_path, monkeypatch):
     options = VideoOptions(codec="ffv1", pixel_format="yuv444p", segment=4)
     upscale_video(upscaler, source, whole, options, progress=False)
 
-    class StoppedError(Exception):
-        pass
-
-    given, left = FrameUpscaler.upscale, iter(range(9))
-
-    def some(self, pictures):
-        if next(left, None) is None:
-            raise StoppedError
-        return given(self, pictures)
-
-    with monkeypatch.context() as patch, pytest.raises(StoppedError):
-        patch.setattr(FrameUpscaler, "upscale", some)
+    with stopped(monkeypatch, after=9):
         upscale_video(upscaler, source, broken, options, progress=False)
     upscale_video(upscaler, source, broken, options, resume=True, progress=False)
     for (t, a), (u, b) in zip(decoded(whole), decoded(broken), strict=True):

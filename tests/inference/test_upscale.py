@@ -27,17 +27,8 @@ from paragon_archs.utils.halves import all_finite
 
 
 @pytest.fixture(scope="session")
-def weights(tmp_path_factory):
-    """A small x2 network's weight file."""
-    file = tmp_path_factory.mktemp("weights") / "nano.safetensors"
-    model = paragon_archs.create("paragonsr_nano", 2, num_groups=1, num_blocks=1)
-    save_model(randomise(model), file, {})
-    return file
-
-
-@pytest.fixture(scope="session")
-def upscaler(weights):
-    return Upscaler(weights, "cpu")
+def upscaler(plain):
+    return Upscaler(plain, "cpu")
 
 
 def draw(kind, file):
@@ -141,11 +132,11 @@ KINDS = [
 
 
 @pytest.mark.parametrize(("kind", "suffix"), KINDS, ids=lambda v: v.replace(" ", "_"))
-def test_every_kind_of_image(kind, suffix, tmp_path, weights, upscaler):
+def test_every_kind_of_image(kind, suffix, tmp_path, plain, upscaler):
     source = tmp_path / f"in{suffix}"
     pixels = draw(kind, source)
     out = tmp_path / "out.png"
-    assert main([str(source), "-o", str(out), "--model", str(weights)]) == 0
+    assert main([str(source), "-o", str(out), "--model", str(plain)]) == 0
     read = read_picture(source)
     layers = [read.pixels] + ([] if read.alpha is None else [read.alpha[..., None]])
     np.testing.assert_array_equal(np.concatenate(layers, axis=2), pixels)
@@ -179,9 +170,7 @@ def test_values_of_32_bits_are_refused(tmp_path):
         read_picture(file)
 
 
-def test_a_picture_that_is_too_large_does_not_stop_the_others(
-    tmp_path, weights, capsys
-):
+def test_a_picture_that_is_too_large_does_not_stop_the_others(tmp_path, plain, capsys):
     (tmp_path / "in").mkdir()
     header = struct.pack(">IIBBBBB", 60_000, 60_000, 1, 0, 0, 0, 0)
     parts = [(b"IHDR", header), (b"IDAT", bytes(10**6)), (b"IEND", b"")]
@@ -190,17 +179,17 @@ def test_a_picture_that_is_too_large_does_not_stop_the_others(
     )
     Image.fromarray(pattern(6, 5, 3)).save(tmp_path / "in" / "b.png")
     out = tmp_path / "out"
-    command = (tmp_path / "in", "-o", out, "--model", weights, "--memory", "2G")
+    command = (tmp_path / "in", "-o", out, "--model", plain, "--memory", "2G")
     assert run(*command) == 1
     assert [p.name for p in out.iterdir()] == ["b.png"]
     assert "take 6.7 GB" in capsys.readouterr().err
 
 
-def test_pixels_are_the_networks(weights, upscaler):
+def test_pixels_are_the_networks(plain, upscaler):
     array = pattern(10, 12, 3)
     x = torch.from_numpy(array.transpose(2, 0, 1)[None].astype(np.float32) / 255)
     with torch.inference_mode():
-        wanted = load_model(weights).model(x)[0].clamp(0, 1).permute(1, 2, 0).numpy()
+        wanted = load_model(plain).model(x)[0].clamp(0, 1).permute(1, 2, 0).numpy()
     got = upscaler.image(array)
     assert np.abs(got / 255 - wanted).max() <= 0.5 / 255 + 1e-5
     np.testing.assert_allclose(
@@ -235,7 +224,7 @@ def load_bicubic(tmp_path):
     return file
 
 
-def test_formats_and_depths_by_flags(tmp_path, weights):
+def test_formats_and_depths_by_flags(tmp_path, plain):
     source = tmp_path / "in.png"
     draw("rgb", source)
     for suffix, depth, dtype in [
@@ -248,12 +237,12 @@ def test_formats_and_depths_by_flags(tmp_path, weights):
     ]:
         out = tmp_path / f"out_{depth}{suffix}"
         flags = [] if depth is None else ["--depth", str(depth)]
-        assert main([str(source), "-o", str(out), "--model", str(weights), *flags]) == 0
+        assert main([str(source), "-o", str(out), "--model", str(plain), *flags]) == 0
         assert read_picture(out).pixels.dtype == dtype
 
 
 def test_folder_keeps_its_structure_and_goes_on_after_a_failure(
-    tmp_path, weights, capsys, caplog
+    tmp_path, plain, capsys, caplog
 ):
     source = tmp_path / "in"
     (source / "a" / "b").mkdir(parents=True)
@@ -266,7 +255,7 @@ def test_folder_keeps_its_structure_and_goes_on_after_a_failure(
     (source / "broken.png").write_bytes((source / "one.png").read_bytes()[:60])
     (source / "text.jpg").write_text("no image either")
     out = tmp_path / "out"
-    assert main([str(source), "-o", str(out), "--model", str(weights)]) == 1
+    assert main([str(source), "-o", str(out), "--model", str(plain)]) == 1
     written = sorted(p.relative_to(out).as_posix() for p in out.rglob("*.*"))
     assert written == ["a/b/three.png", "a/two.png", "one.png"]
     errors = capsys.readouterr().err
@@ -280,7 +269,7 @@ def test_folder_keeps_its_structure_and_goes_on_after_a_failure(
 
 
 @pytest.mark.parametrize("memory", ["auto", "1M"])
-def test_pictures_side_by_side_are_those_one_by_one(memory, tmp_path, weights):
+def test_pictures_side_by_side_are_those_one_by_one(memory, tmp_path, plain):
     """Several threads, each with a picture; with little memory, one after another."""
     (tmp_path / "in").mkdir()
     for index in range(6):
@@ -290,7 +279,7 @@ def test_pictures_side_by_side_are_those_one_by_one(memory, tmp_path, weights):
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
-        upscaler = Upscaler(weights, "cpu", memory=memory)
+        upscaler = Upscaler(plain, "cpu", memory=memory)
         assert upscaler.fits((13, 9), upscaler.lanes) == (memory == "auto")
         jobs = plan([tmp_path / "in"], tmp_path / "out")
         failed = run_jobs(upscaler, jobs, WriteOptions())
@@ -306,7 +295,7 @@ def test_pictures_side_by_side_are_those_one_by_one(memory, tmp_path, weights):
     assert len(list((tmp_path / "out").iterdir())) == 5
     for job in jobs:
         if job.source.name != "2.png":
-            wanted = Upscaler(weights, "cpu").picture(read_picture(job.source))
+            wanted = Upscaler(plain, "cpu").picture(read_picture(job.source))
             got = read_picture(job.output).pixels.astype(int)
             assert np.abs(got - wanted.pixels).max() <= 1
 
@@ -315,7 +304,7 @@ def run(*arguments):
     return main([str(a) for a in arguments])
 
 
-def test_wrong_use_is_one_sentence(tmp_path, weights, capsys):
+def test_wrong_use_is_one_sentence(tmp_path, plain, capsys):
     source = tmp_path / "in.png"
     draw("rgb", source)
     (tmp_path / "done.png").write_bytes(source.read_bytes())
@@ -330,27 +319,27 @@ def test_wrong_use_is_one_sentence(tmp_path, weights, capsys):
     out = tmp_path / "out"
     cases = [
         ((source, "-o", out, "--model", "paragonsr2_realtme_x2"), "Did you mean"),
-        ((tmp_path / "no_folder", "-o", out, "--model", weights), "there is no"),
+        ((tmp_path / "no_folder", "-o", out, "--model", plain), "there is no"),
         ((source, "-o", out, "--model", tmp_path / "text.safetensors"), "cut off"),
         ((source, "-o", out, "--model", tmp_path / "random.safetensors"), "none"),
-        ((source, "-o", source / "sub", "--model", weights), "written to"),
+        ((source, "-o", source / "sub", "--model", plain), "written to"),
         ((source, "-o", out, "--model", tmp_path / "none.safetensors"), "none.safe"),
-        ((tmp_path / "no.png", "-o", out, "--model", weights), "there is no"),
-        ((source, "-o", tmp_path / "done.png", "--model", weights), "--overwrite"),
-        ((source, "-o", source, "--model", weights, "--overwrite"), "its source"),
-        ((tmp_path / "x", "-o", out, "--model", weights), "different names"),
-        ((tmp_path / "empty", "-o", out, "--model", weights), "at least one"),
-        ((tmp_path / "x", "-o", tmp_path / "f.png", "--model", weights), "a folder"),
-        ((source, "-o", out, "--model", weights, "--format", "xyz"), ".xyz"),
-        ((source, "-o", out, "--model", weights, "--device", "warp"), "warp"),
-        ((source, "-o", out, "--model", weights, "--quality", "0"), "quality"),
-        ((source, "-o", out, "--model", weights, "--scale-to", "9by9"), "9by9"),
-        ((source, "-o", out, "--model", weights, "--downscale", "0.5"), "0.5"),
-        ((source, "-o", out, "--model", weights, "--shard", "3/2"), "3/2"),
-        ((source, "-o", out, "--model", weights, "--dtype", "fp8"), "fp8"),
-        ((source, "-o", out, "--model", weights, "--memory", "lots"), "lots"),
-        ((source, "-o", out, "--model", weights, "--codec", "mpeg9"), "mpeg9"),
-        ((source, "-o", tmp_path / "o.mp4", "--model", weights), ".mp4"),
+        ((tmp_path / "no.png", "-o", out, "--model", plain), "there is no"),
+        ((source, "-o", tmp_path / "done.png", "--model", plain), "--overwrite"),
+        ((source, "-o", source, "--model", plain, "--overwrite"), "its source"),
+        ((tmp_path / "x", "-o", out, "--model", plain), "different names"),
+        ((tmp_path / "empty", "-o", out, "--model", plain), "at least one"),
+        ((tmp_path / "x", "-o", tmp_path / "f.png", "--model", plain), "a folder"),
+        ((source, "-o", out, "--model", plain, "--format", "xyz"), ".xyz"),
+        ((source, "-o", out, "--model", plain, "--device", "warp"), "warp"),
+        ((source, "-o", out, "--model", plain, "--quality", "0"), "quality"),
+        ((source, "-o", out, "--model", plain, "--scale-to", "9by9"), "9by9"),
+        ((source, "-o", out, "--model", plain, "--downscale", "0.5"), "0.5"),
+        ((source, "-o", out, "--model", plain, "--shard", "3/2"), "3/2"),
+        ((source, "-o", out, "--model", plain, "--dtype", "fp8"), "fp8"),
+        ((source, "-o", out, "--model", plain, "--memory", "lots"), "lots"),
+        ((source, "-o", out, "--model", plain, "--codec", "mpeg9"), "mpeg9"),
+        ((source, "-o", tmp_path / "o.mp4", "--model", plain), ".mp4"),
     ]
     for arguments, part in cases:
         assert run(*arguments) == 2, arguments
@@ -362,13 +351,13 @@ def test_wrong_use_is_one_sentence(tmp_path, weights, capsys):
     assert not list(out.glob("*"))
 
 
-def test_missing_pillow_is_one_sentence(tmp_path, weights, capsys, monkeypatch):
+def test_missing_pillow_is_one_sentence(tmp_path, plain, capsys, monkeypatch):
     source = tmp_path / "in.png"
     draw("rgb", source)
     for name in [n for n in sys.modules if n == "PIL" or n.startswith("PIL.")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "PIL", None)
-    assert run(source, "-o", tmp_path / "o.png", "--model", weights) == 2
+    assert run(source, "-o", tmp_path / "o.png", "--model", plain) == 2
     assert "pip install 'paragon-archs[upscale]'" in capsys.readouterr().err
 
 
@@ -422,13 +411,13 @@ def test_networks_of_other_channel_counts(in_chans, tmp_path):
         assert upscaler.image(array).shape == (12, 14, channels)
 
 
-def test_resume_skips_and_shards_divide(tmp_path, weights, capsys):
+def test_resume_skips_and_shards_divide(tmp_path, plain, capsys):
     source = tmp_path / "in"
     source.mkdir()
     for index in range(5):
         draw("rgb", source / f"{index}.png")
     out = tmp_path / "out"
-    common = (source, "-o", out, "--model", weights)
+    common = (source, "-o", out, "--model", plain)
     assert run(*common, "--shard", "2/2") == 0
     assert sorted(p.name for p in out.iterdir()) == ["1.png", "3.png"]
     stamp = (out / "1.png").stat().st_mtime_ns
@@ -439,16 +428,16 @@ def test_resume_skips_and_shards_divide(tmp_path, weights, capsys):
     assert "nothing left" in capsys.readouterr().out
 
 
-def test_patterns_and_results_of_other_sizes(tmp_path, weights):
+def test_patterns_and_results_of_other_sizes(tmp_path, plain):
     draw("rgba", tmp_path / "a.png")
     draw("rgb 16", tmp_path / "b.png")
     pattern_ = tmp_path / "[ab].png"
     assert (
-        run(pattern_, "-o", tmp_path / "x", "--model", weights, "--scale-to", "20x11")
+        run(pattern_, "-o", tmp_path / "x", "--model", plain, "--scale-to", "20x11")
         == 0
     )
     assert (
-        run(pattern_, "-o", tmp_path / "y", "--model", weights, "--downscale", "2") == 0
+        run(pattern_, "-o", tmp_path / "y", "--model", plain, "--downscale", "2") == 0
     )
     for name, dtype in (("a", np.uint8), ("b", np.uint16)):
         wanted = read_picture(tmp_path / f"{name}.png")
@@ -458,11 +447,11 @@ def test_patterns_and_results_of_other_sizes(tmp_path, weights):
         assert halved.pixels.dtype == dtype
 
 
-def test_jpeg_cannot_hold_transparency(tmp_path, weights, capsys):
+def test_jpeg_cannot_hold_transparency(tmp_path, plain, capsys):
     draw("rgba", tmp_path / "a.png")
     draw("rgb", tmp_path / "b.png")
     out = tmp_path / "out"
     arguments = (tmp_path / "a.png", tmp_path / "b.png", "-o", out, "--format", "jpg")
-    assert run(*arguments, "--model", weights) == 1
+    assert run(*arguments, "--model", plain) == 1
     assert [p.name for p in out.iterdir()] == ["b.jpg"]
     assert "transparency" in capsys.readouterr().err

@@ -26,18 +26,6 @@ def pair(*shape, dtype=torch.float64):
     return x, (x + 0.1 * image(*shape, seed=1, dtype=dtype)).clamp(0, 1)
 
 
-@pytest.fixture(scope="session")
-def vgg19_file(tmp_path_factory):
-    """Random VGG19 features in torchvision's layout, in a file."""
-    from torchvision.models import vgg
-
-    torch.manual_seed(0)
-    state = vgg.make_layers(vgg.cfgs["E"]).half().state_dict()
-    file = tmp_path_factory.mktemp("vgg") / "vgg19.pth"
-    torch.save({f"features.{k}": v for k, v in state.items()}, file)
-    return file
-
-
 @pytest.fixture
 def offline(monkeypatch, tmp_path):
     """No cache, and a proxy that nobody listens on: every download fails at once."""

@@ -11,11 +11,11 @@ import av
 import numpy as np
 import pytest
 import torch
+from video_common import stopped
 
 import paragon_archs
 from paragon_archs.checkpoint import save_model
 from paragon_archs.inference import Upscaler
-from paragon_archs.inference.temporal import FrameUpscaler
 from paragon_archs.inference.video import VideoOptions, upscale_video
 
 SOURCES = ("mp4", "mkv", "mov", "webm", "avi", "ts")
@@ -193,18 +193,7 @@ def test_a_resumed_run_has_the_same_times(ending, upscaler, tmp_path, monkeypatc
     options = VideoOptions(segment=4)
     upscale_video(upscaler, source, whole, options, progress=False)
 
-    class StoppedError(Exception):
-        pass
-
-    given, left = FrameUpscaler.upscale, iter(range(10))
-
-    def some(self, pictures):
-        if next(left, None) is None:
-            raise StoppedError
-        return given(self, pictures)
-
-    with monkeypatch.context() as patch, pytest.raises(StoppedError):
-        patch.setattr(FrameUpscaler, "upscale", some)
+    with stopped(monkeypatch, after=10):
         upscale_video(upscaler, source, broken, options, progress=False)
     upscale_video(upscaler, source, broken, options, resume=True, progress=False)
     assert measured(broken) == measured(whole)

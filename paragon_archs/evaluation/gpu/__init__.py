@@ -16,18 +16,18 @@ SECONDS = 540
 """When the last line may start."""
 
 
-def report(device: torch.device, say: Callable[[str], None]) -> bool:
+def report(device: torch.device, emit: Callable[[str], None]) -> bool:
     """Examines a device; a CPU at small sizes.
 
     Args:
         device: The device.
-        say: Takes each line of Markdown as soon as it is known.
+        emit: Takes each line of Markdown as soon as it is known.
 
     Returns:
         Whether it computes what a CPU does.
     """
     bench = Bench(device, small=device.type == "cpu")
-    say(f"## paragon doctor --gpu\n\n{_described(device)}")
+    emit(f"## paragon doctor --gpu\n\n{_described(device)}")
     sections = [
         parity.section(bench),
         speed.networks(bench),
@@ -39,8 +39,8 @@ def report(device: torch.device, say: Callable[[str], None]) -> bool:
         training.section(bench),
         *([] if bench.small else [speed.compiled(bench)]),
     ]
-    good = examine(sections, say, SECONDS)
-    say(f"\nParity with the CPU: {'held' if good else '**not held**'}.")
+    good = examine(sections, emit, SECONDS)
+    emit(f"\nParity with the CPU: {'held' if good else '**not held**'}.")
     return good
 
 

@@ -47,13 +47,13 @@ class Section:
 
 
 def examine(
-    sections: Iterable[Section], say: Callable[[str], None], seconds: float
+    sections: Iterable[Section], emit: Callable[[str], None], seconds: float
 ) -> bool:
     """Makes the tables, line by line.
 
     Args:
         sections: In order; what matters most first.
-        say: Takes each line of Markdown as soon as it is known.
+        emit: Takes each line of Markdown as soon as it is known.
         seconds: Lines that would start later are left out.
 
     Returns:
@@ -61,16 +61,16 @@ def examine(
     """
     end, good = time.monotonic() + seconds, True
     for section in sections:
-        say(f"\n### {section.title}\n\n{section.note}\n")
-        say(_joined(section.head))
-        say(_joined(["---"] * len(section.head)))
+        emit(f"\n### {section.title}\n\n{section.note}\n")
+        emit(_joined(section.head))
+        emit(_joined(["---"] * len(section.head)))
         for name, line in section.lines.items():
             row = Row(["left out: the time is over"], held=False)
             if time.monotonic() < end:
                 row = attempt(line)
             good &= row.held or not section.binding
             rest = [""] * (len(section.head) - 1 - len(row.cells))
-            say(_joined([name, *row.cells, *rest]))
+            emit(_joined([name, *row.cells, *rest]))
     return good
 
 

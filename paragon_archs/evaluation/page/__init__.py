@@ -89,6 +89,7 @@ def render(title: str, sets: Sequence[Set], measures: Sequence[Measure]) -> str:
     }
     return fill(
         "page.html",
+        head=head(html.escape(title), "page.css"),
         title=html.escape(title),
         about="Made by paragon compare. Pictures are stored without loss.",
         data=script_data(data),
@@ -100,7 +101,7 @@ def fill(template: str, **parts: str) -> str:
 
     Args:
         template: Its file name.
-        **parts: HTML by name; `page_css`, `viewer_js` and the like name files beside
+        **parts: HTML by name; `theme_js`, `viewer_html` and the like name files beside
             it.
     """
     text = (_HERE / template).read_text(encoding="utf-8")
@@ -113,6 +114,12 @@ def fill(template: str, **parts: str) -> str:
         return (_HERE / name.replace("_", ".")).read_text(encoding="utf-8")
 
     return re.sub(r"\{\{(\w+)\}\}", part, text)
+
+
+def head(title: str, *styles: str) -> str:
+    """Returns a page's head, with style sheets out of this folder."""
+    css = "\n".join((_HERE / name).read_text(encoding="utf-8") for name in styles)
+    return fill("head.html", title=title, css=css)
 
 
 def script_data(value: object) -> str:

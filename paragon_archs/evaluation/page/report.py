@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from . import Set, describe, fill, script_data
+from . import Set, describe, fill, head, script_data
 
 T = TypeVar("T")
 
@@ -73,10 +73,13 @@ def render(run: Training) -> str:
         "measures": [],
         "sets": [describe(one, _QUALITY) for one in run.samples],
     }
+    title = html.escape(run.name)
+    done = f"Iteration {run.iteration:,} of {run.total:,}"
     return fill(
         "report.html",
-        title=html.escape(run.name),
-        done=f"Iteration {run.iteration:,} of {run.total:,}",
+        head=head(f"{title}: {done}", "page.css", "report.css"),
+        title=title,
+        done=done,
         iteration=str(run.iteration),
         total=str(run.total),
         skipped=_skips(skipped),

@@ -34,8 +34,10 @@ def imfrombytes(content: bytes, flag: str = "color", float32: bool = False) -> A
     if flag != "color" or not float32:
         return _host(content, flag, float32)
     planes = to_channels(read_pixels(content), 3)
-    white = np.float32(np.iinfo(planes.dtype).max)
-    return np.ascontiguousarray(planes[::-1].transpose(1, 2, 0)).astype("f4") / white
+    max_value = np.float32(np.iinfo(planes.dtype).max)
+    return (
+        np.ascontiguousarray(planes[::-1].transpose(1, 2, 0)).astype("f4") / max_value
+    )
 
 
 def paired_paths(
