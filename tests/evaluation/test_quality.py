@@ -1,21 +1,19 @@
-"""`paragon benchmark quality`: measures, protocols, known figures, the command."""
+"""`paragon benchmark quality`: protocols, the command."""
 
 from __future__ import annotations
 
 import csv
 import math
-import os
 import shutil
 from pathlib import Path
-from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 import torch
 from browser import browser, faults
 from PIL import Image
+from quality_common import picture, tensor
 
-from benchmarks import docs_charts
 from benchmarks.peers import PUBLISHED, build
 from paragon_archs import create
 from paragon_archs.checkpoint import save_model
@@ -23,8 +21,7 @@ from paragon_archs.cli import benchmark_quality
 from paragon_archs.cli.benchmark import main as benchmark
 from paragon_archs.evaluation import iqa
 from paragon_archs.evaluation.crops import crop_sheet, hardest_window
-from paragon_archs.evaluation.measures import gray, luma, psnr, quantize, shave, ssim
-from paragon_archs.evaluation.plots import Series, chart
+from paragon_archs.evaluation.measures import luma, psnr, quantize, shave
 from paragon_archs.evaluation.protocols import (
     PROTOCOLS,
     TestSet,
@@ -37,23 +34,6 @@ from paragon_archs.evaluation.protocols import (
 from paragon_archs.evaluation.tables import averages, markdown
 from paragon_archs.media.paths import find_images
 from paragon_archs.utils.resize import imresize
-
-
-def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
-    """A smooth picture with edges, (H, W, 3), uint8."""
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[:height, :width]
-    waves = [
-        np.sin(x / rng.uniform(2, 9) + rng.uniform(0, 6))
-        * np.cos(y / rng.uniform(2, 9))
-        for _ in range(3)
-    ]
-    image = 128 + 70 * np.stack(waves, -1) + 40 * ((x + 2 * y) % 31 > 15)[..., None]
-    return np.clip(image, 0, 255).astype(np.uint8)
-
-
-def tensor(array: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(array).permute(2, 0, 1).contiguous()
 
 
 @pytest.fixture
@@ -77,60 +57,6 @@ def model(tmp_path: Path) -> Path:
 def rows_of(path: Path) -> list[dict[str, str]]:
     with path.open(newline="") as opened:
         return list(csv.DictReader(opened))
-
-
-def test_measures_equal_the_host():
-    psnr_ssim = pytest.importorskip(
-        "basicsr.metrics.psnr_ssim", reason="BasicSR is not installed"
-    )
-    a, b = picture(60, 71), picture(60, 71, seed=1)
-    b = (0.8 * a + 0.2 * b).astype(np.uint8)
-    for y, border in ((False, 0), (False, 3), (True, 4)):
-        ours = [tensor(i).double() for i in (a, b)]
-        ours = [shave(luma(i) if y else i, border) for i in ours]
-        theirs = [np.ascontiguousarray(i[..., ::-1]) for i in (a, b)]
-        arguments = {"crop_border": border, "test_y_channel": y}
-        want = psnr_ssim.calculate_psnr(*theirs, **arguments)
-        assert psnr(*ours) == pytest.approx(want, abs=1e-4)
-        want = psnr_ssim.calculate_ssim(*theirs, **arguments)
-        assert ssim(*ours) == pytest.approx(want, abs=1e-6)
-
-
-def test_measures_equal_scikit_image():
-    metrics = pytest.importorskip("skimage.metrics")
-    a, b = picture(50, 64), picture(50, 64, seed=3)
-    x, y = tensor(a).double(), tensor(b).double()
-    want = metrics.peak_signal_noise_ratio(a, b, data_range=255)
-    assert psnr(x, y) == pytest.approx(want, abs=1e-9)
-    ga, gb = gray(x), gray(y)
-    _, full = metrics.structural_similarity(
-        ga[0].numpy(),
-        gb[0].numpy(),
-        gaussian_weights=True,
-        sigma=1.5,
-        use_sample_covariance=False,
-        data_range=255,
-        full=True,
-    )
-    assert ssim(ga, gb) == pytest.approx(full[5:-5, 5:-5].mean(), abs=1e-9)
-
-
-def test_measures_at_the_edges():
-    a = torch.full((3, 16, 16), 7.0)
-    assert psnr(a, a) == math.inf
-    assert ssim(a, a) == pytest.approx(1)
-    black, white = torch.zeros(3, 4, 4), torch.full((3, 4, 4), 255.0)
-    assert psnr(black, white) == pytest.approx(0)
-    assert luma(black).unique().item() == pytest.approx(16)
-    assert luma(white).unique().item() == pytest.approx(235)
-    assert gray(white).unique().item() == pytest.approx(255)
-    assert quantize(torch.tensor([-1.0, 0.5, 2.0])).tolist() == [0, 128, 255]
-    with pytest.raises(ValueError, match="11 x 11"):
-        ssim(black, white)
-    with pytest.raises(ValueError, match="one shape"):
-        psnr(black, a)
-    with pytest.raises(ValueError, match="twice the border"):
-        shave(black, 2)
 
 
 def test_protocols_differ_as_they_say():
@@ -309,33 +235,6 @@ def test_the_page_beside_the_tables_shows_what_they_say(
         assert tab.problems == []
 
 
-def texts(svg: str) -> dict[str, list[tuple[str, ...]]]:
-    """Text -> where it stands, as written in the file."""
-    found: dict[str, list[tuple[str, ...]]] = {}
-    for node in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text"):
-        place = tuple(node.get(k, "") for k in ("x", "y", "transform"))
-        found.setdefault("".join(node.itertext()), []).append(place)
-    return found
-
-
-def test_chart_is_an_svg_of_its_points():
-    pytest.importorskip("matplotlib")
-    points = Series("both", [(0.1, 30.0), (100.0, 31.0)], ["a & b", "two"])
-    svg = chart([points], "title", "MP/s", "dB", logarithmic_x=True)
-    assert {"a & b", "two", "both", "title", "MP/s", "dB"} <= set(texts(svg))
-    assert svg == chart([points], "title", "MP/s", "dB", logarithmic_x=True)
-    # Labels of near points do not cover each other.
-    close = Series("", [(1, 1), (1.2, 1.01), (9, 9)], ["a" * 20] * 3)
-    places = texts(chart([close], "t", "x", "y"))["a" * 20]
-    assert len(set(places)) == 3
-    curve = chart([Series("", [(0, 1), (1, 1)], line=True)], "t", "x", "y")
-    assert "stroke-linecap" in curve
-    with pytest.raises(ValueError, match="at least one point"):
-        chart([], "t", "x", "y")
-    with pytest.raises(ValueError, match="above 0"):
-        chart([Series("", [(0.0, 1.0)])], "t", "x", "y", logarithmic_x=True)
-
-
 def test_speed_is_a_column_and_a_chart(folder, model, tmp_path):
     out = tmp_path / "out"
     call = ["quality", "bicubic", str(model), "--hr", str(folder), "-o", str(out)]
@@ -445,44 +344,3 @@ def test_pyiqa_without_weights_names_the_metric(folder, tmp_path, capsys, monkey
     assert "pyiqa_psnr" in columns and "pyiqa_lpips" not in columns
     with pytest.raises(ValueError, match="metrics out of"):
         iqa.load_metrics(["niqe"])
-
-
-# Published PSNR-Y and SSIM-Y of bicubic upscaling: the tables of most papers.
-KNOWN = {
-    ("Set5", 2): (33.66, 0.9299),
-    ("Set5", 3): (30.39, 0.8682),
-    ("Set5", 4): (28.42, 0.8104),
-    ("Set14", 2): (30.24, 0.8688),
-    ("Set14", 3): (27.55, 0.7742),
-    ("Set14", 4): (26.00, 0.7027),
-}
-
-
-@pytest.mark.parametrize(("name", "scale"), KNOWN, ids=str)
-def test_known_bicubic_figures(root, name, scale):
-    # The images' owners allow research, not copies in a repository.
-    beside = str(root.parent / "shared" / "data" / "val")
-    sets = os.environ.get("PARAGON_TEST_SETS", beside)
-    folder = Path(sets) / name / f"x{scale}" / "HR"
-    if not folder.is_dir():
-        pytest.skip(f"{name} is not here; PARAGON_TEST_SETS names the folder of sets")
-    scores = []
-    for path in find_images(folder):
-        high = read_image(path)
-        high = high[:, : high.shape[1] // scale * scale]
-        high = high[:, :, : high.shape[2] // scale * scale]
-        scores.append(bicubic_of_luma(high, scale, is_stored_gray(path)))
-    want_psnr, want_ssim = KNOWN[name, scale]
-    assert np.mean([s["psnr_y"] for s in scores]) == pytest.approx(want_psnr, abs=0.03)
-    assert np.mean([s["ssim_y"] for s in scores]) == pytest.approx(want_ssim, abs=0.002)
-
-
-@pytest.mark.parametrize("scale", [2, 4])
-def test_charts_of_the_docs_are_those_of_their_tables(root, scale):
-    pytest.importorskip("matplotlib")
-    rows = docs_charts.tables((root / "docs" / "results.md").read_text())[scale]
-    file = (root / "docs" / f"quality_x{scale}.svg").read_text()
-    # Labels, not places: another matplotlib draws a little otherwise.
-    assert set(texts(file)) == set(texts(docs_charts.draw(rows, scale)))
-    timed = {r["model"] for r in rows if r["MP/s"] != "-"}
-    assert timed and timed <= set(texts(file))
