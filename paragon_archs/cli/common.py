@@ -263,6 +263,20 @@ def read_ours(file: str) -> tuple[dict[str, Tensor], PackArchitecture, Reading]:
     return state, architecture, architecture.inspect(state)
 
 
+def checkpoint_of(options: argparse.Namespace) -> str:
+    """Returns the checkpoint that INPUT or the published `--checkpoint` names.
+
+    Raises:
+        ValueError: when it is neither, or both.
+    """
+    source = options.input or options.checkpoint
+    if not source or (options.input and options.checkpoint):
+        raise ValueError(
+            f"Expected one checkpoint, but got {source!r}. Give INPUT or --checkpoint."
+        )
+    return source
+
+
 def check_claims(
     descriptor: ImageModelDescriptor[nn.Module],
     file: str,

@@ -15,6 +15,7 @@ from .common import (
     CommandError,
     Parser,
     check_claims,
+    checkpoint_of,
     execute,
     image_size,
     new_output,
@@ -103,11 +104,7 @@ def _run(options: argparse.Namespace) -> int:
     from ..checkpoint import load_model
     from ..weights import resolve
 
-    source = options.input or options.checkpoint
-    if not source or (options.input and options.checkpoint):
-        raise ValueError(
-            f"Expected one checkpoint, but got {source!r}. Give INPUT or --checkpoint."
-        )
+    source = checkpoint_of(options)
     descriptor = load_model(resolve(source))
     check_claims(descriptor, source, options.variant, options.scale)
     outputs = _outputs(source, options)

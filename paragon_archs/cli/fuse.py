@@ -10,6 +10,7 @@ from .common import (
     EXIT_DONE,
     Parser,
     check_claims,
+    checkpoint_of,
     execute,
     new_output,
     parser,
@@ -52,11 +53,7 @@ def run(options: argparse.Namespace) -> int:
     from ..fuse import fuse_model, is_fused
     from ..weights import resolve
 
-    source = options.input or options.checkpoint
-    if not source or (options.input and options.checkpoint):
-        raise ValueError(
-            f"Expected one checkpoint, but got {source!r}. Give INPUT or --checkpoint."
-        )
+    source = checkpoint_of(options)
     file = str(resolve(source))
     _, _, reading = read_ours(file)
     descriptor = load_model(file)
