@@ -172,16 +172,6 @@ class FromRGB:
         return _through(graph, frame)
 
 
-def to_rgb(frame: object, look: Look) -> np.ndarray:
-    """Turns one frame into (H, W, 3), uint8 or uint16, upright."""
-    return ToRGB(look)(frame)
-
-
-def from_rgb(array: np.ndarray, look: Look, pixel_format: str) -> Any:
-    """Turns (H, W, 3) into one frame of a pixel format."""
-    return FromRGB(look, pixel_format)(array)
-
-
 def _scaler(
     given: tuple[str, int, int],
     wanted: str,

@@ -251,12 +251,12 @@ def test_light_levels_that_are_left_out_are_said(levels, tmp_path, plain, caplog
 @pytest.mark.parametrize("matrix", [1, 5, 9])
 @pytest.mark.parametrize("full", [False, True])
 def test_colors_survive_the_way_to_rgb_and_back(matrix, full):
-    from paragon_archs.media.video_color import Look, from_rgb, to_rgb
+    from paragon_archs.media.video_color import FromRGB, Look, ToRGB
 
     look = Look(matrix, full, 8, "444", {})
     picture = scene(0)
-    frame = from_rgb(picture, look, "yuv444p")
-    back = to_rgb(frame, look)
+    frame = FromRGB(look, "yuv444p")(picture)
+    back = ToRGB(look)(frame)
     assert np.abs(back.astype(int) - picture).max() <= 4
     luma = frame.to_ndarray(format="yuv444p")[0]
     assert luma.max() <= (255 if full else 236)
