@@ -77,11 +77,6 @@ class Recipe:
         """`fp32`, `bf16` or `fp16`."""
         return self.train.get("precision", "fp32")
 
-    @property
-    def needs_dynamo(self) -> bool:
-        """Whether the older ONNX exporter refuses its training form."""
-        return self.variant.startswith("paragonsr_")
-
     def origin(self, comment: str) -> str:
         """Returns the comment that names the source of the recipe."""
         lines = [f"The recipe of options/{self.variant}.yml of paragon_archs."]
@@ -226,7 +221,11 @@ val:
 
 
 def redux_onnx(recipe: Recipe) -> str:
-    """Returns traiNNer-redux's file that converts a model to ONNX."""
+    """Returns traiNNer-redux's file that converts a model to ONNX.
+
+    Both exporters of torch convert every network; the host compares the graph with
+    torch after the older one alone, which also is the faster.
+    """
     return f"""# {recipe.variant} to ONNX, for traiNNer-redux.
 #
 #   python convert_to_onnx.py -opt options/onnx/paragon_archs/{recipe.variant}.yml
@@ -240,9 +239,9 @@ path:
   pretrain_network_g: {recipe.redux_weights}
 
 onnx:
-  dynamo: {_plain(recipe.needs_dynamo)}
+  dynamo: false
   dtype: fp32
-  opset: {20 if recipe.needs_dynamo else 18}
+  opset: 18
   shape: 1x3xHxW
   verify: true
   optimize: false

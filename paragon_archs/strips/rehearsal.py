@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_flatten
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class _Live(TorchDispatchMode):
     ) -> object:
         result = func(*args, **(kwargs or {}))
         if not func.is_view:
-            for made in tree_leaves(result):
+            for made in tree_flatten(result)[0]:
                 if isinstance(made, Tensor):
                     self._add(made.untyped_storage())
                     self.largest = max(self.largest, made.numel())

@@ -19,9 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from modules import devices, modelloader, shared
 from modules.upscaler import Upscaler, UpscalerData
 from PIL import Image
+
+if not hasattr(torch.compiler, "is_compiling"):  # A1111 has torch 2.1
+    torch.compiler.is_compiling = lambda: False
 
 from paragon_archs.checkpoint import load_model
 from paragon_archs.inference import upscaler as engine
