@@ -154,7 +154,6 @@ LONG_FILES = {
 LONG_FUNCTIONS = {
     "archs/paragonsr2_arch.py:__init__": "one argument and one check a line",
     "cli/upscale.py:flags": "one flag a line",
-    "cli/upscale.py:upscale": "the command from its flags to its last line",
     "export/onnx.py:export_onnx": "half of it documents its arguments",
     "inference/planning.py:plan": "half of it documents its arguments",
     "inference/video.py:run_video": "half of it documents what is kept",

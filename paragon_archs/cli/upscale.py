@@ -23,8 +23,9 @@ from .progress import add_progress, progress
 from .startup import load_spandrel
 
 if TYPE_CHECKING:
-    from ..inference import Upscaler
-    from ..inference.jobs import Job
+    from ..inference import Upscaler, WriteOptions
+    from ..inference.jobs import Job, Sizing
+    from ..inference.video import VideoOptions
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -145,14 +146,41 @@ def add_model_flags(arguments: argparse.ArgumentParser) -> None:
 def upscale(options: argparse.Namespace) -> int:
     """Does what parsed flags ask for; `options.loaded` may hold a model already."""
     load_spandrel()
-    from ..inference import (
-        Upscaler,
-        WriteOptions,
+    from ..inference.jobs import parse_shard, plan, refusal, run
+
+    write, sizing, video = _settings(options)
+    # The model first: a wrong one leaves no folder behind.
+    upscaler, chosen = _opened(options)
+    jobs = plan(
+        options.input,
+        options.output,
+        scale=upscaler.scale,
+        format_=options.format,
+        suffix=options.suffix,
+        overwrite=options.overwrite,
+        resume=options.resume,
+        shard=parse_shard(options.shard),
+        refuse=functools.partial(refusal, upscaler, write, sizing, video),
     )
-    from ..inference.choice import choose
-    from ..inference.jobs import Sizing, parse_shard, plan, refusal, run
+    if chosen:
+        print_line(options, chosen)
+    report(*(named(job, job.refusal) for job in jobs if job.refusal))
+    if not jobs:
+        print_line(options, "nothing left to do")
+        return EXIT_DONE
+    _take_faster(options, upscaler, jobs, video.temporal)
+    with progress(options):
+        failed = run(upscaler, jobs, write, sizing, video, options.resume)
+    return _finished(options, jobs, failed)
+
+
+def _settings(
+    options: argparse.Namespace,
+) -> tuple[WriteOptions, Sizing, VideoOptions]:
+    """Returns how results are written, how large, and how videos are."""
+    from ..inference import WriteOptions
+    from ..inference.jobs import Sizing
     from ..inference.video import VideoOptions
-    from ..weights import resolve
 
     if options.no_temporal and options.temporal is not None:
         raise ValueError(
@@ -173,7 +201,15 @@ def upscale(options: argparse.Namespace) -> int:
         deinterlace=options.deinterlace,
         decoder=options.decoder,
     )
-    # The model first: a wrong one leaves no folder behind.
+    return write, sizing, video
+
+
+def _opened(options: argparse.Namespace) -> tuple[Upscaler, str]:
+    """Returns the upscaler, and a line on its model where nobody has named one."""
+    from ..inference import Upscaler
+    from ..inference.choice import choose
+    from ..weights import resolve
+
     if options.scale is not None and options.model is not None:
         raise ValueError(
             f"Expected one of --model, which has its scale, and --scale, but got "
@@ -192,34 +228,24 @@ def upscale(options: argparse.Namespace) -> int:
         compile_=options.compile,
         backend=options.backend,
     )
-    jobs = plan(
-        options.input,
-        options.output,
-        scale=upscaler.scale,
-        format_=options.format,
-        suffix=options.suffix,
-        overwrite=options.overwrite,
-        resume=options.resume,
-        shard=parse_shard(options.shard),
-        refuse=functools.partial(refusal, upscaler, write, sizing, video),
-    )
-    if options.model is None and options.loaded is None:
-        why = f"shipped, for {reason}" if reason else "shipped"
-        print_line(options, f"model: {model} ({why}; --model takes another)")
-    report(*(named(job, job.refusal) for job in jobs if job.refusal))
-    if not jobs:
-        print_line(options, "nothing left to do")
-        return EXIT_DONE
-    _take_faster(options, upscaler, jobs, video.temporal)
-    with progress(options):
-        failed = run(upscaler, jobs, write, sizing, video, options.resume)
+    if options.model is not None or options.loaded is not None:
+        return upscaler, ""
+    why = f"shipped, for {reason}" if reason else "shipped"
+    return upscaler, f"model: {model} ({why}; --model takes another)"
+
+
+def _finished(
+    options: argparse.Namespace,
+    jobs: Sequence[Job],
+    failed: Sequence[tuple[Job, str]],
+) -> int:
+    """Prints what came of the jobs; returns the exit code."""
     if len(jobs) == 1 and not failed:
         print_line(options, f"wrote {jobs[0].output}")
     elif not failed:
         folders = {str(job.output.parent) for job in jobs}
-        print_line(
-            options, f"wrote {len(jobs)} files to {options.output or min(folders)}"
-        )
+        place = options.output or min(folders)
+        print_line(options, f"wrote {len(jobs)} files to {place}")
     if options.compare:
         done = [job for job in jobs if job not in [bad for bad, _ in failed]]
         _write_page(options, [job for job in done if not job.is_video])
