@@ -99,7 +99,8 @@ def chart(
             axes.xaxis.set_minor_formatter("")
         if y_names:
             axes.set_yticks(range(len(y_names)), y_names)
-        if any(one.name for one in series):
+            figure.legend(loc="outside lower center", ncols=len(series))
+        elif any(one.name for one in series):
             axes.legend()
         _write_labels(figure, axes, series)
         text = io.StringIO()

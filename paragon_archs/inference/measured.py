@@ -17,7 +17,7 @@ from ..utils.files import atomic_write, config_folder
 
 logger = logging.getLogger(__name__)
 
-_QUICK = 0.9  # share of torch's time from which a backend is worth its graph
+_QUICK = 0.95  # share of torch's time from which a backend counts as faster
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Measured:
     shares: Mapping[str, float]
 
     def faster(self) -> list[str]:
-        """Returns what takes a tenth less than torch or better, the fastest first."""
+        """Returns what takes a twentieth less than torch or better, fastest first."""
         quick = [name for name, share in self.shares.items() if share < _QUICK]
         return sorted(quick, key=self.shares.__getitem__)
 

@@ -116,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--learn",
         action="store_true",
         help="compare torch with the other runtimes on the CPU, and keep for `paragon "
-        "upscale --backend auto` which of them are faster here by a tenth",
+        "upscale --backend auto` how fast each is here",
     )
     arguments.add_argument(
         "--picture", help="parameters against speed, or the runtimes, .svg"

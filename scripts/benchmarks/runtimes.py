@@ -27,6 +27,9 @@ LABELS = {
 _BACKENDS = {"onnx": "onnxruntime", "openvino": "openvino"}
 
 
+SLOWER = 1.05  # times the fastest's time, from which a row says so
+
+
 @dataclass(frozen=True)
 class Row:
     """One network at one number of threads.
@@ -45,17 +48,24 @@ class Row:
 def table(rows: Sequence[Row], forms: Sequence[str]) -> list[str]:
     """Returns a Markdown table: torch in milliseconds, the others as multiples of it.
 
+    In float32 the last column has what `paragon upscale` takes, and its time over that
+    of the fastest.
+
     Args:
         rows: What was measured.
         forms: Its columns; the first is torch.
     """
     head = ["network, input", "threads", *map(label, forms)]
+    if plain := "deploy" in forms:
+        head.append("`paragon upscale`")
     lines = [f"| {' | '.join(head)} |", f"| {' | '.join('---' for _ in head)} |"]
     for row in rows:
         cells = [row.name, str(row.threads)]
         for form in forms:
             timing = row.timings.get(form)
             cells.append("-" if timing is None else _cell(timing))
+        if plain:
+            cells.append(_taken([row.timings[f] for f in forms if f in row.timings]))
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 
@@ -64,6 +74,17 @@ def label(form: str) -> str:
     """Returns what a form is called in tables and charts."""
     kind, _, half = form.partition("-")
     return f"{LABELS[kind]} {half}".strip()
+
+
+def _taken(timings: Sequence[Timing]) -> str:
+    """Returns what `paragon upscale` takes, and its time over that of the fastest."""
+    ratios = {t.form: t.beside_torch or 1.0 for t in timings}
+    shares = {_BACKENDS[f]: ratio for f, ratio in ratios.items() if f in _BACKENDS}
+    taken = next(iter(Measured(0, shares).faster()), "torch")
+    form = {name: form for form, name in _BACKENDS.items()}.get(taken, "deploy")
+    ratio = ratios[form] / min(ratios.values())
+    slower = " (slower)" if ratio > SLOWER else ""
+    return f"{label(form)}, {ratio:.2f}{slower}"
 
 
 def _cell(timing: Timing) -> str:
@@ -78,10 +99,12 @@ def _cell(timing: Timing) -> str:
 
 
 def draw(rows: Sequence[Row]) -> str:
-    """Returns a chart, as SVG, of each network's runtimes in float32 against torch."""
-    names = [
-        f"{row.name}, {row.threads} thread{'s'[: row.threads > 1]}" for row in rows
-    ]
+    """Returns a chart, as SVG, of each network's runtimes in float32 against torch.
+
+    Of the rows, those of the first one's number of threads.
+    """
+    threads = rows[0].threads
+    rows = [row for row in rows if row.threads == threads]
     series = [
         Series(
             label(form),
@@ -96,10 +119,10 @@ def draw(rows: Sequence[Row]) -> str:
     ]
     return chart(
         [one for one in series if one.points],
-        "Runtimes on the same weights, float32",
+        f"The same weights in float32, number of CPU threads: {threads}",
         "times as fast as torch's deploy form",
         "",
-        y_names=names[::-1],
+        y_names=[row.name for row in reversed(rows)],
     )
 
 

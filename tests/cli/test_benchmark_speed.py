@@ -12,7 +12,7 @@ import pytest
 import torch
 from common import image, small_model
 
-from benchmarks import forms, peers, speed
+from benchmarks import forms, peers, runtimes, speed
 from benchmarks.command_release import main as release
 from benchmarks.command_speed import main
 from paragon_archs.checkpoint import save_model
@@ -76,9 +76,24 @@ def test_runtimes_are_compared(capsys, tmp_path, monkeypatch):
     assert main([*line, "--picture", str(chart)]) == 0
     rows = [r for r in capsys.readouterr().out.splitlines() if r.startswith("| par")]
     assert [r.split("|")[2].strip() for r in rows] == ["1", "2", "1", "2"]
-    assert "| **0.50** | 1.20 |" in rows[0]
+    assert "| **0.50** | 1.20 | - | onnxruntime, 1.00 |" in rows[0]
     assert "**0.40** (1e-03, 0.10 dB)" in rows[2]
-    assert "OpenVINO" in chart.read_text()
+    picture = chart.read_text()
+    assert all(x in picture for x in ("OpenVINO", "paragonsr2_realtime x4, 96x96"))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "taken"),
+    [
+        ({"onnx": 0.96, "openvino": 1.2}, "torch, 1.04"),
+        ({"onnx": 0.9, "openvino": 0.8}, "OpenVINO, 1.00"),
+        ({"onnx": 0.9, "ncnn": 0.6}, "onnxruntime, 1.50 (slower)"),
+    ],
+)
+def test_the_table_says_where_upscale_is_slower(seconds, taken):
+    found = {t.form: t for t in timings(deploy=1.0, **seconds)}
+    row = runtimes.Row("a x4", 1, found)
+    assert f"| {taken} |" in runtimes.table([row], forms.RUNTIMES)[-1]
 
 
 FLOATS = [
