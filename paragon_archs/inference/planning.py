@@ -26,6 +26,7 @@ from ..media.paths import (
     check_format,
     is_hidden,
 )
+from ..utils.nearest import did_you_mean
 
 logger = logging.getLogger(__name__)
 
@@ -260,9 +261,10 @@ def _expand(entry: str, output: str | Path | None) -> list[tuple[Path, Path]]:
         return [(path, Path(path.name))]
     matches = [Path(m) for m in sorted(glob.glob(entry, recursive=True))]
     if not matches:
+        beside = os.listdir(path.parent) if path.parent.is_dir() else ()
         raise FileNotFoundError(
             f"Expected INPUT to be an image, a video, a folder or a pattern, but there "
-            f"is no {entry!r}. Check the path."
+            f"is no {entry!r}. {did_you_mean(path.name, beside, 'Check the path.')}"
         )
     files = [m for m in matches if m.suffix.lower() in KNOWN and not m.is_dir()]
     return [(m, Path(m.name)) for m in files]

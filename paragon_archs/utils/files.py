@@ -53,6 +53,11 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         temporary.replace(target)
+    except OSError as error:
+        # A full disk names no file; errors of FFmpeg are of a class of their own.
+        if type(error) is not OSError or not error.errno or error.filename:
+            raise
+        raise OSError(error.errno, error.strerror, str(target)) from error
     finally:
         temporary.unlink(missing_ok=True)
 

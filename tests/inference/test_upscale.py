@@ -325,6 +325,7 @@ def test_wrong_use_is_one_sentence(tmp_path, plain, capsys):
         ((source, "-o", source / "sub", "--model", plain), "written to"),
         ((source, "-o", out, "--model", tmp_path / "none.safetensors"), "none.safe"),
         ((tmp_path / "no.png", "-o", out, "--model", plain), "there is no"),
+        ((tmp_path / "im.png", "-o", out, "--model", plain), "Did you mean in.png?"),
         ((source, "-o", tmp_path / "done.png", "--model", plain), "--overwrite"),
         ((source, "-o", source, "--model", plain, "--overwrite"), "its source"),
         ((tmp_path / "x", "-o", out, "--model", plain), "different names"),
