@@ -9,12 +9,18 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..utils.optional import need
 from .paths import VIDEO_OUTPUTS
 from .video import VideoSource, is_cover, local, open_container
 from .video_timing import Clock, Timing
+
+if TYPE_CHECKING:
+    from av import Packet
+    from av.container import InputContainer, OutputContainer
+    from av.stream import Stream
+
 
 _BY_DECODING = ("mp4", "mov")  # whose packets last from one decoding to the next
 # Muxer -> the subtitles of text that it holds; others become the first of these.
@@ -91,7 +97,7 @@ class Encoded:
             self._order += [place[pts] for pts in stamps]
         return self._order
 
-    def packets(self, timing: Timing, by_decoding: bool) -> Iterator[Any]:
+    def packets(self, timing: Timing, by_decoding: bool) -> Iterator[Packet]:
         """Yields the packets at a video's times, as many places early as the encoder
         moved a frame at the most.
 
@@ -203,7 +209,7 @@ def _streams(source: VideoSource, suffix: str) -> Streams:
     return Streams(muxer, ways)
 
 
-def _name(stream: Any, way: str) -> str:
+def _name(stream: Stream, way: str) -> str:
     if stream.type == "attachment":
         return "an attachment"
     kind = "a cover" if is_cover(stream) else "a stream"
@@ -282,7 +288,7 @@ def mux(
         _describe(made, video, streams.timecode)
         for key in [key for key in made.metadata if _OF_VIDEO.match(key)]:
             del made.metadata[key]
-        sinks: dict[int, object] = {}
+        sinks: dict[int, Stream] = {}
         for stream in container.streams:
             way = streams.ways.get(stream.index)
             if way == _ATTACH:
@@ -301,12 +307,12 @@ def mux(
             out.mux(packet)
 
 
-def _sink(out: Any, stream: Any, way: str) -> Any:
+def _sink(out: OutputContainer, stream: Any, way: str) -> Stream:
     """Adds a stream like one of the source to a file."""
     if way == _COPY:
         made = out.add_stream_from_template(stream)
     else:
-        made = out.add_stream(way)
+        made: Any = out.add_stream(way)
         made.time_base = stream.time_base
         # Decoding one gives the header that encoders want; it opens the decoder.
         stream.codec_context.open(strict=False)
@@ -315,7 +321,7 @@ def _sink(out: Any, stream: Any, way: str) -> Any:
     return made
 
 
-def _describe(made: Any, stream: Any, timecode: bool = True) -> None:
+def _describe(made: Stream, stream: Stream, timecode: bool = True) -> None:
     made.metadata.update(_kept(stream.metadata, timecode))
     made.disposition = stream.disposition
 
@@ -355,10 +361,10 @@ def _moved(chapters: list[Any], start: Fraction) -> list[Any]:
 
 
 def _copied(
-    container: Any, clock: Clock, sinks: dict[int, Any]
-) -> Iterator[tuple[Any, Any]]:
+    container: InputContainer, clock: Clock, sinks: dict[int, Stream]
+) -> Iterator[tuple[Packet, Stream]]:
     """Yields packets as they are, or their text in another codec, with their sinks."""
-    last: dict[int, Any] = {}
+    last: dict[int, int] = {}
     for packet in container.demux() if sinks else ():
         if not packet.size:  # the demuxer's end
             continue
@@ -379,7 +385,7 @@ def _copied(
             yield packet, sink
 
 
-def _converted(packet: Any, sink: Any) -> Iterable[Any]:
+def _converted(packet: Packet, sink: Any) -> Iterable[Packet]:
     """Writes a subtitle's text in another codec; an empty one is what MP4 has between
     texts."""
     subtitles = packet.stream.codec_context.decode2(packet)
@@ -391,11 +397,11 @@ def _converted(packet: Any, sink: Any) -> Iterable[Any]:
     return (made,)
 
 
-def _decoding_time(pair: tuple[Any, Any]) -> Fraction:
+def _decoding_time(pair: tuple[Any, Stream]) -> Fraction:
     return pair[0].dts * pair[0].time_base
 
 
-def _opened(part: Any) -> Any:
+def _opened(part: Any) -> InputContainer:
     av = need("av", "video", "av")
     if isinstance(part, (str, Path)):
         return av.open(local(part))

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..utils.optional import need
 
+if TYPE_CHECKING:
+    from av import VideoFrame
+
 
 def deinterlaced(
-    frames: Iterable[tuple[Any, int | None, int]], base: Fraction, mixed: bool
-) -> Iterator[tuple[Any, int | None, int]]:
+    frames: Iterable[tuple[VideoFrame, int | None, int]], base: Fraction, mixed: bool
+) -> Iterator[tuple[VideoFrame, int | None, int]]:
     """Makes full frames of fields, by FFmpeg's bwdif, one for one.
 
     Args:
@@ -24,7 +27,7 @@ def deinterlaced(
     times: deque[tuple[int | None, int]] = deque()
     graph, given = None, None
 
-    def ready() -> Iterator[tuple[Any, int | None, int]]:
+    def ready() -> Iterator[tuple[VideoFrame, int | None, int]]:
         while graph is not None:
             try:
                 made = graph.vpull()

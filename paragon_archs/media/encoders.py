@@ -6,11 +6,14 @@ import functools
 import io
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..utils.optional import need
 from .video import VideoSource
 from .video_color import FromRGB, Look
+
+if TYPE_CHECKING:
+    from av.video.stream import VideoStream
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ class Encoding:
     aspect: Fraction | None
     look: Look
 
-    def open(self, container: Any) -> Any:
+    def open(self, container: Any) -> VideoStream:
         """Adds the encoder's stream to a file."""
         stream = container.add_stream(self.codec, rate=self.rate)
         stream.width, stream.height = self.size

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,12 @@ from ..utils.optional import need
 from .deinterlacing import deinterlaced
 from .video_color import ToRGB, has_alpha, look_of, orientation
 from .video_timing import Clock, nominal_rate
+
+if TYPE_CHECKING:
+    from av import Packet, VideoFrame
+    from av.container import InputContainer
+    from av.stream import Stream
+
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +102,7 @@ class VideoSource:
     def __exit__(self, *_: object) -> None:
         self.container.close()
 
-    def _open(self, decoder: str) -> Any:
+    def _open(self, decoder: str) -> InputContainer:
         if decoder == "cpu":
             return open_container(self.path)
         av = need("av", "video", "av")
@@ -184,7 +190,7 @@ class VideoSource:
                 self.note("frames of another size are brought to the first one's")
             yield SourceFrame(pixels, last, duration)
 
-    def _decoded(self) -> Iterator[tuple[Any, int | None, int]]:
+    def _decoded(self) -> Iterator[tuple[VideoFrame, int | None, int]]:
         """Yields frames in the order shown, each with its timestamp and duration."""
         # AVI stores times of decoding alone: the frames shown take them in turn.
         by_decoding = self.container.format.name == "avi"
@@ -192,7 +198,7 @@ class VideoSource:
         started = False
         shown: int | None = None
         ends: list[Fraction] = []
-        held: tuple[object, int | None, int] | None = None  # whose end may change
+        held: tuple[VideoFrame, int | None, int] | None = None  # whose end may change
         for packet in self.packets():
             if packet.stream is not self.video:
                 if packet.dts is not None and not is_cover(packet.stream):
@@ -218,7 +224,7 @@ class VideoSource:
         duration = self._until_the_end(stamp, duration, ends)
         yield frame, stamp, duration
 
-    def _frames_of(self, packet: Any, started: bool) -> Iterable[Any]:
+    def _frames_of(self, packet: Packet, started: bool) -> Iterable[VideoFrame]:
         if not packet.size and packet.dts is not None:
             return ()  # an empty packet, which decoders take for the end
         try:
@@ -256,7 +262,7 @@ class VideoSource:
             self.missing = missing
         return duration
 
-    def packets(self) -> Iterator[Any]:
+    def packets(self) -> Iterator[Packet]:
         """Yields the packets of all streams on a clock that starts at 0; where a read
         fails, what can still be read after it."""
         clock = Clock(self.container)
@@ -310,7 +316,7 @@ def _as_latin(error: UnicodeError) -> tuple[str, int]:
 codecs.register_error(_AS_LATIN, _as_latin)
 
 
-def open_container(path: str | Path) -> Any:
+def open_container(path: str | Path) -> InputContainer:
     """Opens a file for reading.
 
     Raises:
@@ -346,7 +352,7 @@ def local(path: str | Path) -> str:
     return str(Path(path).absolute())
 
 
-def is_cover(stream: Any) -> bool:
+def is_cover(stream: Stream) -> bool:
     """Whether a video stream is a picture of the whole, not what is shown."""
     return bool(int(stream.disposition) & type(stream.disposition).attached_pic)
 

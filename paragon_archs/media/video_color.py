@@ -6,11 +6,18 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..utils.optional import need
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from av import VideoFrame
+    from av.filter import Graph
+
 
 _DEEP = 8  # more bits than this are computed and written as 10
 # Rows from which untagged video counts as BT.709, as players do.
@@ -123,7 +130,7 @@ class ToRGB:
     _graph: Any = None
     _given: tuple[str, int, int] | None = None
 
-    def __call__(self, frame: Any) -> np.ndarray:
+    def __call__(self, frame: VideoFrame) -> np.ndarray:
         given = (frame.format.name, frame.width, frame.height)
         self.size = self.size or given[1:]
         self.resized += given[1:] != self.size
@@ -149,9 +156,9 @@ class FromRGB:
     pixel_format: str
     # Of a size: the graph, and the frame that goes in. Memory for a new one would cost
     # more than what the graph does.
-    _graphs: dict[tuple[int, int], tuple[Any, Any]] = field(default_factory=dict)
+    _graphs: dict[tuple[int, int], tuple[Graph, Any]] = field(default_factory=dict)
 
-    def __call__(self, array: np.ndarray) -> Any:
+    def __call__(self, array: np.ndarray) -> VideoFrame:
         look = self.look
         size = (array.shape[1], array.shape[0])
         if size not in self._graphs:
@@ -177,7 +184,7 @@ def _scaler(
     wanted: str,
     size: tuple[int, int] | None = None,
     **settings: str,
-) -> Any:
+) -> Graph:
     """Returns a filter graph from a pixel format and size to others."""
     name, width, height = given
     graph = _av().filter.Graph()
@@ -194,7 +201,7 @@ def _scaler(
     return graph
 
 
-def _through(graph: Any, frame: Any) -> Any:
+def _through(graph: Graph, frame: VideoFrame) -> VideoFrame:
     frame.pts = 0 if frame.pts is None else frame.pts
     graph.vpush(frame)
     return graph.vpull()
@@ -233,5 +240,5 @@ def upright(array: np.ndarray, signs: Sequence[int] | None) -> np.ndarray:
     return np.ascontiguousarray(array)
 
 
-def _av() -> Any:
+def _av() -> ModuleType:
     return need("av", "video", "av")

@@ -6,7 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from av import Packet
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
+
 
 _FINE = 10_000  # ticks a second that a clock has at least, as in MP4
 _DEFAULT = Fraction(25)  # frames a second where a source names no rate
@@ -49,14 +55,14 @@ class Clock:
         container: Its start becomes 0; jumps are closed in formats that may have some.
     """
 
-    def __init__(self, container: Any) -> None:
+    def __init__(self, container: InputContainer) -> None:
         self.start = Fraction(container.start_time or 0, 1_000_000)
         self._jumps = bool(int(container.format.flags) & _DISCONTINUOUS)
         self._offset = -self.start
         self._before: dict[int, tuple[Fraction, Fraction]] = {}  # start, end in seconds
         self._last: Fraction | None = None
 
-    def __call__(self, packet: Any) -> None:
+    def __call__(self, packet: Packet) -> None:
         """Changes a packet's timestamps."""
         stream = packet.stream
         if int(stream.disposition) & type(stream.disposition).attached_pic:
@@ -85,7 +91,7 @@ class Clock:
         self._before[index] = now, now + length
 
 
-def nominal_rate(stream: Any) -> Fraction:
+def nominal_rate(stream: VideoStream) -> Fraction:
     """Returns frames a second as a source states them: its real rate where all frames
     keep to it, else the average."""
     average, real = stream.average_rate, stream.base_rate
