@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import math
 import threading
@@ -61,6 +60,7 @@ class StripEngine:
         # Runs strips that are local.
         self.graph: Callable[..., Tensor | tuple[Tensor, ...]] | None = None
         self._warned = False
+        self._rehearsals: dict[tuple[tuple[int, int], int], Rehearsal | None] = {}
         self.busy = 0.0  # seconds times threads spent in computing strips, in all runs
         self._lock = threading.Lock()
 
@@ -176,12 +176,15 @@ class StripEngine:
         row = size[1] * batch * self.dtype.itemsize
         return min(least_bytes(plan, size[0], row) for plan in self._plans)
 
-    @functools.lru_cache(maxsize=32)  # noqa: B019 (engines are few, and live on)
     def _rehearsed(self, size: tuple[int, int], batch: int) -> Rehearsal | None:
         if self.device.type == "cpu":  # the plan's figures serve there
             return None
-        shapes = [(batch, channels, *size) for channels in self._channels]
-        return rehearse(self._call or self._network, shapes, self._like)
+        key = size, batch
+        if key not in self._rehearsals:
+            shapes = [(batch, channels, *size) for channels in self._channels]
+            call = self._call or self._network
+            self._rehearsals[key] = rehearse(call, shapes, self._like)
+        return self._rehearsals[key]
 
     def warn_once(self, rows: int) -> None:
         """Logs that memory ran out; once per engine."""
