@@ -82,6 +82,8 @@ if api == "v3":
     sys.modules["comfy_api"] = types.ModuleType("comfy_api")
     sys.modules["comfy_api.latest"] = latest
 
+# The pack beside the node, not the one that is installed here.
+sys.path[:] = [p for p in sys.path if not os.path.exists(f"{p}/paragon_archs/fuse.py")]
 # As nodes.load_custom_node does it: the path is the module's name.
 name = folder.replace(".", "_x_")
 spec = importlib.util.spec_from_file_location(name, f"{folder}/__init__.py")
