@@ -8,6 +8,7 @@ from common import randomise
 
 import paragon_archs
 from paragon_archs.checkpoint import save_model
+from paragon_archs.inference import Upscaler
 
 
 @pytest.fixture(scope="session")
@@ -26,3 +27,9 @@ def plain(tmp_path_factory):
     model = paragon_archs.create("paragonsr_nano", 2, num_groups=1, num_blocks=1)
     save_model(randomise(model), file, {})
     return file
+
+
+@pytest.fixture(scope="session")
+def upscaler(plain):
+    """That network's upscaler."""
+    return Upscaler(plain, "cpu")
