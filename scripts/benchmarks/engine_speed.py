@@ -48,28 +48,7 @@ def measure_engine(
         rounds: Timed rounds; one more comes first to warm up.
         steps: Steps of one round.
     """
-    options: dict[str, Any] = {
-        "name": "speed",
-        "scale": scale,
-        "num_gpu": torch.cuda.device_count(),
-        "manual_seed": 0,
-        "datasets": {
-            "train": {
-                "name": "pairs",
-                "type": "HRImageDataset",
-                "dataroot_gt": "",
-                "batch_size_per_gpu": batch,
-            }
-        },
-        "network_g": {"type": variant, "scale": scale},
-        "train": {
-            "total_iter": 10**6,
-            "ema_decay": 0.999,
-            "optim_g": {"type": "Adam", "lr": 1e-4},
-            "scheduler": {"type": "MultiStepLR", "milestones": [10**5]},
-            "pixel_opt": {"type": "L1Loss"},
-        },
-    }
+    options = _options(variant, scale, batch)
     models = {name: _build(name, options) for name in ("SRModel", "ParagonModel")}
     generator = torch.Generator().manual_seed(0)
     seconds: dict[str, list[float]] = {name: [] for name in models}
@@ -109,6 +88,32 @@ def measure_engine(
         ratio=statistics.median(ratios),
         loss_difference=apart,
     )
+
+
+def _options(variant: str, scale: int, batch: int) -> dict[str, Any]:
+    """Returns the options that both model classes train with."""
+    return {
+        "name": "speed",
+        "scale": scale,
+        "num_gpu": torch.cuda.device_count(),
+        "manual_seed": 0,
+        "datasets": {
+            "train": {
+                "name": "pairs",
+                "type": "HRImageDataset",
+                "dataroot_gt": "",
+                "batch_size_per_gpu": batch,
+            }
+        },
+        "network_g": {"type": variant, "scale": scale},
+        "train": {
+            "total_iter": 10**6,
+            "ema_decay": 0.999,
+            "optim_g": {"type": "Adam", "lr": 1e-4},
+            "scheduler": {"type": "MultiStepLR", "milestones": [10**5]},
+            "pixel_opt": {"type": "L1Loss"},
+        },
+    }
 
 
 def _build(name: str, options: dict[str, Any]) -> Any:
