@@ -212,7 +212,7 @@ class _Brief(string.Formatter):
     def convert_field(self, value: object, conversion: str | None) -> object:
         if conversion == "r":
             return self._shown.repr(value)
-        return super().convert_field(value, conversion)  # type: ignore[arg-type]
+        return super().convert_field(value, conversion)
 
 
 def sentence(message: str, **values: object) -> str:

@@ -23,7 +23,7 @@ class Frozen(dict[Any, Any]):
             "them. Write into copy.deepcopy(options)."
         )
 
-    __setitem__ = __delitem__ = __ior__ = _refuse  # type: ignore[assignment]
+    __setitem__ = __delitem__ = __ior__ = _refuse
     clear = pop = popitem = setdefault = update = _refuse  # type: ignore[assignment]
 
     def __deepcopy__(self, memo: dict[int, object]) -> dict[Any, Any]:

@@ -192,9 +192,7 @@ class ParagonGANModel(ParagonModel):
             losses[f"l_g_gan{label[1:]}"] = self.gan_weights[label] * opinion
         return losses
 
-    def optimize_parameters(  # type: ignore[override] (the host's base is a sketch)
-        self, current_iter: int
-    ) -> None:
+    def optimize_parameters(self, current_iter: int) -> None:
         """Does one step of the generator (when it is due) and of each discriminator."""
         train = self.train_opt
         due = current_iter % train.net_d_iters == 0

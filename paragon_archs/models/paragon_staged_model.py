@@ -179,9 +179,7 @@ class ParagonStagedModel(ParagonModel):
         warmup_iter = self.stage.training.get("warmup_iter", warmup_iter)
         super().update_learning_rate(current_iter - self.stage.start, warmup_iter)
 
-    def optimize_parameters(  # type: ignore[override] (the host's base is a sketch)
-        self, current_iter: int
-    ) -> None:
+    def optimize_parameters(self, current_iter: int) -> None:
         """Does one step; frozen statistics stay, whoever called `train()` meanwhile."""
         for norm in self.frozen_norms:
             norm.eval()

@@ -25,7 +25,7 @@ def whole_quality(own: Callable[..., object]) -> Callable[..., object]:
 def on_its_device(kind: type[nn.Module]) -> type[nn.Module]:
     """Wraps a module's class: `.cuda()` leaves it on the CPU where there is no GPU."""
 
-    class OnItsDevice(kind):  # type: ignore[misc, valid-type]
+    class OnItsDevice(kind):
         def cuda(self, device: int | torch.device | None = None) -> nn.Module:
             return super().cuda(device) if torch.cuda.is_available() else self
 
