@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 
 NCNN = (".ncnn", ".param")
+# How long before tracing, tracing and comparing take, in units of capturing.
+_ONNX_STEPS = (0.0, 3.0, 0.2)
+_NCNN_STEPS = (0.1, 1.0, 1.0)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -220,7 +223,7 @@ def _ncnn(
     for file in written:
         new_output(file, options.overwrite)
     try:
-        with reported("export", "exporting"):
+        with reported("export", "exporting", _NCNN_STEPS):
             found = export_ncnn(
                 descriptor.model,
                 base,
@@ -246,7 +249,7 @@ def write_graph(
     from ..export import GraphMismatchError, export_onnx
 
     try:
-        with reported("export", "exporting"):
+        with reported("export", "exporting", _ONNX_STEPS):
             return export_onnx(
                 descriptor.model,
                 output,

@@ -97,7 +97,7 @@ def line(whole: Task) -> str:
     """Returns where a task stands: `upscale 42%, 10 of 24 images, 0:12, 0:16 left`."""
     shown, share, eta = whole.shown, whole.fraction, whole.eta
     parts = [whole.name if share is None else f"{whole.name} {share:.0%}"]
-    if shown.total:
+    if shown.total and shown.unit:
         plural = "s" * (shown.total != 1)
         parts.append(f"{shown.done:g} of {shown.total:g} {shown.unit}{plural}")
     parts.append(_clock(whole.seconds))

@@ -7,10 +7,11 @@ width; run in onnxruntime against torch before the file gets its name.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import logging
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -26,6 +27,7 @@ from ..strips import StripEngine, UntraceableError
 from ..utils.dtypes import dtype_of
 from ..utils.files import atomic_write
 from ..utils.optional import need
+from ..utils.progress import task
 from .check import SIZES, Comparison, GraphMismatchError, Shape, compare
 
 OPSETS = (18, 19, 20)
@@ -241,7 +243,7 @@ def _trace(
     level = noisy.level
     noisy.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings(), torch.no_grad():
+        with warnings.catch_warnings(), torch.no_grad(), _counted(graph, example):
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
                 graph.eval(),
@@ -258,6 +260,32 @@ def _trace(
         noisy.setLevel(level)
     assert program is not None
     return program
+
+
+@contextlib.contextmanager
+def _counted(graph: Graph, example: Sequence[Tensor]) -> Iterator[None]:
+    """Counts the modules that torch captures, the one part of its work that shows."""
+    calls: list[None] = []
+    with _hooked(graph, lambda *_: calls.append(None)):
+        graph.eval()(*example)
+    with task("capturing", len(calls), "module") as work:
+
+        def count(*_: object) -> None:
+            if work.done < len(calls):
+                work.advance()
+
+        with _hooked(graph, count):
+            yield
+
+
+@contextlib.contextmanager
+def _hooked(graph: Graph, hook: Callable[..., None]) -> Iterator[None]:
+    handles = [part.register_forward_hook(hook) for part in graph.modules()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _tidy(

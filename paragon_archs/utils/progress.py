@@ -49,7 +49,7 @@ class Task:
     def __init__(self, name: str, total: float | None, unit: str) -> None:
         self.name, self.total, self.unit = name, total, unit
         self.done = 0.0
-        self._best = 0.0
+        self._best, self._risen = 0.0, 0.0
         self._started = time.monotonic()
 
     def __enter__(self) -> Task:
@@ -71,15 +71,16 @@ class Task:
             self.done += units
             self._changed()
 
-    def rename(self, name: str) -> None:
-        """Names what is done from now on, where the number of steps is unknown."""
+    def rename(self, name: str, units: float = 1) -> None:
+        """Names what is done from now on, and counts what has been done before it."""
         with _lock:
             self.name = name
-            self.done += 1
+            self.done += units
             self._changed()
 
     def _changed(self) -> None:
         if _display is not None:
+            _ = _open[0].fraction  # which takes the time of each rise
             _display.update(_open[0])
 
     @property
@@ -95,14 +96,17 @@ class Task:
         parts = 0.0
         if _open and self is _open[0]:
             parts = sum(t.done / t.total for t in _open[1:] if t.total)
-        self._best = max(self._best, min(1.0, (self.done + parts) / self.total))
+        share = min(1.0, (self.done + parts) / self.total)
+        if share > self._best:
+            self._best, self._risen = share, self.seconds
         return self._best
 
     @property
     def eta(self) -> float | None:
-        """Seconds that are left at the mean speed so far."""
+        """Seconds that are left at the mean speed so far; None once they are over."""
         share = self.fraction
-        return self.seconds * (1 - share) / share if share else None
+        left = self._risen / share - self.seconds if share else -1.0
+        return left if left >= 0 else None
 
     @property
     def shown(self) -> Task:

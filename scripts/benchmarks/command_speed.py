@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import dataclasses
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,9 +16,11 @@ from paragon_archs.archs import variants
 from paragon_archs.cli.common import (
     EXIT_DONE,
     CommandError,
+    add_json,
     guarded,
     image_size,
     parser,
+    print_json,
 )
 from paragon_archs.inference.measured import learn, network_name
 from paragon_archs.utils.allocator import keep_freed_memory
@@ -23,6 +28,8 @@ from paragon_archs.utils.dtypes import DTYPES, dtype_of
 from paragon_archs.utils.files import atomic_write
 
 from . import forms, peers, runtimes, speed
+
+Row = dict[str, object]
 
 LEARNED = ["deploy", "onnx", "openvino"]
 
@@ -121,6 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.add_argument(
         "--picture", help="parameters against speed, or the runtimes, .svg"
     )
+    add_json(arguments)
     options = arguments.parse_args(argv)
     return guarded(lambda: _measure(options))
 
@@ -163,8 +171,14 @@ def _measure(options: argparse.Namespace) -> int:
     example = torch.empty(
         0, dtype=dtype_of(options.dtype), device=torch.device(options.device)
     )
-    _print_head(options, example)
-    return (_compare_runtimes if options.runtimes else _compare_forms)(options, example)
+    compared = _compare_runtimes if options.runtimes else _compare_forms
+    # For programs stdout has JSON alone; what people read goes to stderr.
+    with contextlib.redirect_stdout(sys.stderr if options.json else sys.stdout):
+        _print_head(options, example)
+        found = compared(options, example)
+    if options.json:
+        print_json(found)
+    return EXIT_DONE
 
 
 def _rows(options: argparse.Namespace) -> list[tuple[str, int, int, int]]:
@@ -198,9 +212,16 @@ def _shown(name: str, scale: int, height: int, width: int) -> str:
     return f"{stem} x{scale}, {height}x{width}"
 
 
-def _compare_forms(options: argparse.Namespace, example: torch.Tensor) -> int:
+def _timed(name: str, scale: int, threads: int, timings: Sequence[speed.Timing]) -> Row:
+    """Returns a row of `--json`."""
+    forms_ = [dataclasses.asdict(timing) for timing in timings]
+    return {"network": name, "scale": scale, "threads": threads, "forms": forms_}
+
+
+def _compare_forms(options: argparse.Namespace, example: torch.Tensor) -> list[Row]:
+    """Prints a table; returns what `--json` prints."""
     print("\n".join(speed.HEADER), flush=True)
-    points = []
+    points, rows = [], []
     for name, scale, height, width in _rows(options):
         model = peers.build(name, scale)
         x = torch.rand(1, 3, height, width).to(example)
@@ -208,6 +229,8 @@ def _compare_forms(options: argparse.Namespace, example: torch.Tensor) -> int:
         shown = _shown(name, scale, height, width)
         print("\n".join(speed.table(shown, model, timings)), flush=True)
         parameters = sum(p.numel() for p in model.parameters())
+        row = _timed(name, scale, options.threads[0], timings)
+        rows.append(row | {"size": [height, width], "parameters": parameters})
         best = max(t.megapixels for t in timings)
         points.append((shown.split(",")[0], parameters, best))
         if options.learn and (known := network_name(model)):
@@ -216,12 +239,15 @@ def _compare_forms(options: argparse.Namespace, example: torch.Tensor) -> int:
     if options.picture:
         speed.draw(points, options.picture)
         print(f"\nwrote {options.picture}")
-    return EXIT_DONE
+    return rows
 
 
-def _compare_runtimes(options: argparse.Namespace, example: torch.Tensor) -> int:
-    """Prints the tables of `docs/benchmarks.md` about other runtimes."""
-    measured = []
+def _compare_runtimes(options: argparse.Namespace, example: torch.Tensor) -> list[Row]:
+    """Prints the tables of `docs/benchmarks.md` about other runtimes.
+
+    Returns what `--json` prints.
+    """
+    measured, rows = [], []
     for name, scale, height, width in _rows(options):
         model = peers.build(name, scale)
         x = torch.rand(1, 3, height, width).to(example)
@@ -238,6 +264,8 @@ def _compare_runtimes(options: argparse.Namespace, example: torch.Tensor) -> int
                     runtimes.share_of(threads),
                 )
                 shown = _shown(name, scale, height, width)
+                row = _timed(name, scale, threads, timings)
+                rows.append(row | {"size": [height, width]})
                 measured.append(
                     runtimes.Row(shown, threads, {t.form: t for t in timings})
                 )
@@ -250,4 +278,4 @@ def _compare_runtimes(options: argparse.Namespace, example: torch.Tensor) -> int
         with atomic_write(options.picture) as temporary:
             temporary.write_text(runtimes.draw(measured))
         print(f"\nwrote {options.picture}")
-    return EXIT_DONE
+    return rows

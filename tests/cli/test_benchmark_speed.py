@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -48,6 +49,19 @@ def test_command_prints_a_table(capsys, tmp_path):
     assert main([str(file), *flags]) == 0
     rows = [r for r in capsys.readouterr().out.splitlines() if r.startswith("| mine")]
     assert [r.split("|")[2].strip() for r in rows] == ["published", "fused", "deploy"]
+
+
+def test_json_for_programs(capsys):
+    flags = ["--size", "9x8", "--rounds", "2", "--scale", "2", "--json"]
+    assert main(["paragonsr2_realtime", *flags, "--threads", "1"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["network"], row["scale"], row["size"]) == (
+        "paragonsr2_realtime",
+        2,
+        [9, 8],
+    )
+    assert [form["form"] for form in row["forms"]] == ["published", "fused", "deploy"]
+    assert all(form["seconds"] > 0 for form in row["forms"])
 
 
 def timings(**seconds):

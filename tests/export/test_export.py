@@ -13,6 +13,7 @@ from torch import nn
 
 import paragon_archs
 from paragon_archs.checkpoint import save_model
+from paragon_archs.cli import progress
 from paragon_archs.cli.export import main
 from paragon_archs.cli.info import main as info
 from paragon_archs.export import GraphMismatchError, export_onnx
@@ -187,3 +188,18 @@ def test_another_s_network_that_torch_cannot_follow_is_one_sentence(tmp_path, ca
     printed = capsys.readouterr().err
     assert "SwinIR at every size" in printed
     assert [p.name for p in tmp_path.iterdir()] == ["s.pth"]
+
+
+def test_progress_has_a_share_and_the_time_that_is_left(
+    checkpoint, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(progress, "_JSON_EVERY", 0)
+    out = str(tmp_path / "g.onnx")
+    assert main([str(checkpoint), "-o", out, "--progress", "json"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    shares = [line["fraction"] for line in lines]
+    assert shares == sorted(shares)
+    # While torch captures, not only between the steps.
+    assert len([share for share in shares if 0 < share < 0.3]) > 5
+    assert shares[-1] > 0.9
+    assert any(line["eta"] for line in lines if line["task"].startswith("tracing"))

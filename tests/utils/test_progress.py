@@ -59,6 +59,17 @@ def test_threads_count_together():
     assert all(a <= b for a, b in itertools.pairwise(fractions))
 
 
+def test_the_time_left_runs_down_between_counts():
+    with task("whole", 4, "file") as whole:
+        whole.advance()
+        whole._started -= 10
+        assert whole.eta == pytest.approx(30, abs=1)  # 10 seconds for a quarter
+        whole._started -= 20
+        assert whole.eta == pytest.approx(10, abs=1)
+        whole._started -= 20
+        assert whole.eta is None  # longer than was foreseen: nobody knows
+
+
 def test_an_error_closes_what_is_open():
     shown = Record()
     with pytest.raises(ValueError, match="broken"), shown_by(shown):
