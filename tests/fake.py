@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import weakref
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import Any
 from unittest.mock import patch
@@ -57,7 +57,9 @@ class Watch(TorchDispatchMode):
     Attributes:
         kernels: Name of the operator -> launches.
         dtypes: Of all that is made on the GPU.
+        made: Name of an operator -> dtypes of what it makes there.
         heads: Sizes of attention's heads.
+        windows: Most windows in one call of attention.
         peak: Most bytes on the GPU at once, of what was made meanwhile.
         largest: Elements of the largest tensor.
         on_host: Names of operators that made something elsewhere than on the GPU.
@@ -67,9 +69,10 @@ class Watch(TorchDispatchMode):
         super().__init__()
         self.kernels: Counter[str] = Counter()
         self.dtypes: set[torch.dtype] = set()
+        self.made: defaultdict[str, set[torch.dtype]] = defaultdict(set)
         self.heads: set[int] = set()
         self.on_host: set[str] = set()
-        self.peak = self.largest = self._live = 0
+        self.peak = self.largest = self.windows = self._live = 0
         self._storages: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
         self._attention = patch.object(F, "scaled_dot_product_attention", self._attend)
 
@@ -84,6 +87,7 @@ class Watch(TorchDispatchMode):
     def _attend(self, query: Tensor, *others: Tensor, **more: Any) -> Tensor:
         self.kernels["attention"] += 1
         self.heads.add(query.shape[-1])
+        self.windows = max(self.windows, query.shape[0])
         return attend(query, *others, **more)
 
     def __torch_dispatch__(
@@ -99,6 +103,7 @@ class Watch(TorchDispatchMode):
         if made and not func.is_view and name not in _NO_KERNEL:
             self.kernels[name] += 1
         self.dtypes.update(t.dtype for t in made)
+        self.made[name].update(t.dtype for t in made)
         for t in made:
             self._count(t.untyped_storage())
             self.largest = max(self.largest, t.numel())

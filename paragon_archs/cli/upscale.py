@@ -110,6 +110,12 @@ def flags() -> Parser:
     video.add_argument(
         "--deinterlace", action="store_true", help="make full frames of fields first"
     )
+    video.add_argument(
+        "--cuda-graph",
+        action="store_true",
+        help="ParagonSR2 on an NVIDIA card: one launch a frame (compare by paragon "
+        "doctor --gpu)",
+    )
     arguments.set_defaults(loaded=None)
     return arguments
 
@@ -200,6 +206,7 @@ def _settings(
         batch=options.batch,
         deinterlace=options.deinterlace,
         decoder=options.decoder,
+        cuda_graph=options.cuda_graph,
     )
     return write, sizing, video
 

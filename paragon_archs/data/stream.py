@@ -119,16 +119,27 @@ def _mix(seed: int, number: int, what: str) -> int:
 
 
 class preserved_rng:  # noqa: N801 (used like a function)
-    """Gives the random number generators of this process their state back."""
+    """Gives the random number generators of this process their state back.
+
+    Args:
+        device: A GPU whose generator is another one; asking for it waits for the GPU.
+    """
+
+    def __init__(self, device: torch.device | None = None) -> None:
+        self._gpu = device if device is not None and device.type == "cuda" else None
 
     def __enter__(self) -> None:
         self._states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+        if self._gpu is not None:
+            self._of_gpu = torch.cuda.get_rng_state(self._gpu)
 
     def __exit__(self, *_: object) -> None:
         own, numpy, torch_state = self._states
         random.setstate(own)
         np.random.set_state(numpy)
         torch.set_rng_state(torch_state)
+        if self._gpu is not None:
+            torch.cuda.set_rng_state(self._of_gpu, self._gpu)
 
 
 class SeededDataset(Dataset[Any]):

@@ -275,7 +275,7 @@ class Run:
         val = self.sections.val
         assert val is not None
         for loader in self.data.val_loaders:
-            with preserved_rng():
+            with preserved_rng(self.model.device):
                 self.model.validation(
                     loader, self.current_iter, self.tb_logger, val.save_img
                 )

@@ -7,8 +7,10 @@ import logging
 import torch
 from torch import Tensor, nn
 
+from ..inference.memory import budget as free_for_maps
 from ..inference.memory import parse_memory
 from ..strips import StripEngine, UntraceableError
+from ..utils.oom import is_out_of_memory, release
 
 logger = logging.getLogger("basicsr")
 
@@ -39,29 +41,53 @@ def run_within(network: nn.Module, x: Tensor, limit: str | None) -> Tensor:
     Args:
         network: In eval mode.
         x: Images (B, C, H, W).
-        limit: Most memory of the features, as `4G`; None or `auto` runs whole.
+        limit: Most memory of the features, as `4G`; with None or `auto` images run
+            whole, and in strips where the device turns out to be full.
 
     Returns:
         The network's result.
     """
-    budget = parse_memory(limit) if limit else None
-    if budget is None:
-        return network(x)
+    given = parse_memory(limit) if limit else None
+    if given is None and (whole := _tried(network, x)) is not None:
+        return whole
+    budget = given or free_for_maps(None, x.device) / 2
     size = (x.shape[2], x.shape[3])
     try:
         # Anew each time: what is folded out of weights is as old as the record.
         engine = StripEngine(network, (x.shape[1],))
     except UntraceableError as error:
-        logger.info("Validation runs whole, beyond val:max_memory: %s.", error)
+        logger.info("Validation runs whole, beyond the memory: %s.", error)
         return network(x)
-    if engine.peak(size, x.shape[0]) <= budget:
-        return network(x)
+    fits = given is not None and engine.peak(size, x.shape[0]) <= budget
+    if fits and (whole := _tried(network, x)) is not None:
+        return whole
     if not type(network).__module__.startswith("paragon_archs.") and not engine.agrees(
         network
     ):
-        logger.info("Validation runs whole, beyond val:max_memory.")
+        logger.info("Validation runs whole, beyond the memory.")
         return network(x)
-    result = torch.empty(0)
+    return _in_strips(engine, x, budget)
+
+
+def _tried(network: nn.Module, x: Tensor) -> Tensor | None:
+    """Returns the result of a run in one piece; None where memory is full."""
+    try:
+        return network(x)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+    logger.warning(
+        "A validation image of %d x %d does not fit into memory: going on in strips, "
+        "with the same result. val:max_memory takes them at once.",
+        x.shape[3],
+        x.shape[2],
+    )
+    release(x.device)
+    return None
+
+
+def _in_strips(engine: StripEngine, x: Tensor, budget: float) -> Tensor:
+    size, result = (x.shape[2], x.shape[3]), torch.empty(0)
 
     def read(low: int, high: int) -> Tensor:
         return x[:, :, low:high]

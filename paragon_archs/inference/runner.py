@@ -20,6 +20,8 @@ from ..utils.oom import is_out_of_memory, release
 from . import memory
 from .backends import GraphModel
 from .compiling import Compiled
+from .layout import Layout, has_choice
+from .replay import Replayed
 from .tiles import run_tiles
 
 logger = logging.getLogger(__name__)
@@ -47,6 +49,7 @@ class Runner:
         tiles: Whether an image may be cut into tiles; not where features are carried.
         graph: The same network in another runtime, for runs in one piece and in
             strips.
+        replays: Whether runs in one piece are replayed as a CUDA graph.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class Runner:
         compile_: bool = False,
         tiles: bool = True,
         graph: Callable[..., Any] | None = None,
+        replays: bool = False,
     ) -> None:
         self.model = model
         self.network = network
@@ -71,6 +75,12 @@ class Runner:
         self.graph = graph
         run = graph or self.call
         self.compiled: Callable[..., Any] = Compiled(run) if compile_ else run
+        if replays and not compile_:
+            self.compiled = Replayed(run)
+        self.layout: Layout | None = None
+        chooses = isinstance(network, nn.Module) and self.of_this_pack
+        if chooses and not compile_ and graph is None and has_choice(device):
+            self.layout = Layout(network, run, device)
         self.tiles = tiles
         self._engines: dict[tuple[int, ...], StripEngine | None] = {}
 
@@ -259,6 +269,8 @@ class Runner:
             # Reflection needs more pixels than it adds; replication needs one.
             mode = "reflect" if down < height and right < width else "replicate"
             inputs = [F.pad(x, (0, right, 0, down), mode=mode) for x in inputs]
+        if self.layout is not None:
+            inputs = self.layout(inputs)
         made = self.compiled(*inputs)
         results = list(made) if isinstance(made, (list, tuple)) else [made]
         s = self.model.scale

@@ -20,6 +20,7 @@ from ..utils.oom import is_out_of_memory, release
 from . import memory
 from .backends import GraphModel
 from .channels import Channels
+from .replay import can_replay
 from .runner import Runner, finite_parts
 from .scenes import SceneCuts
 from .staging import Staging, Uploaded
@@ -72,6 +73,23 @@ def carried(upscaler: Upscaler, temporal: float | None) -> float | None:
     return temporal or None
 
 
+def check_replay(upscaler: Upscaler, alpha: float | None, cuda_graph: bool) -> None:
+    """Finds out whether frames can be replayed as a CUDA graph, where that is asked.
+
+    Raises:
+        ValueError: when they cannot.
+    """
+    if not cuda_graph:
+        return
+    runs = alpha is not None and not isinstance(upscaler.descriptor, GraphModel)
+    if not runs or not can_replay(upscaler.device):
+        raise ValueError(
+            "Expected weights that carry features from frame to frame, on an NVIDIA "
+            f"card, for a CUDA graph, but got {upscaler.descriptor.architecture.name} "
+            f"on {upscaler.device}. Leave the graph out."
+        )
+
+
 class FrameUpscaler:
     """Upscales the frames of one video, in order.
 
@@ -79,12 +97,20 @@ class FrameUpscaler:
         upscaler: With a network of any kind.
         alpha: Share of the features of the frame before, 0 to 1; None for networks
             without a feature tap, or for every frame by itself.
+        cuda_graph: Whether the network, with its features, is replayed as one.
 
     Raises:
-        ValueError: when the network has no feature tap, or for another alpha.
+        ValueError: when the network has no feature tap, for another alpha, or where
+            there are no CUDA graphs.
     """
 
-    def __init__(self, upscaler: Upscaler, alpha: float | None = None) -> None:
+    def __init__(
+        self,
+        upscaler: Upscaler,
+        alpha: float | None = None,
+        cuda_graph: bool = False,
+    ) -> None:
+        check_replay(upscaler, alpha, cuda_graph)
         if alpha is not None and not has_feature_tap(upscaler):
             raise ValueError(
                 "Expected a network with a feature tap (ParagonSR2) for the temporal "
@@ -111,6 +137,7 @@ class FrameUpscaler:
             self._steadies = isinstance(base, MagicBase)
         self.upscaler = upscaler
         self.alpha = alpha
+        self._replays = cuda_graph
         self.state: Tensor | None = None
         self.before: Tensor | None = None
         self._cuts = SceneCuts()
@@ -146,6 +173,7 @@ class FrameUpscaler:
             compile_=runner.compiles,
             tiles=False,
             graph=None if graph is None else in_graph,
+            replays=self._replays,
         )
 
     def frames(self, frames: Sequence[np.ndarray]) -> list[np.ndarray]:

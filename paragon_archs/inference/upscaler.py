@@ -299,14 +299,17 @@ class Upscaler:
             for low, high, rows in self._rows(pixels):
                 out[low * s : high * s] = to_array(rows, dtype)
             return out
-        total = np.zeros(shape, np.float32)
+        # On the device, where there is room for it and for one more beside it.
+        size = 4 * channels * height * width * s * s
+        roomy = 8 * size <= memory.budget(self.limit, self.device)
+        place = self.device if roomy else torch.device("cpu")
+        total = torch.zeros(1, channels, height * s, width * s, device=place)
         for symmetry in range(SYMMETRIES):
-            turned = np.empty(transform(total, symmetry).shape, np.float32)
+            turned = torch.empty_like(transform(total, symmetry, axes=(2, 3)))
             for low, high, rows in self._rows(transform(pixels, symmetry)):
-                turned[low * s : high * s] = rows[0].permute(1, 2, 0).cpu().numpy()
-            total += transform(turned, symmetry, back=True)
-        total /= SYMMETRIES
-        return rounded(total, dtype)
+                turned[:, :, low * s : high * s] = rows
+            total += transform(turned, symmetry, back=True, axes=(2, 3))
+        return to_array(total.div_(SYMMETRIES), dtype)
 
     def _rows(self, pixels: np.ndarray) -> Iterator[tuple[int, int, Tensor]]:
         """Runs (H, W, 1 or 3) values through a network of any channel count.

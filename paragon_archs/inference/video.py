@@ -102,7 +102,8 @@ def run_video(
             f"Expected the folder of the output to exist, but got {str(output)!r}. "
             f"Create {str(output.parent)!r} first."
         )
-    worker = FrameUpscaler(upscaler, carried(upscaler, options.temporal))
+    alpha = carried(upscaler, options.temporal)
+    worker = FrameUpscaler(upscaler, alpha, options.cuda_graph)
     with _opened(source, options) as opened, _writing(output):
         frames = opened.frames()
         first = next(frames)

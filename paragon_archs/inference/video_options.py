@@ -26,6 +26,8 @@ class VideoOptions:
         deinterlace: Whether the two fields of a frame become one full frame first.
         scale_to: Width and height that results are brought to.
         downscale: Factor that results are made smaller by.
+        cuda_graph: Whether a network that carries features is recorded on an NVIDIA
+            card once, and each frame is one launch of it.
         decoder: `cpu`, `cuda` for an NVIDIA card's, or `auto` for that where it starts.
     """
 
@@ -40,6 +42,7 @@ class VideoOptions:
     scale_to: tuple[int, int] | None = None
     downscale: float | None = None
     decoder: str = "cpu"
+    cuda_graph: bool = False
 
     def __post_init__(self) -> None:
         for name, allowed in (("codec", (*CODECS, AUTO)), ("decoder", DECODERS)):

@@ -86,6 +86,21 @@ class ParagonModel(Stepping, Repaired):
 
     # Building --------------------------------------------------------------------
 
+    @property
+    def static_graph(self) -> bool:
+        """Whether each step goes through the network in the same way.
+
+        Processes then learn once in which order gradients come. Stages, adversaries and
+        micro-batches change it, recomputed blocks hide it.
+        """
+        return (
+            type(self) is ParagonModel
+            and self.is_train
+            and self.train_opt.accum_iter == 1
+            and not self.train_opt.grad_checkpointing
+            and not self.opt.get("find_unused_parameters")
+        )
+
     def build_networks(self) -> None:
         """Builds `net_g` and loads what it starts from."""
         self.net_g = self.build("network_g", "g")

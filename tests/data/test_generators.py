@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import engine_common
 import pytest
 import torch
 
-from paragon_archs.data.stream import SeededDataset
+from paragon_archs.data.stream import SeededDataset, preserved_rng
+from paragon_archs.engine import pipeline
 from paragon_archs.engine.convolutions import Way, error, kind_of
 
 
@@ -52,3 +55,34 @@ def test_no_device_is_seeded(
     work()
     assert not seeded
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("name", ["cpu", "cuda", "cuda:1"])
+def test_a_gpu_s_generator_comes_back_too(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = torch.device(name)
+    states = {torch.device("cuda"): "a", torch.device("cuda:1"): "b"}
+    given = dict(states)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda gpu: states[gpu])
+    monkeypatch.setattr(
+        torch.cuda, "set_rng_state", lambda state, gpu: states.update({gpu: state})
+    )
+    cpu = torch.get_rng_state()
+    with preserved_rng(device):
+        torch.rand(1)
+        if device.type == "cuda":
+            states[device] = "drawn from"
+    assert states == given
+    assert torch.equal(torch.get_rng_state(), cpu)
+
+
+def test_a_validation_hands_its_device_over(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    devices = []
+    monkeypatch.setattr(
+        pipeline, "preserved_rng", lambda gpu: devices.append(gpu) or preserved_rng(gpu)
+    )
+    assert engine_common.train(here) == 0
+    assert devices == [torch.device("cpu")]

@@ -39,6 +39,25 @@ def test_forward_on_a_gpu(name, form, dtype, layout):
     assert torch.float64 not in watch.dtypes
 
 
+@pytest.mark.parametrize("dtype", DTYPES[1:], ids=str)
+@pytest.mark.parametrize("name", SMALL)
+def test_autocast_on_a_gpu(name, dtype, monkeypatch):
+    """Training in mixed precision: every convolution in half, norms in float32."""
+    common_amp = torch.cuda.amp.common  # autocast is off where there is no GPU
+    monkeypatch.setattr(common_amp, "amp_definitely_not_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_, **__: True)
+    network = small_model(name, 4)
+    with fake_gpu():
+        on_gpu(network)
+        x = torch.empty(2, 3, 21, 18, device="cuda")
+        with Watch() as watch, torch.autocast("cuda", dtype):
+            y = network(x)
+    assert (y.shape, y.dtype) == ((2, 3, 84, 72), dtype)
+    assert watch.made["convolution"] == {dtype}
+    assert watch.made["native_group_norm"] <= {torch.float32}
+    assert torch.float64 not in watch.dtypes
+
+
 @pytest.mark.parametrize("name", SMALL)
 def test_folding_on_a_gpu_without_float64(name):
     network = fuse_model(small_model(name, 4))
@@ -111,6 +130,21 @@ def test_heads_suit_fused_attention(variant, form):
             network(x)
     assert watch.heads
     assert all(size % 8 == 0 for size in watch.heads)
+
+
+@pytest.mark.parametrize(
+    ("variant", "side"), [("fusionsr", 8 * 257), ("paragonsr2_photo", 16 * 257)]
+)
+def test_no_call_of_attention_has_more_windows_than_a_grid(variant, side):
+    """CUDA's grids end at 65,535; some kernels of torch take one place a window."""
+    network = deploy_model(paragon_archs.create(variant, 2).eval())
+    with fake_gpu():
+        on_gpu(network, torch.float16)
+        x = torch.empty(1, 3, side, side, dtype=torch.float16, device="cuda")
+        with Watch() as watch:
+            y = network(x)
+    assert y.shape[2:] == (2 * side, 2 * side)
+    assert 60_000 < watch.windows <= 65_535
 
 
 def test_padded_heads_attend_as_they_were():

@@ -118,6 +118,36 @@ def test_strips_give_the_whole_images_result(name, monkeypatch):
     assert len(ran) == 1
 
 
+class Refusing(nn.Module):
+    """Has no room for more than 70 rows, as the machine really says it."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x):
+        if x.shape[2] > 70:
+            torch.empty(2**56, dtype=torch.uint8)
+        return self.inner(x)
+
+
+@pytest.mark.parametrize("limit", [None, "auto", "8G"])
+def test_an_image_that_does_not_fit_goes_in_strips_by_itself(limit, caplog):
+    """Whatever the options or the estimate promised."""
+    inner = randomise(create("paragonsr_nano", 2, **NETWORKS["paragonsr_nano"]))
+    net, x = Refusing(inner.double()).eval(), image(1, 3, 90, 33, dtype=torch.float64)
+    with torch.inference_mode():
+        wanted = inner(x)
+    got = run_within(net, x, limit)
+    torch.testing.assert_close(got, wanted, rtol=0, atol=1e-9)
+    assert caplog.text.count("does not fit into memory") == 1
+
+
+def test_other_errors_of_a_validation_stay():
+    with pytest.raises(RuntimeError, match="channels"):
+        run_within(nn.Conv2d(4, 3, 1), image(1, 3, 9, 9), None)
+
+
 class Unfollowable(nn.Module):
     """Its rows do not come from rows around them."""
 
@@ -133,7 +163,7 @@ def test_what_cannot_be_followed_runs_whole(caplog):
     net, x = Unfollowable().eval(), image(1, 3, 40, 40)
     with caplog.at_level("INFO"), torch.inference_mode():
         assert torch.equal(run_within(net, x, "1K"), net(x))
-    assert "runs whole, beyond val:max_memory" in caplog.text
+    assert "runs whole, beyond the memory" in caplog.text
 
 
 def test_validation_within_a_limit_has_the_same_metric(here):

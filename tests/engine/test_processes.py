@@ -6,16 +6,24 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import engine_common as common
 import pytest
 import torch
+import torch.distributed as dist
+from model_common import batch, options, run
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing import event_accumulator
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from paragon_archs.cli import basicsr
+from paragon_archs.models.paragon_gan_model import ParagonGANModel
+from paragon_archs.models.paragon_model import ParagonModel
+from paragon_archs.models.paragon_staged_model import ParagonStagedModel
 
 CHANGES: dict[str, Any] = {
     "train:total_iter": 6,
@@ -47,6 +55,7 @@ context.init_processes, context.leave_processes = once, lambda: None
 codes = []
 for file, *flags in (
     ["two.yml"],
+    ["steady_two.yml"],
     ["parts.yml", "--force_yml", "train:total_iter=3"],
     ["parts.yml", "--auto_resume"],
     ["host.yml"],
@@ -64,6 +73,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     common.write_images(here / "data", count=3)
     one = {**CHANGES, "datasets:train:batch_size_per_gpu": 2, "name": "one"}
     common.write_options(here / "one.yml", one)
+    for name, size in (("steady_one", 2), ("steady_two", 1)):
+        steady = {"train:accum_iter": 1, "datasets:train:batch_size_per_gpu": size}
+        common.write_options(here / f"{name}.yml", {**CHANGES, **steady, "name": name})
     for name in ("two", "parts"):
         common.write_options(here / f"{name}.yml", {**CHANGES, "name": name})
     sr = {**CHANGES, "name": "host", "model_type": "SRModel", "train:losses": ...}
@@ -87,7 +99,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     former = Path.cwd()
     os.chdir(here)
     try:
-        assert basicsr.main(["train", "-opt", "one.yml"]) == 0
+        for name in ("one", "steady_one"):
+            assert basicsr.main(["train", "-opt", f"{name}.yml"]) == 0
     finally:
         os.chdir(former)
     return here
@@ -113,9 +126,14 @@ def state(here: Path, name: str) -> dict[str, Any]:
     return torch.load(file, weights_only=True)
 
 
-def test_losses_and_weights_equal_one_process_with_twice_the_batch(runs: Path) -> None:
-    assert scalars(runs, "two") == pytest.approx(scalars(runs, "one"), rel=0, abs=1e-6)
-    one, two = (state(runs, name)["networks"]["net_g"] for name in ("one", "two"))
+@pytest.mark.parametrize("names", [("one", "two"), ("steady_one", "steady_two")])
+def test_losses_and_weights_equal_one_process_with_twice_the_batch(
+    names: tuple[str, str], runs: Path
+) -> None:
+    """In micro-batches, and in one, where the graph of a step is known to stay."""
+    losses = [scalars(runs, name) for name in names]
+    assert losses[1] == pytest.approx(losses[0], rel=0, abs=1e-6)
+    one, two = (state(runs, name)["networks"]["net_g"] for name in names)
     for key, value in one.items():
         assert (two[key] - value).abs().max() <= 1e-6 * max(1, value.abs().max()), key
 
@@ -141,8 +159,8 @@ def test_resumed_processes_go_on_exactly(runs: Path) -> None:
 
 def test_only_rank_0_writes(runs: Path) -> None:
     assert len(list((runs / "experiments/two").glob("*.log"))) == 1
-    assert len(list((runs / "experiments").iterdir())) == 4  # no archive of rank 1
-    for name in ("one", "two", "parts", "host"):
+    assert len(list((runs / "experiments").iterdir())) == 6  # no archive of rank 1
+    for name in ("one", "two", "steady_two", "parts", "host"):
         rows = (runs / "experiments" / name / "report.jsonl").read_text().split("\n")
         steps = [json.loads(row)["iter"] for row in rows if '"losses"' in row]
         assert steps == [1, 2, 3, 4, 5, 6]
@@ -152,3 +170,44 @@ def test_a_host_model_trains_and_validates_in_two_processes(runs: Path) -> None:
     """The host divides by the GPUs that are not there (D1, D2, D5)."""
     log = common.log_of(runs, "host")
     assert len(common.losses_of(log)) == 6 and log.count("Validation few") == 2
+
+
+WRAPPED: dict[str, tuple[type[ParagonModel], dict[str, Any], bool]] = {
+    "plain": (ParagonModel, {}, True),
+    "parts": (ParagonModel, {"train:accum_iter": 2}, False),
+    "recomputed": (ParagonModel, {"train:grad_checkpointing": True}, False),
+    "unused": (ParagonModel, {"find_unused_parameters": True}, False),
+    "staged": (ParagonStagedModel, common.STAGED, False),
+    "gan": (ParagonGANModel, common.GAN, False),
+}
+
+
+@pytest.fixture
+def alone() -> Iterator[None]:
+    """A group of this process."""
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("name", WRAPPED)
+def test_gradients_are_views_of_what_is_sent(
+    name: str, here: Path, alone: None
+) -> None:
+    """No second copy of them, no buffers in each step, and a graph learned once."""
+    kind, changes, static = WRAPPED[name]
+    one = kind({**options(here, changes), "dist": True})
+    net = one.net_g
+    assert isinstance(net, DistributedDataParallel)
+    assert net.static_graph == static
+    assert net.gradient_as_bucket_view and not net.broadcast_buffers
+    if name == "plain":
+        run(one, batch(2), 3)
+        views = {p.grad.untyped_storage().data_ptr() for p in net.parameters()}
+        assert len(views) < len(list(net.parameters()))
+
+
+def test_running_statistics_are_shared_in_each_step(here: Path, alone: None) -> None:
+    one = ParagonModel({**options(here), "dist": True})
+    net = one.model_to_device(nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)))
+    assert isinstance(net, DistributedDataParallel) and net.broadcast_buffers

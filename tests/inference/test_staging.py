@@ -11,7 +11,8 @@ import torch
 
 import paragon_archs
 from paragon_archs.checkpoint import load_model
-from paragon_archs.inference import Upscaler, runner, staging
+from paragon_archs.inference import Upscaler, memory, runner, staging
+from paragon_archs.inference import upscaler as upscaling
 from paragon_archs.inference.borders import Border
 from paragon_archs.inference.staging import Staging
 from paragon_archs.inference.temporal import FrameUpscaler
@@ -46,6 +47,26 @@ def test_the_host_waits_once_a_frame(bits, alpha, border, monkeypatch):
     assert {x.device.type for x in sent} == {"meta"}
     assert sent[-1].shape == (24, 20, 3) and sent[-1].is_contiguous()
     assert sent[-1].element_size() == frame.itemsize
+
+
+@pytest.mark.parametrize("free", [1e9, 1e3])
+def test_eight_turns_of_a_picture_are_added_where_they_are_made(free, monkeypatch):
+    """One result is fetched, unless the device has no room for their sum."""
+    model = paragon_archs.create("paragonsr2_realtime", 2, num_blocks=1)
+    meta = torch.device("meta")
+    upscaler = Upscaler(load_model(model.state_dict()), meta, "fp32", tta=True)
+    upscaler.border = Border(0)
+    fetched = []
+    monkeypatch.setattr(runner, "all_finite", lambda _: True)
+    monkeypatch.setattr(upscaling, "to_array", lambda x, _: fetched.append(x) or x)
+    monkeypatch.setattr(memory, "budget", lambda *_: free)
+    monkeypatch.setattr(upscaler.runner, "in_one_piece", lambda *_: True)
+    if free < 1e6:
+        with pytest.raises(NotImplementedError):  # of a device without values
+            upscaler.image(np.zeros((12, 10, 3), np.uint8))
+        return
+    upscaler.image(np.zeros((12, 10, 3), np.uint8))
+    assert [(x.device, x.shape) for x in fetched] == [(meta, (1, 3, 24, 20))]
 
 
 class Stream:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pytest
 import torch
@@ -12,9 +14,11 @@ from paragon_archs.checkpoint import load_model
 from paragon_archs.export import export_onnx
 from paragon_archs.inference import Upscaler
 from paragon_archs.inference.borders import Border
+from paragon_archs.inference.pipeline import pipeline
 from paragon_archs.inference.temporal import FrameUpscaler
 from paragon_archs.inference.video import VideoOptions, upscale_video
 from paragon_archs.media.arrays import to_array, to_tensor
+from paragon_archs.media.video import SourceFrame
 
 
 def frames_of_temporal(upscaler, pictures, alpha):
@@ -164,3 +168,14 @@ def test_a_resumed_run_remembers_what_it_blends(kernel, tmp_path, monkeypatch):
     for (t, a), (u, b) in zip(decoded(whole), decoded(broken), strict=True):
         assert t == u
         np.testing.assert_array_equal(a, b)
+
+
+def test_only_a_part_s_last_frame_keeps_features(realtime):
+    """Queues of whole feature maps would take gigabytes."""
+    worker = FrameUpscaler(Upscaler(realtime, "cpu"), 0.2)
+    frames = [SourceFrame(scene(i), i, 1) for i in range(7)]
+    with contextlib.ExitStack() as threads:
+        options = VideoOptions(segment=3)
+        made = pipeline(threads, frames, worker, lambda pixels: pixels, options, 0)
+        kept = ["features" in frame.state for frame in made]
+    assert kept == [False, False, True, False, False, True, False]

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from ...archs import create, variants
 
 SCALE = 2
-LAYOUTS = {"NCHW": torch.contiguous_format, "NHWC": torch.channels_last}
 # Where a small run stops: one of everything.
 _SHORT = {"num_groups": 1, "num_blocks": 2, "depth": 2, "num_residuals": 1}
 _ROUNDS, _ENOUGH = 10, 0.7  # calls of each at the most, and their seconds

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ...archs.paragonsr_arch import ImageNorm
-from .bench import LAYOUTS, Bench, milliseconds
+from ...inference.layout import LAYOUTS
+from .bench import Bench, milliseconds
 from .report import Row, Section, attempt
 
 _WIDTHS = (24, 64)  # channels of the smallest and of a middle ParagonSR

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from ...checkpoint import load_model
 from ...deploy import deploy_model
 from ...fuse import fuse_model
+from ...inference.layout import LAYOUTS
 from ...utils.dtypes import DTYPES, dtype_of
 from ...weights import available
-from .bench import LAYOUTS, SCALE, Bench
+from .bench import SCALE, Bench
 from .report import Row, Section, attempt
 
 LIMITS = {"fp32": 1e-4, "fp16": 5e-3, "bf16": 3e-2}

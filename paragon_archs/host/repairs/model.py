@@ -91,6 +91,8 @@ class Repaired(BaseModel):
                 find_unused_parameters=self.opt.get("find_unused_parameters") or False,
                 gradient_as_bucket_view=True,  # no second copy of the gradients
                 broadcast_buffers=_has_statistics(net),
+                # The host's own classes have no such property.
+                static_graph=getattr(self, "static_graph", False),
             )
         return Replicas(net) if self.opt["num_gpu"] > 1 else net
 
