@@ -19,6 +19,7 @@ from .common import (
     Parser,
     add_json,
     execute,
+    made_folder,
     parser,
     print_json,
     report,
@@ -216,7 +217,7 @@ def _table(
             f"Expected a new --output, but {str(folder)!r} holds results. Pass "
             "--resume to continue them, or choose another folder."
         )
-    folder.mkdir(parents=True, exist_ok=True)
+    made_folder(folder)
     return table
 
 

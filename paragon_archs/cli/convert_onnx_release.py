@@ -16,6 +16,7 @@ from .common import (
     Parser,
     check_claims,
     execute,
+    made_folder,
     new_output,
     parser,
     stem,
@@ -90,7 +91,7 @@ def run(options: argparse.Namespace) -> int:
     output = folder / f"{stem(source)}{'_video' * options.video}.onnx"
     new_output(output, options.overwrite)
     pictures = _pictures(options)
-    folder.mkdir(parents=True, exist_ok=True)
+    made_folder(folder)
     with atomic_write(output) as graph:
         with progress(options):
             found = write_graph(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from .common import (
     EXIT_DONE,
@@ -12,6 +11,7 @@ from .common import (
     Parser,
     add_json,
     execute,
+    made_folder,
     new_output,
     parser,
     print_json,
@@ -98,8 +98,8 @@ def _examine(options: argparse.Namespace) -> int:
         )
     file = None
     if options.output:
-        Path(options.output).mkdir(parents=True, exist_ok=True)
-        file = new_output(Path(options.output) / REPORT, options.overwrite)
+        folder = made_folder(options.output)
+        file = new_output(folder / REPORT, options.overwrite)
     lines: list[str] = []
 
     def emit(text: str) -> None:

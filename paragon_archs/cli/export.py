@@ -18,6 +18,7 @@ from .common import (
     checkpoint_of,
     execute,
     image_size,
+    made_folder,
     new_output,
     parser,
     stem,
@@ -118,7 +119,7 @@ def _run(options: argparse.Namespace) -> int:
             return _ncnn(descriptor, output, options)
     shapes = _shapes(descriptor, options)
     if options.out_dir:
-        Path(options.out_dir).mkdir(parents=True, exist_ok=True)
+        made_folder(options.out_dir)
     write = functools.partial(
         write_graph,
         descriptor,

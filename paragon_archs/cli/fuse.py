@@ -12,6 +12,7 @@ from .common import (
     check_claims,
     checkpoint_of,
     execute,
+    made_folder,
     new_output,
     parser,
     read_ours,
@@ -67,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
     output = _output(source, options.output, options.out_dir)
     new_output(output, options.overwrite)
     if options.out_dir:
-        output.parent.mkdir(parents=True, exist_ok=True)
+        made_folder(output.parent)
     kept = {
         k: v
         for k, v in read_metadata(file).items()

@@ -10,7 +10,16 @@ from typing import Any
 
 from ..utils.files import atomic_write
 from ..weights import DEFAULTS, available, card
-from .common import EXIT_DONE, Parser, add_json, execute, new_output, parser, print_json
+from .common import (
+    EXIT_DONE,
+    Parser,
+    add_json,
+    execute,
+    made_folder,
+    new_output,
+    parser,
+    print_json,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -114,7 +123,7 @@ def copy(files: Sequence[Path], folder: str, overwrite: bool) -> None:
     """
     place = Path(folder).expanduser()
     targets = [new_output(place / file.name, overwrite) for file in files]
-    place.mkdir(parents=True, exist_ok=True)
+    made_folder(place)
     for file, target in zip(files, targets, strict=True):
         with atomic_write(target) as temporary:
             shutil.copyfile(file, temporary)

@@ -25,7 +25,7 @@ def pick_device(name: str | torch.device) -> torch.device:
         return torch.device("mps" if mps and mps.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
+        torch.empty(0, device=device).tolist()  # some hold no values
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ValueError(
             f"Expected the device to be auto, cpu, cuda, cuda:N or mps, and to be "

@@ -8,7 +8,8 @@ import subprocess
 import pytest
 
 FILES = ("tests/deploy", "tests/strips/test_strips.py")
-HALF = "halves or half or autocast or beyond or float16 or video"
+# There a GPU that does not exist asks for a driver.
+HALF = "(half or halves or autocast or beyond or float16 or video) and not on_a_gpu"
 
 
 def test_half_precision_in_torch_2_7(root):
@@ -20,6 +21,7 @@ def test_half_precision_in_torch_2_7(root):
     subprocess.run([python, "-c", code], check=True)
     line = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *FILES, "-k", HALF]
     environment = {**os.environ, "PYTHONPATH": str(root)}
+    del environment["PARAGON_TORCH27_PYTHON"]  # this very test is skipped there
     done = subprocess.run(
         line, cwd=root, env=environment, capture_output=True, text=True, check=False
     )

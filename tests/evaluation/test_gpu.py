@@ -47,6 +47,8 @@ def test_the_report_on_a_cpu(tmp_path, capsys):
         (["--device", "cpu"], "Add --gpu"),
         (["-o", "folder"], "Add --gpu"),
         (["--gpu", "--device", "warp"], "device"),
+        (["--gpu", "--device", "meta"], "device"),
+        (["--gpu", "--device", "cpu", "-o", __file__], "a folder that results can"),
     ],
 )
 def test_wrong_use_is_one_sentence(flags, words, capsys):
