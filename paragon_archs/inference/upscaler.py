@@ -345,6 +345,7 @@ class Upscaler:
             return Border(0)
         network = self.runner.network  # not what torch compiles for pictures' sizes
         runner = Runner(model, network, self.device, self.dtype, self.limit)
+        runner.layout = None  # which is tried on pictures
         like = torch.empty(
             1, model.input_channels, 0, 0, device=self.device, dtype=self.dtype
         )

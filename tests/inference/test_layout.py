@@ -103,7 +103,13 @@ def test_an_upscaler_s_runs_go_through_it(monkeypatch):
     assert Upscaler(described, "cpu").runner.layout is None
     monkeypatch.setattr("paragon_archs.inference.runner.has_choice", lambda _: True)
     assert Upscaler(described, "cpu", compile_=True).runner.layout is None
-    monkeypatch.setattr(layout.Layout, "_measured", lambda _, run: float(run() is None))
+    measured = []
+
+    def measure(_, run):
+        measured.append(run().shape)
+        return 1.0
+
+    monkeypatch.setattr(layout.Layout, "_measured", measure)
     upscaler = Upscaler(described, "cpu")
     plain = Upscaler(described, "cpu")
     plain.runner.layout = None
@@ -113,3 +119,4 @@ def test_an_upscaler_s_runs_go_through_it(monkeypatch):
         assert np.abs(got - plain.image(picture)).max() <= 1
     chooser = upscaler.runner.layout
     assert chooser is not None and chooser.name in LAYOUTS
+    assert len(measured) == 2  # of pictures, not of what finds their border
