@@ -144,7 +144,7 @@ MODELS: dict[str, dict[str, Any]] = {
         "video": ("REDSRecurrentDataset", "VideoRecurrentTestDataset"),
     },
 }
-ELSEWHERE = {"RealESRNetModel", "RealESRGANModel"}  # their data sets are large
+ELSEWHERE = {"RealESRNetModel", "RealESRGANModel"}  # test_real_esrgan.py
 
 
 def options(name: str) -> dict[str, Any]:
