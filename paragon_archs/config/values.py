@@ -23,8 +23,8 @@ WORDS = {
     "float": "a number",
     "bool": "true or false",
     "str": "a name",
-    "name": "a name of letters, digits, '.', '_' and '-', at most 100 bytes",
-    "template": "{} among letters, digits, '.', '_' and '-'",
+    "name": "a name of letters, digits, '.', '_', '+' and '-', at most 100 bytes",
+    "template": "{} among letters, digits, '.', '_', '+' and '-'",
     "list": "a list",
     "map": "a section of keys",
 }
@@ -39,7 +39,7 @@ Fault = tuple[str, dict[str, object]]
 
 def is_name(text: str) -> bool:
     """True for what may become a part of a path on any system."""
-    fits = re.fullmatch(r"[\w.-]+", text) and text.strip(".")
+    fits = re.fullmatch(r"[\w.+-]+", text) and text.strip(".")
     return bool(fits) and len(text.encode()) <= MAX_NAME
 
 

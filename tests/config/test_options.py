@@ -75,6 +75,7 @@ def test_wrong_options_give_one_sentence(
     [
         *((name, False) for name in UNNAMED),
         *(("Set5", True), ("2026-11-20", True), ("x.y_z", True), ("\u00e9", True)),
+        ("DF2K+OST", True),  # of BasicSR's own option files
     ],
 )
 def test_names_are_parts_of_paths(name: str, fits: bool) -> None:
