@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from ..utils.files import sentence_of
 from ..utils.nearest import nearest
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ _STOPPED = "stopped; what was under way is not written"
 
 def sentences_of(error: BaseException) -> Sequence[str]:
     """Returns the message of an error, or its name where it has none."""
-    return [str(error) or type(error).__name__]
+    return [sentence_of(error)]
 
 
 def guarded(
@@ -236,7 +237,13 @@ def new_output(output: Path, overwrite: bool) -> Path:
 
     Raises:
         ValueError: when it exists and is not to be replaced.
+        IsADirectoryError: when it is a folder.
     """
+    if output.is_dir():
+        raise IsADirectoryError(
+            f"Expected a file to write, but {str(output)!r} is a folder. Name a file "
+            "in it."
+        )
     if output.exists() and not overwrite:
         raise ValueError(
             f"Expected a new output, but {str(output)!r} exists. Choose another name "

@@ -119,6 +119,10 @@ def _check(
     options: argparse.Namespace, inputs: Sequence[Path], reference: Path | None
 ) -> None:
     """Raises an error where what is given cannot be compared."""
+    from ..weights import resolve
+
+    for model in options.models or ():
+        resolve(model)
     for path in [*inputs, *([reference] if reference else [])]:
         if not path.exists():
             raise FileNotFoundError(

@@ -25,6 +25,7 @@ from ..media.opening import check_size, guarded, look
 from ..media.paths import check_format
 from ..media.resizing import resized, wanted_size
 from ..media.writing import check_kind
+from ..utils.files import sentence_of
 from ..utils.optional import need
 from ..utils.progress import Task, task
 from .large import check_memory, goes_by_rows, write_by_rows
@@ -186,7 +187,7 @@ def _is_opaque(pixels: np.ndarray) -> bool:
 def _sentence(job: Job, error: BaseException) -> str:
     """Returns the reason for a failure in one sentence; the log has the traceback."""
     logger.info("%s", job.source, exc_info=error)
-    return " ".join(str(error).split()) or type(error).__name__
+    return sentence_of(error)
 
 
 class _PictureRun:

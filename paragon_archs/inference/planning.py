@@ -25,6 +25,7 @@ from ..media.paths import (
     check_container,
     check_format,
     is_hidden,
+    is_reachable,
 )
 from ..utils.nearest import did_you_mean
 
@@ -152,18 +153,30 @@ def beside(
 ) -> Path:
     """Returns where the result of an input goes when no output is named.
 
-    `photo.jpg` becomes `photo_x4.png`, a folder `photos` the folder `photos_x4`, a
-    pattern the folder `upscaled_x4`.
+    `photo.jpg` becomes `photo_x4.png`, a folder `photos` the folder `photos_x4` (`.` as
+    well, where that is its name), a pattern the folder `upscaled_x4`.
 
     Args:
         entry: An image, a video, a folder or a pattern.
         scale: Upscaling factor, for the name.
         format_: As in `plan`.
         suffix: Instead of `_x4`.
+
+    Raises:
+        ValueError: for `/`, which has no name.
     """
     path, ending = Path(entry), suffix or f"_x{scale}"
     if path.is_dir():
-        return path.with_name(path.resolve().name + ending)
+        whole = path.resolve()
+        if not whole.name:
+            raise ValueError(
+                f"Expected --output for {entry!r}, beside which nothing can lie, but "
+                "got none. Name a folder."
+            )
+        target = path.parent / f"{whole.name}{ending}"
+        if path.name in ("", ".."):
+            target = Path(os.path.relpath(whole.with_name(target.name)))
+        return target
     if not path.exists() and glob.has_magic(str(path)):
         return Path(f"upscaled{ending}")
     return path.with_name(f"{path.stem}{ending}{_ending(path, path, format_)}")
@@ -255,9 +268,9 @@ def parse_shard(text: str) -> tuple[int, int]:
 def _expand(entry: str, output: str | Path | None) -> list[tuple[Path, Path]]:
     """Returns the files that an argument means, each with its path inside it."""
     path = Path(entry)
-    if path.is_dir():
+    if entry and path.is_dir():
         return _inside(path, output)
-    if path.exists():
+    if entry and path.exists():
         return [(path, Path(path.name))]
     matches = [Path(m) for m in sorted(glob.glob(entry, recursive=True))]
     if not matches:
@@ -302,6 +315,8 @@ def _inside(folder: Path, output: str | Path | None) -> list[tuple[Path, Path]]:
 def _reason(path: Path, relative: Path) -> str | None:
     """Returns why a folder's entry is skipped, "" for none, None for plain folders."""
     suffix = path.suffix.lower()
+    if not is_reachable(path):
+        return "in folders that cannot be entered"
     if path.is_dir():
         # Links to folders may lead back to where they stand.
         return "linked folders" if path.is_symlink() else None

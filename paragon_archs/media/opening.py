@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,6 +168,9 @@ def open_image(content: BinaryIO) -> Image.Image:
     module = need("PIL.Image", "reading and writing images", "pillow")
     module.init()
     start = content.read(16)
+    if not start:
+        raise UnknownFormatError("it is empty")
+    start = start.ljust(16, b"\0")  # some of the looks need so many
     for name in _BY_PILLOW:
         factory, accept = module.OPEN.get(name, (None, None))
         if factory is None or (accept and accept(start) is not True):
@@ -174,7 +178,7 @@ def open_image(content: BinaryIO) -> Image.Image:
         try:
             content.seek(0)
             return factory(content)
-        except (SyntaxError, IndexError, TypeError, KeyError):
+        except (SyntaxError, IndexError, TypeError, KeyError, struct.error):
             continue  # as Pillow's own loop does
     raise UnknownFormatError("it is of no known format")
 

@@ -105,9 +105,21 @@ def is_hidden(path: Path) -> bool:
     return any(part.startswith(".") for part in path.parts)
 
 
+def is_reachable(path: Path) -> bool:
+    """Whether the system says what stands at a path: not in a folder without entry."""
+    try:
+        path.stat()
+    except PermissionError:
+        return False
+    except OSError:
+        return True  # a broken link, or gone since
+    return True
+
+
 def walk(folder: Path) -> Iterator[Path]:
     """Yields the files under `folder` at any depth, sorted, hidden ones too."""
-    yield from sorted(path for path in folder.rglob("*") if path.is_file())
+    found = (path for path in folder.rglob("*") if is_reachable(path))
+    yield from sorted(path for path in found if path.is_file())
 
 
 def find_images(folder: str | Path, recursive: bool = True) -> list[Path]:

@@ -3,10 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_ADVICE = {
+    **dict.fromkeys(_FULL, "Free some space or choose another."),
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "Allow it, or choose another."),
+    **dict.fromkeys((errno.EEXIST, errno.ENOTDIR), "Name a folder."),
+    errno.EISDIR: "Name a file in it.",
+    errno.ENAMETOOLONG: "Choose a shorter name.",
+}
+
+
+def sentence_of(error: BaseException) -> str:
+    """Returns an error's message; what the system says of a file, as a sentence."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    if not isinstance(error, OSError) or not error.errno or not error.filename:
+        return text
+    advice = _ADVICE.get(error.errno, "Choose another.")
+    name = printable(Path(os.fsdecode(error.filename)))
+    return f"Expected to read or write {name!r}, but got: {error.strerror}. {advice}"
 
 
 def cache_folder() -> Path:
@@ -39,9 +59,11 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
             f"Expected the folder of the output to exist, but got {str(target)!r}. "
             f"Create {str(target.parent)!r} first."
         )
-    handle, name = tempfile.mkstemp(
-        prefix=f".{target.stem[:40]}-", suffix=f".tmp{target.suffix}", dir=target.parent
-    )
+    start, end = f".{target.stem[:40]}-", f".tmp{target.suffix}"
+    try:
+        handle, name = tempfile.mkstemp(prefix=start, suffix=end, dir=target.parent)
+    except OSError as error:
+        raise type(error)(error.errno, error.strerror, str(target)) from error
     os.close(handle)
     temporary = Path(name)
     try:
@@ -54,8 +76,10 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
             os.fsync(written.fileno())
         temporary.replace(target)
     except OSError as error:
-        # A full disk names no file; errors of FFmpeg are of a class of their own.
-        if type(error) is not OSError or not error.errno or error.filename:
+        # A full disk names no file, or the source of a copy; errors of FFmpeg are of a
+        # class of their own.
+        named = error.filename and error.errno not in _FULL
+        if type(error) is not OSError or not error.errno or named:
             raise
         raise OSError(error.errno, error.strerror, str(target)) from error
     finally:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from paragon_archs.checkpoint import load_model
 from paragon_archs.cli.__main__ import main
+from paragon_archs.inference import planning
 from paragon_archs.weights import available, card
 
 
@@ -49,6 +50,23 @@ def test_results_lie_beside_their_inputs(arguments, written, photos, capsys):
     assert main(["upscale", *arguments, "--device", "cpu"]) == 2
     assert "exists" in capsys.readouterr().err
     assert (photos / written[0]).read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("place", "name"),
+    [("photos", "."), ("photos/deep", ".."), ("photos", "../photos"), ("photos", "./")],
+)
+def test_the_folder_that_we_stand_in(place, name, photos, monkeypatch):
+    monkeypatch.chdir(photos / place)
+    assert main(["upscale", name, "--device", "cpu"]) == 0
+    assert (photos / "photos_x4" / "deep" / "c.png").is_file()
+
+
+def test_inputs_without_a_name():
+    with pytest.raises(FileNotFoundError, match="there is no ''"):
+        planning.plan([""])
+    with pytest.raises(ValueError, match="Expected --output for '/'"):
+        planning.beside("/", 4)
 
 
 def test_two_inputs_of_one_stem_are_refused(photos, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 import os
@@ -296,3 +297,35 @@ def test_videos_that_cannot_be_written_are_named_first(
     assert run(plain, folder, "-o", tmp_path / "out") == 1
     if suffix != ".webm":  # videos of a folder become .mkv or what they are
         assert name in said[0] and reason in said[0]
+
+
+@pytest.mark.parametrize("what", ["folder", "names alone", "file"])
+def test_what_may_not_be_read_costs_no_other(what, folder, plain, tmp_path, capsys):
+    closed = folder / "closed"
+    closed.mkdir()
+    shutil.copy(folder / "a.png", closed / "in.png")
+    place = closed / "in.png" if what == "file" else closed
+    place.chmod(0o444 if what == "names alone" else 0)
+    if os.access(place, os.X_OK if what == "names alone" else os.R_OK):
+        pytest.skip("root may enter and read everything")
+    code = main([str(folder), "-o", str(tmp_path / "out"), "--model", str(plain)])
+    place.chmod(0o700)
+    assert (tmp_path / "out" / "a.png").is_file()
+    errors = capsys.readouterr().err
+    assert code == (1 if what == "file" else 0)
+    assert ("Permission denied" in errors) == (what == "file")
+
+
+def test_a_full_disk_is_a_sentence(folder, plain, tmp_path, capsys, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    out = tmp_path / "out.png"
+    command = [str(folder / "a.png"), "-o", str(out), "--model", str(plain)]
+    assert main(command) == 1
+    assert (
+        f"Expected to read or write {str(out)!r}, but got: No space left on device. "
+        "Free some space or choose another."
+    ) in capsys.readouterr().err
+    assert list(tmp_path.glob("*out*")) == []

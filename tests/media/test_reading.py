@@ -264,6 +264,16 @@ def test_a_picture_is_what_its_bytes_are_and_never_a_program(tmp_path):
         read_picture(file)
 
 
+@pytest.mark.parametrize("count", range(20))
+@pytest.mark.parametrize("start", [b"", b"x", b"GIF89a", b"P6", b"BM", b"RIFF"])
+def test_a_few_bytes_get_no_words_of_a_parser(start, count, tmp_path):
+    file = tmp_path / "in.jpg"
+    file.write_bytes(start + bytes(count))
+    with pytest.raises(ValueError, match="to be a whole image") as caught:
+        read_picture(file)
+    assert "unpack" not in str(caught.value)
+
+
 @pytest.mark.parametrize("suffix", [".heic", ".heif", ".jxl"])
 def test_formats_that_are_not_installed_are_named(suffix, tmp_path):
     package = {"jxl": "pillow_jxl"}.get(suffix[1:], "pillow_heif")
