@@ -192,12 +192,13 @@ def alone() -> Iterator[None]:
 
 @pytest.mark.parametrize("name", WRAPPED)
 def test_gradients_are_views_of_what_is_sent(
-    name: str, here: Path, alone: None
+    name: str, here: Path, alone: None, recwarn: pytest.WarningsRecorder
 ) -> None:
     """No second copy of them, no buffers in each step, and a graph learned once."""
     kind, changes, static = WRAPPED[name]
     one = kind({**options(here, changes), "dist": True})
     net = one.net_g
+    assert not [w for w in recwarn if "buffers" in str(w.message)]
     assert isinstance(net, DistributedDataParallel)
     assert net.static_graph == static
     assert net.gradient_as_bucket_view and not net.broadcast_buffers

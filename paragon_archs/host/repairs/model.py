@@ -83,17 +83,17 @@ class Repaired(BaseModel):
         net = net.to(self.device)
         if self.opt["dist"]:
             on_gpu = self.device.type == "cuda"
-            for buffer in net.buffers():  # once: these follow from weights alone
-                dist.broadcast(buffer, 0)
-            return DistributedDataParallel(
+            wrapped = DistributedDataParallel(  # which shares weights and buffers once
                 net,
                 device_ids=[torch.cuda.current_device()] if on_gpu else None,
                 find_unused_parameters=self.opt.get("find_unused_parameters") or False,
                 gradient_as_bucket_view=True,  # no second copy of the gradients
-                broadcast_buffers=_has_statistics(net),
                 # The host's own classes have no such property.
                 static_graph=getattr(self, "static_graph", False),
             )
+            # In each step no more: an argument of two names, by torch's version.
+            wrapped.broadcast_buffers = _has_statistics(net)
+            return wrapped
         return Replicas(net) if self.opt["num_gpu"] > 1 else net
 
     # Optimizers and rates --------------------------------------------------------
