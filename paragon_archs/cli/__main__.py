@@ -31,7 +31,11 @@ COMMANDS: dict[str, Command] = {
         ("benchmark", "measure quality, flicker, speed", _MEASURE),
         ("quickstart", "photographs and report of scripts/quickstart.sh", _MEASURE),
         ("export", "write an ONNX graph or a TensorRT engine, checked", _ELSEWHERE),
-        ("integrate", "set up chaiNNer, ComfyUI, Forge, traiNNer-redux, ...", _ELSEWHERE),
+        (
+            "integrate",
+            "set up chaiNNer, ComfyUI, Forge, traiNNer-redux, ...",
+            _ELSEWHERE,
+        ),
         ("doctor", "print what a bug report needs", _ELSEWHERE),
     )
 }

@@ -120,7 +120,7 @@ def open_backend(
         if not file.is_file():
             export_graph(model, video)
         return name, _load(file, name)
-    for backend in _faster(model) if file.is_file() else ():
+    for backend in _faster(_measured(model, video)) if file.is_file() else ():
         try:
             return backend, _load(file, backend)
         except Exception as error:  # of any runtime: torch goes on
@@ -133,13 +133,15 @@ def _load(file: Path, backend: str) -> ThreadGraph:
     return ThreadGraph(lambda: load_graph(file, cpu, ("cpu",), openvino))
 
 
-def _measured(model: Descriptor) -> Measured:
-    return measured().get(network_name(model.model) or "", Measured(0, {}))
+def _measured(model: Descriptor, video: bool) -> Measured:
+    name, known = network_name(model.model) or "", measured()
+    found = known.get(f"{name} video") if video else None
+    return found or known.get(name, Measured(0, {}))
 
 
-def _faster(model: Descriptor) -> Sequence[str]:
+def _faster(found: Measured) -> Sequence[str]:
     """Returns the backends that are installed and faster than torch."""
-    return [x for x in _measured(model).faster() if importlib.util.find_spec(x)]
+    return [name for name in found.faster() if importlib.util.find_spec(name)]
 
 
 def worth_exporting(
@@ -159,9 +161,9 @@ def worth_exporting(
         return None
     if not all(map(importlib.util.find_spec, _EXPORTER)):
         return None
-    found = _measured(model)
+    found = _measured(model, video)
     alone = pixels / 1e6 * found.seconds / torch.get_num_threads()
-    for backend in _faster(model):
+    for backend in _faster(found):
         if alone * (1 - found.shares[backend]) > EXPORT_SECONDS:
             return backend
     return None

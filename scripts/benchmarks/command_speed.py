@@ -247,7 +247,8 @@ def _compare_runtimes(options: argparse.Namespace, example: torch.Tensor) -> lis
 
     Returns what `--json` prints.
     """
-    measured, rows = [], []
+    rows: list[Row] = []
+    compared: list[runtimes.Row] = []
     for name, scale, height, width in _rows(options):
         model = peers.build(name, scale)
         x = torch.rand(1, 3, height, width).to(example)
@@ -266,16 +267,16 @@ def _compare_runtimes(options: argparse.Namespace, example: torch.Tensor) -> lis
                 shown = _shown(name, scale, height, width)
                 row = _timed(name, scale, threads, timings)
                 rows.append(row | {"size": [height, width]})
-                measured.append(
-                    runtimes.Row(shown, threads, {t.form: t for t in timings})
+                line = runtimes.Row(
+                    shown, network_name(model), threads, {t.form: t for t in timings}
                 )
-                for line in runtimes.lines(measured[-1]):
-                    print(line, flush=True)
+                compared.append(line)
+                print("\n".join(runtimes.lines(line)), flush=True)
     for group in (forms.RUNTIMES, forms.HALVES):
         if columns := [form for form in group if form in options.forms]:
-            print("\n" + "\n".join(runtimes.table(measured, columns)))
+            print("\n" + "\n".join(runtimes.table(compared, columns)))
     if options.picture:
         with atomic_write(options.picture) as temporary:
-            temporary.write_text(runtimes.draw(measured))
+            temporary.write_text(runtimes.draw(compared))
         print(f"\nwrote {options.picture}")
     return rows

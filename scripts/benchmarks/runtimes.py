@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from paragon_archs.evaluation.plots import Series, chart
-from paragon_archs.inference.measured import Measured
+from paragon_archs.inference.measured import Measured, measured
 
 from .forms import HALVES, RUNTIMES
 from .speed import Timing
@@ -36,11 +36,13 @@ class Row:
 
     Attributes:
         name: The network, with scale and size.
+        network: Its `network_name`, by which `paragon upscale` decides.
         threads: CPU threads, of which the times are one's share.
         timings: By form.
     """
 
     name: str
+    network: str | None
     threads: int
     timings: Mapping[str, Timing]
 
@@ -65,7 +67,7 @@ def table(rows: Sequence[Row], forms: Sequence[str]) -> list[str]:
             timing = row.timings.get(form)
             cells.append("-" if timing is None else _cell(timing))
         if plain:
-            cells.append(_taken([row.timings[f] for f in forms if f in row.timings]))
+            cells.append(_taken(row, forms))
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 
@@ -76,15 +78,14 @@ def label(form: str) -> str:
     return f"{LABELS[kind]} {half}".strip()
 
 
-def _taken(timings: Sequence[Timing]) -> str:
+def _taken(row: Row, forms: Sequence[str]) -> str:
     """Returns what `paragon upscale` takes, and its time over that of the fastest."""
-    ratios = {t.form: t.beside_torch or 1.0 for t in timings}
-    shares = {_BACKENDS[f]: ratio for f, ratio in ratios.items() if f in _BACKENDS}
-    taken = next(iter(Measured(0, shares).faster()), "torch")
-    form = {name: form for form, name in _BACKENDS.items()}.get(taken, "deploy")
+    ratios = {f: row.timings[f].beside_torch or 1.0 for f in forms if f in row.timings}
+    preferred = measured().get(row.network or "", Measured(0, {})).faster()
+    takes = [form for name in preferred for form, n in _BACKENDS.items() if n == name]
+    form = next((form for form in takes if form in ratios), "deploy")
     ratio = ratios[form] / min(ratios.values())
-    slower = " (slower)" if ratio > SLOWER else ""
-    return f"{label(form)}, {ratio:.2f}{slower}"
+    return f"{label(form)}, {ratio:.2f}{' (slower)' if ratio > SLOWER else ''}"
 
 
 def _cell(timing: Timing) -> str:

@@ -85,6 +85,8 @@ def test_what_was_measured_is_learned(tmp_path, monkeypatch):
 def test_runtimes_are_compared(capsys, tmp_path, monkeypatch):
     found = timings(deploy=1.0, onnx=0.5, openvino=1.2, openvino_bf16=0.4)
     monkeypatch.setattr(speed, "measure", lambda *_: found)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    measured.learn("paragonsr2_realtime x4", measured.Measured(1, {"onnxruntime": 0.6}))
     chart = tmp_path / "runtimes.svg"
     line = ["paragonsr2_realtime", "--runtimes", "--threads", "1", "2"]
     assert main([*line, "--picture", str(chart)]) == 0
@@ -97,16 +99,18 @@ def test_runtimes_are_compared(capsys, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "taken"),
+    ("shares", "taken"),
     [
-        ({"onnx": 0.96, "openvino": 1.2}, "torch, 1.04"),
-        ({"onnx": 0.9, "openvino": 0.8}, "OpenVINO, 1.00"),
-        ({"onnx": 0.9, "ncnn": 0.6}, "onnxruntime, 1.50 (slower)"),
+        ({}, "torch, 1.67 (slower)"),
+        ({"onnxruntime": 0.9}, "onnxruntime, 1.03"),
+        ({"onnxruntime": 0.9, "openvino": 0.8}, "OpenVINO, 1.00"),
     ],
 )
-def test_the_table_says_where_upscale_is_slower(seconds, taken):
-    found = {t.form: t for t in timings(deploy=1.0, **seconds)}
-    row = runtimes.Row("a x4", 1, found)
+def test_the_table_says_where_upscale_is_slower(shares, taken, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    measured.learn("a x4", measured.Measured(1, shares))
+    found = {t.form: t for t in timings(deploy=1.0, onnx=0.62, openvino=0.6, ncnn=2)}
+    row = runtimes.Row("a x4, 9x9", "a x4", 1, found)
     assert f"| {taken} |" in runtimes.table([row], forms.RUNTIMES)[-1]
 
 

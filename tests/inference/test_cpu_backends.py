@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -135,6 +136,9 @@ def test_auto_exports_for_what_repays_it(known, backend, monkeypatch):
     least = 2 * runtimes.EXPORT_SECONDS * torch.get_num_threads() * 1e6
     assert upscaler.worth_exporting(0.9 * least) is None
     assert upscaler.worth_exporting(1.1 * least) == backend
+    measured.learn(f"{name} video", measured.Measured(1.0, {backend: 0.75}))
+    assert upscaler.worth_exporting(1.9 * least, video=True) is None
+    assert upscaler.worth_exporting(2.1 * least, video=True) == backend
     assert Upscaler(known, "cpu", "bf16").worth_exporting(9 * least) is None
     named = Upscaler(known, "cpu", backend="torch")
     assert named.worth_exporting(9 * least) is None
@@ -252,6 +256,15 @@ def test_a_broken_list_of_what_was_measured_is_left_out(known, tmp_path, caplog)
         assert measured.measured()["paragonsr2_stream x4"].faster()
         assert "is left out" in caplog.text
         caplog.clear()
+
+
+@pytest.mark.parametrize("name", measured.SHIPPED)
+def test_what_auto_takes_is_in_the_docs(name):
+    text = (Path(__file__).parents[2] / "docs" / "benchmarks.md").read_text()
+    start = f"| {name.removesuffix(' video')}, "
+    rows = [line for line in text.splitlines() if line.startswith(start)]
+    assert measured.SHIPPED[name].faster()
+    assert any("**" in row for row in rows)  # a share that counts as faster
 
 
 def test_pixels_ahead_are_read_off_headers(tmp_path):
