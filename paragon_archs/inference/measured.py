@@ -48,6 +48,8 @@ SHIPPED = {
     "paragonsr_nano x4": Measured(1.4, {"onnxruntime": 0.82}),
     "paragonsr2_photo x4": Measured(27, {"openvino": 0.65}),
     "paragonsr2_pro x4": Measured(63, {"openvino": 0.74}),
+    "resshuffle x4": Measured(25, {"openvino": 0.76, "onnxruntime": 0.81}),
+    "facesr x4": Measured(6, {"openvino": 0.91}),
 }
 """By `network_name`, with " video" where features are carried on, if that was measured.
 
