@@ -294,8 +294,9 @@ def checkpoint_of(options: argparse.Namespace) -> str:
     """
     source = options.input or options.checkpoint
     if not source or (options.input and options.checkpoint):
+        count = "two" if source else "none"
         raise ValueError(
-            f"Expected one checkpoint, but got {source!r}. Give INPUT or --checkpoint."
+            f"Expected one checkpoint, but got {count}. Give INPUT or --checkpoint."
         )
     return source
 

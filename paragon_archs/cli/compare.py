@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..utils.files import check_folder
 from .common import (
     EXIT_DONE,
     Parser,
@@ -73,6 +74,7 @@ def run(options: argparse.Namespace) -> int:
     from ..evaluation import comparison, page
 
     output = new_output(Path(options.output), options.overwrite)
+    check_folder(output)
     if output.suffix.lower() not in (".html", ".htm"):
         raise ValueError(
             f"Expected --output to end in .html, but got {str(output)!r}. It is a page."

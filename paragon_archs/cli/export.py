@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..utils.files import check_folder
 from .common import (
     EXIT_DONE,
     CommandError,
@@ -282,6 +283,7 @@ def _outputs(source: str, options: argparse.Namespace) -> dict[Path, str]:
     if not options.output:
         raise ValueError("Expected an output, but got none. Give -o OUT.onnx.")
     output = Path(options.output)
+    check_folder(output)
     if output.suffix.lower() not in (".onnx", ".trt", *NCNN):
         raise ValueError(
             "Expected the output's extension to be .onnx, .trt or .ncnn, but got "

@@ -41,6 +41,22 @@ def config_folder() -> Path:
     return Path(base) / "paragon_archs"
 
 
+def check_folder(target: Path) -> None:
+    """Finds out, before any work, whether the folder of an output takes files.
+
+    Raises:
+        FileNotFoundError: when it does not exist.
+        PermissionError: when nothing can be written there.
+    """
+    if not target.parent.is_dir():
+        raise FileNotFoundError(
+            f"Expected the folder of the output to exist, but got {str(target)!r}. "
+            f"Create {str(target.parent)!r} first."
+        )
+    if not os.access(target.parent, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, "Permission denied", str(target))
+
+
 @contextlib.contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
     """Yields a temporary path beside `path` that becomes `path` on success.
@@ -54,11 +70,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         OSError: when the disk is full or the folder cannot be written.
     """
     target = Path(path)
-    if not target.parent.is_dir():
-        raise FileNotFoundError(
-            f"Expected the folder of the output to exist, but got {str(target)!r}. "
-            f"Create {str(target.parent)!r} first."
-        )
+    check_folder(target)
     start, end = f".{target.stem[:40]}-", f".tmp{target.suffix}"
     try:
         handle, name = tempfile.mkstemp(prefix=start, suffix=end, dir=target.parent)

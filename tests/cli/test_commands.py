@@ -14,14 +14,16 @@ import sys
 import pytest
 import torch
 from common import error_of, image, randomise
+from PIL import Image
 
 import paragon_archs
 from paragon_archs.checkpoint import load_model, read_metadata, save_model
-from paragon_archs.cli import basicsr
+from paragon_archs.cli import basicsr, export
 from paragon_archs.cli.__main__ import COMMANDS, main
 from paragon_archs.cli.benchmark import TOPICS
 from paragon_archs.cli.common import EXITS, guarded
 from paragon_archs.cli.completion import tree
+from paragon_archs.evaluation import comparison
 
 # Commands of their own, under published names and flags.
 PUBLISHED = (
@@ -311,3 +313,22 @@ def test_the_shell_completes(line, completed, tmp_path):
     )
     found = out.read_text()
     assert all(word in found for word in completed), found
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["export", "paragonsr2_realtime_x2", "-o", "nosuch/x.onnx"],
+        ["compare", "a.png", "a.png", "-o", "nosuch/x.html"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_a_missing_folder_is_found_before_the_work(
+    command, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (4, 4)).save("a.png")
+    monkeypatch.setattr(export, "write_graph", None)
+    monkeypatch.setattr(comparison, "perceptual_metrics", None)
+    assert main(command) == 2
+    assert "Create 'nosuch' first." in capsys.readouterr().err
