@@ -46,6 +46,7 @@ SHIPPED = {
     "paragonsr2_stream x2 video": Measured(1.9, {"openvino": 0.64}),
     "paragonsr2_stream x4 video": Measured(2.0, {"openvino": 0.67}),
     "paragonsr_nano x4": Measured(1.4, {"onnxruntime": 0.82}),
+    "paragonsr_tiny x4": Measured(2.2, {"onnxruntime": 0.88}),
     "paragonsr2_photo x4": Measured(27, {"openvino": 0.65}),
     "paragonsr2_pro x4": Measured(63, {"openvino": 0.74}),
     "resshuffle x4": Measured(25, {"openvino": 0.76, "onnxruntime": 0.81}),
