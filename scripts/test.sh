@@ -30,6 +30,8 @@ if [ -n "${PARAGON_OLD_TORCH:-}" ] && [ ! -e "$old/ready" ]; then
   if run "$old/bin/python" -m pip install -q torch==2.7.0 torchvision==0.22.0 \
     numpy safetensors spandrel pyyaml psutil pillow pytest; then
     touch "$old/ready"
+  else
+    rm -rf "$old" # a full disk would fail the other tests
   fi
 fi
 if [ -n "${PARAGON_OLD_TORCH:-}" ] && [ -e "$old/ready" ]; then
