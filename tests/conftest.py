@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import engine_common
@@ -19,7 +20,8 @@ collect_ignore_glob = (
     else ["engine/*", "data/*", "host/test_[hr]*", "config/test_recipes*"]
 )
 
-torch.set_num_threads(1)  # small tensors; and `-n` runs several of us side by side
+THREADS = 1  # small tensors; and `-n` runs several of us side by side
+torch.set_num_threads(THREADS)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -38,6 +40,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             devices += ["cuda"] * torch.cuda.is_available()
             devices += ["mps"] * torch.backends.mps.is_available()
         metafunc.parametrize("device", devices, scope="session")
+
+
+@pytest.fixture(autouse=True)
+def _threads() -> Iterator[None]:
+    """Takes back what a command set for its process: sums depend on it."""
+    yield
+    torch.set_num_threads(THREADS)
 
 
 @pytest.fixture(autouse=True)

@@ -200,6 +200,6 @@ def test_progress_has_a_share_and_the_time_that_is_left(
     shares = [line["fraction"] for line in lines]
     assert shares == sorted(shares)
     # While torch captures, not only between the steps.
-    assert len([share for share in shares if 0 < share < 0.3]) > 5
+    assert len({share for share in shares if 0 < share < 0.3}) > 3
     assert shares[-1] > 0.9
     assert any(line["eta"] for line in lines if line["task"].startswith("tracing"))
