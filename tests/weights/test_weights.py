@@ -124,18 +124,7 @@ def writing():
             yield np.asarray(image)[..., None]
 
 
-BLOBS = {"paragonsr_nano_x4": "the file's norms find the letters alone"}
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(n, marks=pytest.mark.xfail(reason=BLOBS[n], strict=True))
-        if n in BLOBS
-        else n
-        for n in SHIPPED
-    ],
-)
+@pytest.mark.parametrize("name", SHIPPED)
 def test_letters_at_full_contrast_leave_the_rest_black(name):
     """Gray blobs stood beside them, of up to 255 where bicubic is below 8."""
     upscaler = Upscaler(SHIPPED[name], "cpu")
