@@ -94,18 +94,23 @@ def test_another_file_with_our_networks_is_found_by_their_names(name, tmp_path, 
     assert theirs.with_name("ParagonSR_arch.py.replaced").read_text() == code
 
 
-@pytest.mark.parametrize("scale", [2, None])
-def test_neosr_gives_networks_the_scale_of_its_command_line(scale, tmp_path):
-    archs = tmp_path / "neosr" / "archs"
+def like_neosr(checkout: Path, scale: int | None) -> None:
+    """Makes what our files ask of neosr: its registry and its command line's scale."""
+    archs = checkout / "neosr" / "archs"
     archs.mkdir(parents=True)
-    assert main(["integrate", "neosr", str(tmp_path)]) == 0
-    utils = tmp_path / "neosr" / "utils"
+    assert main(["integrate", "neosr", str(checkout)]) == 0
+    utils = checkout / "neosr" / "utils"
     utils.mkdir()
     (utils / "registry.py").write_text(
         "from paragon_archs.utils.registry import Registry\n"
         "ARCH_REGISTRY = Registry('arch')\n"
     )
     (archs / "arch_util.py").write_text(f"def net_opt(): return {scale}, False\n")
+
+
+@pytest.mark.parametrize("scale", [2, None])
+def test_neosr_gives_networks_the_scale_of_its_command_line(scale, tmp_path):
+    like_neosr(tmp_path, scale)
     code = """
         import importlib, pathlib, torch
         for file in pathlib.Path("neosr/archs").glob("*_arch.py"):
@@ -129,16 +134,7 @@ def test_neosr_gives_networks_the_scale_of_its_command_line(scale, tmp_path):
 
 def test_neosr_converts_what_the_weights_record(tmp_path):
     """Its convert.py names a network and its weights, and no options of it."""
-    archs = tmp_path / "neosr" / "archs"
-    archs.mkdir(parents=True)
-    assert main(["integrate", "neosr", str(tmp_path)]) == 0
-    utils = tmp_path / "neosr" / "utils"
-    utils.mkdir()
-    (utils / "registry.py").write_text(
-        "from paragon_archs.utils.registry import Registry\n"
-        "ARCH_REGISTRY = Registry('arch')\n"
-    )
-    (archs / "arch_util.py").write_text("def net_opt(): return 2, False\n")
+    like_neosr(tmp_path, 2)
     options: dict[str, dict[str, Any]] = {
         "fusionsr": {"use_rca": False},
         "paragonsr2_stream": {"upsampler_alpha": 0.25},
