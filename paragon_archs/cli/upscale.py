@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -275,6 +276,9 @@ def _take_faster(
     from ..inference.temporal import ALPHA, carried
     from ..utils.symmetry import SYMMETRIES
 
+    # No file is opened where no work, however long, would repay a graph.
+    if not any(upscaler.worth_exporting(math.inf, video) for video in (False, True)):
+        return
     pictures, frames = pixels_ahead(jobs)
     alpha = carried(upscaler, temporal)
     if alpha is None:
