@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..evaluation import iqa
 from ..utils.allocator import keep_freed_memory
-from ..utils.files import atomic_write
+from ..utils.files import atomic_write, make_folder
 from ..weights import resolve
 from .benchmark import load
 from .common import (
@@ -19,7 +19,6 @@ from .common import (
     Parser,
     add_json,
     execute,
-    made_folder,
     parser,
     print_json,
     report,
@@ -217,7 +216,7 @@ def _table(
             f"Expected a new --output, but {str(folder)!r} holds results. Pass "
             "--resume to continue them, or choose another folder."
         )
-    made_folder(folder)
+    make_folder(folder)
     return table
 
 

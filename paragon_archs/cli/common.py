@@ -252,22 +252,6 @@ def new_output(output: Path, overwrite: bool) -> Path:
     return output
 
 
-def made_folder(folder: str | Path) -> Path:
-    """Makes a folder for results, and returns it.
-
-    Raises:
-        ValueError: when it is a file, or cannot be made.
-    """
-    try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(
-            f"Expected a folder that results can go to, but got {str(folder)!r} "
-            f"({error.strerror}). Choose another."
-        ) from error
-    return Path(folder)
-
-
 def read_ours(file: str) -> tuple[dict[str, Tensor], PackArchitecture, Reading]:
     """Returns the tensors of a weight file, its loader and what that reads off them.
 

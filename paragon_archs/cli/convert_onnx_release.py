@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..media.paths import find_images
-from ..utils.files import atomic_write
+from ..utils.files import atomic_write, make_folder
 from ..utils.optional import need
 from .common import (
     EXIT_DONE,
@@ -16,7 +16,6 @@ from .common import (
     Parser,
     check_claims,
     execute,
-    made_folder,
     new_output,
     parser,
     stem,
@@ -91,7 +90,7 @@ def run(options: argparse.Namespace) -> int:
     output = folder / f"{stem(source)}{'_video' * options.video}.onnx"
     new_output(output, options.overwrite)
     pictures = _pictures(options)
-    made_folder(folder)
+    make_folder(folder)
     with atomic_write(output) as graph:
         with progress(options):
             found = write_graph(

@@ -11,7 +11,6 @@ from .common import (
     Parser,
     add_json,
     execute,
-    made_folder,
     new_output,
     parser,
     print_json,
@@ -83,7 +82,7 @@ def _examine(options: argparse.Namespace) -> int:
     """Prints the tables of a GPU, and writes them into a folder."""
     from ..evaluation.gpu import report
     from ..inference.devices import pick_device
-    from ..utils.files import atomic_write
+    from ..utils.files import atomic_write, make_folder
 
     if options.json:
         raise ValueError(
@@ -98,7 +97,7 @@ def _examine(options: argparse.Namespace) -> int:
         )
     file = None
     if options.output:
-        folder = made_folder(options.output)
+        folder = make_folder(options.output)
         file = new_output(folder / REPORT, options.overwrite)
     lines: list[str] = []
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..utils.files import check_folder
+from ..utils.files import check_folder, make_folder
 from .common import (
     EXIT_DONE,
     CommandError,
@@ -19,7 +19,6 @@ from .common import (
     checkpoint_of,
     execute,
     image_size,
-    made_folder,
     new_output,
     parser,
     stem,
@@ -120,7 +119,7 @@ def _run(options: argparse.Namespace) -> int:
             return _ncnn(descriptor, output, options)
     shapes = _shapes(descriptor, options)
     if options.out_dir:
-        made_folder(options.out_dir)
+        make_folder(options.out_dir)
     write = functools.partial(
         write_graph,
         descriptor,

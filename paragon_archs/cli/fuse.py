@@ -6,13 +6,13 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..utils.files import make_folder
 from .common import (
     EXIT_DONE,
     Parser,
     check_claims,
     checkpoint_of,
     execute,
-    made_folder,
     new_output,
     parser,
     read_ours,
@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
     output = _output(source, options.output, options.out_dir)
     new_output(output, options.overwrite)
     if options.out_dir:
-        made_folder(output.parent)
+        make_folder(output.parent)
     kept = {
         k: v
         for k, v in read_metadata(file).items()

@@ -8,14 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..utils.files import atomic_write
+from ..utils.files import atomic_write, make_folder
 from ..weights import DEFAULTS, available, card
 from .common import (
     EXIT_DONE,
     Parser,
     add_json,
     execute,
-    made_folder,
     new_output,
     parser,
     print_json,
@@ -123,7 +122,7 @@ def copy(files: Sequence[Path], folder: str, overwrite: bool) -> None:
     """
     place = Path(folder).expanduser()
     targets = [new_output(place / file.name, overwrite) for file in files]
-    made_folder(place)
+    make_folder(place)
     for file, target in zip(files, targets, strict=True):
         with atomic_write(target) as temporary:
             shutil.copyfile(file, temporary)

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..utils.allocator import keep_freed_memory
+from ..utils.files import make_folder
 from . import upscale
-from .common import Parser, check_claims, guarded, made_folder, parser, set_up_logging
+from .common import Parser, check_claims, guarded, parser, set_up_logging
 from .startup import load_spandrel
 
 
@@ -63,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
 
     device = pick_device(options.device)
     output = Path(options.output)
-    made_folder(output)
+    make_folder(output)
     file = resolve(options.model)
     overrides = {}
     if options.upsampler_alpha is not None:

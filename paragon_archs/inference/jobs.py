@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
+import math
 import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -33,6 +35,7 @@ from .memory import free_memory
 from .moving import check_moving, run_moving
 from .overlap import prefetch
 from .planning import Job, beside, parse_shard, plan
+from .temporal import FrameUpscaler
 from .upscaler import Upscaler
 from .video import VideoOptions
 
@@ -40,7 +43,9 @@ __all__ = ["Job", "Sizing", "beside", "parse_shard", "plan", "refusal", "run"]
 
 logger = logging.getLogger(__name__)
 
+_Read = tuple[Job, Picture | Exception]
 _LARGE = 2**28  # bytes of a picture that is not read far ahead
+_TOGETHER = 2**18  # pixels of small pictures that keep a device busy
 _WRITERS = 2  # threads that write; more pictures than these do not wait in memory
 
 
@@ -148,7 +153,8 @@ def run(
 
     Pictures are read ahead in one thread and written in others while the next one is
     computed. On a CPU as many as there are threads are computed at once, where memory
-    allows, each in a thread of its own.
+    allows, each in a thread of its own; on a device, small pictures of one size that
+    follow each other.
 
     Returns:
         The jobs that failed, each with its reason in one sentence.
@@ -223,7 +229,8 @@ class _PictureRun:
             max(lanes, _WRITERS), initializer=_take_threads, initargs=(threads, lanes)
         )
         try:
-            for job, picture in prefetch(self._read(jobs), 2, alone=_is_large):
+            for group in prefetch(self._groups(jobs), 2, alone=_are_large):
+                job, picture = group[0]
                 if isinstance(picture, BaseException):
                     self._settled(job, picture)
                 elif (
@@ -238,23 +245,30 @@ class _PictureRun:
                 else:
                     self._settle(_WRITERS if writing else 0)
                     writing = True
-                    try:
-                        if self._goes_by_rows(job, picture):
-                            self._write_by_rows(job, picture)
-                            self._settled(job, None)
-                            continue
-                        result = self._upscale(picture)
-                    except Exception as error:  # one picture's; the others go on
-                        self._settled(job, error)
-                        continue
-                    self._under_way.append((job, pool.submit(self._write, job, result)))
+                    for job, result in self._upscaled(group):
+                        future = pool.submit(self._write, job, result)
+                        self._under_way.append((job, future))
             self._settle(0)
         finally:
             pool.shutdown()
             torch.set_num_threads(threads)  # the lanes' number is every new thread's
         return self._failed
 
-    def _read(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Picture | Exception]]:
+    def _groups(self, jobs: Sequence[Job]) -> Iterator[list[_Read]]:
+        """Yields what is computed at once: small pictures together, others alone."""
+        group: list[_Read] = []
+        for job, picture in self._read(jobs):
+            if group and not self._joins(picture, group):
+                yield group
+                group = []
+            group.append((job, picture))
+            if not self._is_small(picture):
+                yield group
+                group = []
+        if group:
+            yield group
+
+    def _read(self, jobs: Sequence[Job]) -> Iterator[_Read]:
         """Yields pictures whose results can be written; else the reason."""
         for job in jobs:
             try:
@@ -284,6 +298,52 @@ class _PictureRun:
         wide = self._options.depth == 16
         return np.dtype(np.uint16) if wide else picture.pixels.dtype
 
+    def _is_small(self, picture: Picture | Exception) -> bool:
+        """Whether a device has room to compute others beside a picture."""
+        if not self._upscaler.batches or isinstance(picture, Exception):
+            return False
+        pixels = picture.pixels
+        plain = picture.alpha is None and pixels.dtype == self._dtype(picture)
+        return plain and 2 * math.prod(picture.size) <= _TOGETHER
+
+    def _joins(self, picture: Picture | Exception, group: Sequence[_Read]) -> bool:
+        """Whether a picture is computed beside small ones that wait."""
+        first = group[0][1]
+        if isinstance(picture, Exception) or isinstance(first, Exception):
+            return False
+        one, other = picture.pixels, first.pixels
+        alike = one.shape == other.shape and one.dtype == other.dtype
+        full = (len(group) + 1) * math.prod(picture.size) > _TOGETHER
+        return self._is_small(picture) and alike and not full
+
+    @functools.cached_property
+    def _frames(self) -> FrameUpscaler:
+        return FrameUpscaler(self._upscaler)
+
+    def _upscaled(self, group: Sequence[_Read]) -> Iterator[tuple[Job, Picture]]:
+        """Yields results that are to be written; takes note of failures."""
+        pairs = [(j, p) for j, p in group if isinstance(p, Picture)]
+        if len(pairs) > 1:
+            try:
+                made = self._frames.frames([picture.pixels for _, picture in pairs])
+            except Exception:  # one picture's; each is tried by itself
+                logger.info("%d pictures at once", len(pairs), exc_info=True)
+            else:
+                for (job, picture), pixels in zip(pairs, made, strict=True):
+                    yield job, picture.with_pixels(pixels, None)
+                return
+        for job, picture in pairs:
+            try:
+                if self._goes_by_rows(job, picture):
+                    self._write_by_rows(job, picture)
+                    self._settled(job, None)
+                    continue
+                result = self._upscale(picture)
+            except Exception as error:  # one picture's; the others go on
+                self._settled(job, error)
+            else:
+                yield job, result
+
     def _upscale(self, picture: Picture) -> Picture:
         return self._upscaler.picture(picture, self._dtype(picture))
 
@@ -310,9 +370,10 @@ class _PictureRun:
             self._failed.append((job, error))
 
 
-def _is_large(read: tuple[Job, Picture | Exception]) -> bool:
+def _are_large(group: Sequence[_Read]) -> bool:
     """Whether memory should not hold more than two of such pictures."""
-    return isinstance(read[1], Picture) and read[1].pixels.nbytes > _LARGE
+    pictures = [picture for _, picture in group if isinstance(picture, Picture)]
+    return any(picture.pixels.nbytes > _LARGE for picture in pictures)
 
 
 def _take_threads(threads: int, lanes: int) -> None:

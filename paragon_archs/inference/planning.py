@@ -9,7 +9,6 @@ import importlib.util
 import logging
 import os
 import re
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +26,7 @@ from ..media.paths import (
     is_hidden,
     is_reachable,
 )
+from ..utils.files import make_folder
 from ..utils.nearest import did_you_mean
 
 logger = logging.getLogger(__name__)
@@ -116,7 +116,7 @@ def plan(
     if refuse is not None:
         jobs = [replace(j, refusal=j.refusal or refuse(j)) for j in jobs]
     for folder in {job.output.parent for job in jobs if not job.refusal}:
-        _make(folder)
+        make_folder(folder)
     return jobs
 
 
@@ -235,19 +235,6 @@ def _without_results(jobs: list[Job]) -> list[Job]:
         else:
             logger.warning("skipped %s, the result of %s", job.source, other.source)
     return kept
-
-
-def _make(folder: Path) -> None:
-    """Makes a folder for results, and finds out whether it takes files."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise ValueError(
-            f"Expected --output to be in a folder that can be written to, but got "
-            f"{str(folder)!r} ({error.strerror}). Choose another."
-        ) from error
 
 
 def parse_shard(text: str) -> tuple[int, int]:

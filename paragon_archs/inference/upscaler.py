@@ -369,6 +369,11 @@ class Upscaler:
         """How many pictures may be computed at once: on a CPU, one for each thread."""
         return torch.get_num_threads() if self.runner.parallel else 1
 
+    @property
+    def batches(self) -> bool:
+        """Whether small pictures are best computed together: on devices but the CPU."""
+        return self.device.type != "cpu"
+
     def fits(self, size: tuple[int, int], lanes: int) -> bool:
         """Whether as many pictures of (width, height) fit into memory at once."""
         result = 3 * 4 * self.scale**2 * size[0] * size[1]

@@ -41,6 +41,24 @@ def config_folder() -> Path:
     return Path(base) / "paragon_archs"
 
 
+def make_folder(folder: str | Path) -> Path:
+    """Makes a folder for results, finds out whether it takes files, and returns it.
+
+    Raises:
+        ValueError: when it is a file, cannot be made, or takes none.
+    """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ValueError(
+            f"Expected a folder that results can go to, but got {str(folder)!r} "
+            f"({error.strerror}). Choose another."
+        ) from error
+    return Path(folder)
+
+
 def check_folder(target: Path) -> None:
     """Finds out, before any work, whether the folder of an output takes files.
 
