@@ -272,14 +272,14 @@ def _take_faster(
     temporal: float | None,
 ) -> None:
     """Takes a runtime that saves more time on the jobs than its graph costs."""
-    from ..inference.ahead import pixels_ahead
     from ..inference.temporal import ALPHA, carried
+    from ..inference.workload import pixels_of
     from ..utils.symmetry import SYMMETRIES
 
     # No file is opened where no work, however long, would repay a graph.
     if not any(upscaler.worth_exporting(math.inf, video) for video in (False, True)):
         return
-    pictures, frames = pixels_ahead(jobs)
+    pictures, frames = pixels_of(jobs)
     alpha = carried(upscaler, temporal)
     if alpha is None:
         pictures, frames = pictures + frames, 0.0

@@ -24,7 +24,7 @@ from .reading import UnreadableImageError, image_size, read_image
 logger = logging.getLogger("basicsr")  # the host's: its file is the run's log
 
 GB = 1024**3
-_AHEAD = GB  # bytes of images that are decoded before they are asked for
+_PREFETCHED = GB  # bytes of images that are decoded before they are asked for
 _THREADS = min(8, os.cpu_count() or 1)
 CACHES = ("ram", "mmap", "none")
 BAD_IMAGE = ("error", "skip")
@@ -36,7 +36,7 @@ Place = tuple[int, tuple[int, ...], str]
 def _decode_all(
     files: Sequence[Path], channels: int
 ) -> Iterator[tuple[Path, np.ndarray | UnreadableImageError]]:
-    """Decodes in threads, in order; a few images ahead, not the whole set."""
+    """Decodes in threads, in order; prefetches a few images, not the whole set."""
 
     def decode(file: Path) -> np.ndarray | UnreadableImageError:
         try:
@@ -44,10 +44,10 @@ def _decode_all(
         except UnreadableImageError as error:
             return error
 
-    ahead = 4 * _THREADS
+    window = 4 * _THREADS
     with ThreadPoolExecutor(_THREADS) as pool:
-        for start in range(0, len(files), ahead):
-            part = files[start : start + ahead]
+        for start in range(0, len(files), window):
+            part = files[start : start + window]
             yield from zip(part, pool.map(decode, part), strict=True)
 
 
@@ -138,10 +138,10 @@ class ImageStore:
         """
         self._pool = self._pool or ThreadPoolExecutor(_THREADS, "decode")
         wanted = dict.fromkeys(i for i in indices if self._held[i] is None)
-        ahead = list(wanted)[: max(1, _AHEAD // self._largest)]
+        next_ones = list(wanted)[: max(1, _PREFETCHED // self._largest)]
         for index in [i for i in self._coming if i not in wanted]:
             self._coming.pop(index).cancel()
-        for index in ahead:
+        for index in next_ones:
             if index not in self._coming:
                 self._coming[index] = self._pool.submit(self._decode, index)
 

@@ -285,10 +285,10 @@ def _made(
 ) -> Iterator[dict[str, Any]]:
     """Yields batches of a set that makes them; it knows two more than it makes."""
     expect = getattr(dataset, "expect", None)
-    ahead = (stream.batch_of(step) for step in steps)
-    window = deque(islice(ahead, PREFETCHED))
+    batches = (stream.batch_of(step) for step in steps)
+    window = deque(islice(batches, PREFETCHED))
     for _ in steps:
-        window.extend(islice(ahead, 1))
+        window.extend(islice(batches, 1))
         if expect is not None:
             expect([index for samples in window for index, _ in samples])
         indices, seeds = zip(*window.popleft(), strict=True)

@@ -44,8 +44,8 @@ __all__ = ["Job", "Sizing", "beside", "parse_shard", "plan", "refusal", "run"]
 logger = logging.getLogger(__name__)
 
 _Read = tuple[Job, Picture | Exception]
-_LARGE = 2**28  # bytes of a picture that is not read far ahead
-_TOGETHER = 2**18  # pixels of small pictures that keep a device busy
+_LARGE = 2**28  # bytes of a picture that is not prefetched far
+_BATCH_PIXELS = 2**18  # pixels of a batch of small pictures
 _WRITERS = 2  # threads that write; more pictures than these do not wait in memory
 
 
@@ -151,10 +151,10 @@ def run(
 ) -> list[tuple[Job, str]]:
     """Reads, upscales and writes every job; a failure does not stop the others.
 
-    Pictures are read ahead in one thread and written in others while the next one is
+    Pictures are prefetched by one thread and written in others while the next one is
     computed. On a CPU as many as there are threads are computed at once, where memory
-    allows, each in a thread of its own; on a device, small pictures of one size that
-    follow each other.
+    allows, each in a thread of its own; on another device, consecutive small pictures
+    of one size in batches.
 
     Returns:
         The jobs that failed, each with its reason in one sentence.
@@ -197,7 +197,7 @@ def _sentence(job: Job, error: BaseException) -> str:
 
 
 class _PictureRun:
-    """Pictures read ahead in one thread, computed in lanes, written in others.
+    """Pictures prefetched by one thread, computed in lanes, written in others.
 
     Args:
         upscaler: What upscales them.
@@ -255,7 +255,7 @@ class _PictureRun:
         return self._failed
 
     def _groups(self, jobs: Sequence[Job]) -> Iterator[list[_Read]]:
-        """Yields what is computed at once: small pictures together, others alone."""
+        """Yields batches of small pictures of one size, and other pictures alone."""
         group: list[_Read] = []
         for job, picture in self._read(jobs):
             if group and not self._joins(picture, group):
@@ -299,21 +299,21 @@ class _PictureRun:
         return np.dtype(np.uint16) if wide else picture.pixels.dtype
 
     def _is_small(self, picture: Picture | Exception) -> bool:
-        """Whether a device has room to compute others beside a picture."""
+        """Whether a picture leaves a device idle, so that others may join it."""
         if not self._upscaler.batches or isinstance(picture, Exception):
             return False
         pixels = picture.pixels
         plain = picture.alpha is None and pixels.dtype == self._dtype(picture)
-        return plain and 2 * math.prod(picture.size) <= _TOGETHER
+        return plain and 2 * math.prod(picture.size) <= _BATCH_PIXELS
 
     def _joins(self, picture: Picture | Exception, group: Sequence[_Read]) -> bool:
-        """Whether a picture is computed beside small ones that wait."""
+        """Whether a picture belongs to the batch of those that wait."""
         first = group[0][1]
         if isinstance(picture, Exception) or isinstance(first, Exception):
             return False
         one, other = picture.pixels, first.pixels
         alike = one.shape == other.shape and one.dtype == other.dtype
-        full = (len(group) + 1) * math.prod(picture.size) > _TOGETHER
+        full = (len(group) + 1) * math.prod(picture.size) > _BATCH_PIXELS
         return self._is_small(picture) and alike and not full
 
     @functools.cached_property
@@ -327,7 +327,7 @@ class _PictureRun:
             try:
                 made = self._frames.frames([picture.pixels for _, picture in pairs])
             except Exception:  # one picture's; each is tried by itself
-                logger.info("%d pictures at once", len(pairs), exc_info=True)
+                logger.info("a batch of %d pictures", len(pairs), exc_info=True)
             else:
                 for (job, picture), pixels in zip(pairs, made, strict=True):
                     yield job, picture.with_pixels(pixels, None)

@@ -371,7 +371,7 @@ class Upscaler:
 
     @property
     def batches(self) -> bool:
-        """Whether small pictures are best computed together: on devices but the CPU."""
+        """Whether small pictures are best run in batches: on any device but the CPU."""
         return self.device.type != "cpu"
 
     def fits(self, size: tuple[int, int], lanes: int) -> bool:

@@ -18,9 +18,9 @@ import paragon_archs
 from paragon_archs.checkpoint import load_model, save_model
 from paragon_archs.cli.upscale import main
 from paragon_archs.inference import Upscaler, WriteOptions, measured, runtimes
-from paragon_archs.inference.ahead import pixels_ahead
 from paragon_archs.inference.jobs import Job, run
 from paragon_archs.inference.temporal import ALPHA, FrameUpscaler
+from paragon_archs.inference.workload import pixels_of
 
 OTHERS = [
     pytest.param(
@@ -267,13 +267,13 @@ def test_what_auto_takes_is_in_the_docs(name):
     assert any("**" in row for row in rows)  # a share that counts as faster
 
 
-def test_pixels_ahead_are_read_off_headers(tmp_path):
+def test_pixels_are_read_off_headers(tmp_path):
     folder = folder_of(tmp_path)
     (folder / "b.png").write_bytes(b"no picture")
     jobs = [Job(file, tmp_path / file.name) for file in sorted(folder.iterdir())]
-    assert pixels_ahead(jobs) == (600, 0)
+    assert pixels_of(jobs) == (600, 0)
     refused = [Job(folder / "a.png", tmp_path / "a.png", "no")]
-    assert pixels_ahead(refused) == (0, 0)
+    assert pixels_of(refused) == (0, 0)
 
 
 @pytest.mark.parametrize(

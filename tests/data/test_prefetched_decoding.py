@@ -72,7 +72,7 @@ def test_two_batches_ahead_are_decoded_and_no_more(folder, reads):
 
 @pytest.mark.parametrize("bytes_", [1, 2 * 3 * 80 * 96])
 def test_memory_bounds_what_is_decoded_ahead(bytes_, folder, reads, monkeypatch):
-    monkeypatch.setattr(image_store, "_AHEAD", bytes_)
+    monkeypatch.setattr(image_store, "_PREFETCHED", bytes_)
     store = make(folder, cache="none").store
     store.expect([0])
     assert store[0].nbytes == 3 * 80 * 96

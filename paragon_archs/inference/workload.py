@@ -10,7 +10,7 @@ from ..media.video import VideoSource
 from .planning import Job
 
 
-def pixels_ahead(jobs: Sequence[Job]) -> tuple[float, float]:
+def pixels_of(jobs: Sequence[Job]) -> tuple[float, float]:
     """Returns the pixels of pictures, and those of videos' frames.
 
     What only reading a whole file can tell counts nothing.

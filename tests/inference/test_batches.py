@@ -1,4 +1,4 @@
-"""Small pictures that a device computes together: the results are those of each."""
+"""Small pictures in batches on a device: the results are those of each."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def folder(tmp_path):
     return place
 
 
-def test_pictures_of_one_size_are_computed_together(batches, plain, folder, tmp_path):
+def test_small_pictures_of_one_size_are_batched(batches, plain, folder, tmp_path):
     upscaler = Upscaler(plain, device="cpu")
     planned = jobs(folder, tmp_path)
     upscaler.image(pattern(9, 13, 3))  # measures its border as well
@@ -65,7 +65,7 @@ def test_what_is_computed_alone(change, batches, plain, folder, tmp_path, monkey
         for index, size in enumerate(SIZES):
             Image.fromarray(clear[: size[0], : size[1]]).save(folder / f"{index}.png")
     if change == "large":
-        monkeypatch.setattr("paragon_archs.inference.jobs._TOGETHER", 9 * 13)
+        monkeypatch.setattr("paragon_archs.inference.jobs._BATCH_PIXELS", 9 * 13)
     upscaler = Upscaler(plain, device="cpu")
     assert run(upscaler, jobs(folder, tmp_path), options) == []
     assert set(batches) == {1}
@@ -80,12 +80,12 @@ def test_a_failure_is_one_pictures_own(batches, plain, folder, tmp_path, monkeyp
             raise ValueError("no picture")
         return image(self, picture, dtype)
 
-    def fails_together(self, frames):
+    def fails_batch(self, frames):
         raise ValueError("no batch")
 
     monkeypatch.setattr(Upscaler, "picture", fails)
-    together = "paragon_archs.inference.jobs.FrameUpscaler.frames"
-    monkeypatch.setattr(together, fails_together)
+    batched = "paragon_archs.inference.jobs.FrameUpscaler.frames"
+    monkeypatch.setattr(batched, fails_batch)
     planned = jobs(folder, tmp_path)
     failed = run(upscaler, planned, WriteOptions())
     assert failed == [(planned[1], "no picture")]
