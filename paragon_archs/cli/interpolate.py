@@ -37,6 +37,8 @@ def flags() -> Parser:
 def run(options: argparse.Namespace) -> int:
     """Does what parsed flags ask for."""
     load_spandrel()
+    import torch
+
     from ..checkpoint import describe, load_model, save_state_dict
     from ..weights import resolve
 
@@ -73,13 +75,10 @@ def run(options: argparse.Namespace) -> int:
     state = model.state_dict()
     for name, value in state.items():
         if value.is_floating_point():
-            blend = (1 - options.alpha) * value.double() + options.alpha * own[
-                name
-            ].double()
+            blend = torch.lerp(value.double(), own[name].double(), options.alpha)
             state[name] = blend.to(value.dtype)
-    sources = (
-        f"(1 - {options.alpha}) * {options.first} + {options.alpha} * {options.second}"
-    )
+    names = Path(options.first).name, Path(options.second).name  # folders are private
+    sources = f"(1 - {options.alpha}) * {names[0]} + {options.alpha} * {names[1]}"
     save_state_dict(
         state,
         output,

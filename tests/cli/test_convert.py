@@ -8,7 +8,12 @@ from common import error_of, image, randomise
 from safetensors import safe_open
 
 from paragon_archs.archs import create
-from paragon_archs.checkpoint import load_model, read_state_dict, save_model
+from paragon_archs.checkpoint import (
+    load_model,
+    read_metadata,
+    read_state_dict,
+    save_model,
+)
 from paragon_archs.cli.__main__ import main
 from paragon_archs.fuse import fuse_model
 
@@ -110,6 +115,8 @@ def test_interpolation_blends_every_trained_entry(photo, tmp_path):
     save_model(second, tmp_path / "b.pth")
     out = tmp_path / "mix.safetensors"
     run("interpolate", file, tmp_path / "b.pth", "--alpha", "0.3", "-o", out)
+    made_of = f"(1 - 0.3) * {file.name} + 0.3 * b.pth"
+    assert read_metadata(out)["interpolated"] == made_of, "folders are private"
     mixed = read_state_dict(out)
     for name, a in first.state_dict().items():
         b = second.state_dict()[name]
