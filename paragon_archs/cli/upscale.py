@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..utils.allocator import keep_freed_memory
+from ..utils.allocator import keep_freed_memory, return_freed_memory
 from .common import (
     EXIT_DONE,
     EXIT_FAILED,
@@ -32,7 +32,10 @@ if TYPE_CHECKING:
 def main(argv: Sequence[str] | None = None) -> int:
     """Upscales images, videos and folders of them."""
     options = flags().parse_args(argv)
-    keep_freed_memory()
+    if options.memory == "auto":
+        keep_freed_memory()
+    else:
+        return_freed_memory()
     set_up_logging(options.verbose)
     return guarded(lambda: upscale(options))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from ..utils.allocator import freed_memory_is_kept
+from ..utils.allocator import freed_memory_is_kept, freed_memory_is_returned
 
 logger = logging.getLogger(__name__)
 
@@ -20,12 +20,14 @@ _CGROUP = Path("/sys/fs/cgroup")
 # On a CPU, a run in one piece is the fastest up to this, and takes no more than people
 # have.
 CPU_WHOLE = 2**30
-# Strips on a CPU: narrower ones compute more margin twice. Where the system takes back
-# what is freed, wider ones cost page faults.
+# Strips on a CPU: narrower ones compute more margin twice. Where the C library decides
+# what the system takes back, wider ones cost page faults.
 CPU_STRIPS = 256 * 2**20
 CPU_CACHED = 64 * 2**20
 # What is left to others, and to what the estimate does not see.
 _SHARE = 0.8
+# Likewise where freed memory is kept, which the next block often does not fit.
+_SHARE_KEPT = 0.4
 
 
 def parse_memory(text: str) -> int | None:
@@ -68,13 +70,13 @@ def budget(limit: int | None, device: torch.device) -> float:
         limit = limit or int(torch.mps.recommended_max_memory() * _SHARE)
         return max(0.0, limit - _taken(device))
     if limit is None:
-        return free_memory() * _SHARE
+        return free_memory() * (_SHARE_KEPT if freed_memory_is_kept() else _SHARE)
     return max(0.0, 0.9 * limit - _taken(device))
 
 
 def host_budget(limit: int | None, device: torch.device) -> float:
     """Returns the bytes that pictures may take now; `limit` is the device's own."""
-    if device.type == "cpu":
+    if device.type == "cpu" and limit is not None:
         return budget(limit, device)
     return free_memory() * _SHARE
 
@@ -95,7 +97,8 @@ def strip_bytes(device: torch.device) -> float:
     """Returns the bytes that a strip should take, however much is free."""
     if device.type != "cpu":
         return math.inf
-    return CPU_STRIPS if freed_memory_is_kept() else CPU_CACHED
+    wide = freed_memory_is_kept() or freed_memory_is_returned()
+    return CPU_STRIPS if wide else CPU_CACHED
 
 
 def free_memory() -> float:

@@ -11,8 +11,9 @@ from .plan import Plan
 logger = logging.getLogger(__name__)
 
 LEAST_ROWS = 8
-_MARGINS = 18  # rows of a strip with its margins, at least, in margins
-_WORTH = 0.95  # share of the work at which more sweeps are taken
+_MARGINS = 8  # rows of a strip with its margins, at least, in margins
+_HIGHEST = 3  # what a strip takes for its margins' sake at the most, in `most`
+_WORTH = 0.85  # share of the work at which more sweeps are taken
 _SHORT = 1e9  # added to the work of a plan that does not fit
 
 
@@ -55,7 +56,7 @@ def _cost(
     rows, work = [], 0.0
     for stage in plan.stages:
         # Wide margins need high strips, whatever is the best size otherwise.
-        high = _MARGINS * stage.margin * stage.peak * row
+        high = min(_MARGINS * stage.margin * stage.peak * row, _HIGHEST * most)
         wanted = int(min(left, max(most, high)) / (stage.peak * row))
         wanted -= 2 * stage.margin
         count = math.ceil(height / max(wanted, LEAST_ROWS))

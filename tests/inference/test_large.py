@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import struct
+import subprocess
+import sys
 import zlib
 
 import numpy as np
@@ -206,3 +209,18 @@ def test_a_network_whose_features_do_not_fit_is_named(tmp_path, monkeypatch, cap
     for name in ("paragonsr2_realtime_x2", "paragonsr2_realtime_x4"):
         upscaler = Upscaler(available()[name], torch.device("cpu"))
         assert upscaler.runner.least((14_000, 14_000)) < 2**29
+
+
+@pytest.mark.skipif(not hasattr(os, "wait4"), reason="the system does not count it")
+def test_a_memory_limit_is_what_the_process_takes(tmp_path):
+    """The stream tier's strips have wide margins, and maps of many sizes."""
+    source, output = tmp_path / "hd.png", tmp_path / "out.png"
+    Image.fromarray(pattern(720, 1280, 3)).save(source)
+    command = [sys.executable, "-m", "paragon_archs", "upscale", source, "-o", output]
+    command += ["--model", "paragonsr2_stream_x2", "--backend", "torch"]
+    done = subprocess.Popen([*command, "--memory", "1300M", "--device", "cpu"])
+    _, status, used = os.wait4(done.pid, 0)
+    done.returncode = os.waitstatus_to_exitcode(status)
+    assert done.returncode == 0
+    kilobyte = 1 if sys.platform == "darwin" else 1024
+    assert used.ru_maxrss * kilobyte <= 1300 * 2**20

@@ -275,7 +275,7 @@ def test_wrong_use_is_one_sentence(tmp_path, plain, capsys):
         ((tmp_path / "no_folder", "-o", out, "--model", plain), "there is no"),
         ((source, "-o", out, "--model", tmp_path / "text.safetensors"), "cut off"),
         ((source, "-o", out, "--model", tmp_path / "random.safetensors"), "none"),
-        ((source, "-o", source / "sub", "--model", plain), "written to"),
+        ((source, "-o", source / "sub", "--model", plain), "results can go to"),
         ((source, "-o", out, "--model", tmp_path / "none.safetensors"), "none.safe"),
         ((tmp_path / "no.png", "-o", out, "--model", plain), "there is no"),
         ((tmp_path / "im.png", "-o", out, "--model", plain), "Did you mean in.png?"),

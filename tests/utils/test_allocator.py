@@ -59,6 +59,14 @@ def test_the_library_leaves_the_allocator_alone():
     assert kept_after("import paragon_archs, paragon_archs.inference") <= 8
 
 
+@pytest.mark.skipif(not is_glibc(), reason="the C library is not glibc")
+def test_what_is_returned_is_not_kept():
+    first = "from paragon_archs.utils import allocator as a\n"
+    # glibc by itself keeps blocks as large as one that was freed before.
+    first += "a.return_freed_memory()\nassert a.freed_memory_is_returned()"
+    assert kept_after(first) <= 8
+
+
 @pytest.mark.parametrize("platform", ["darwin", "win32"])
 def test_nothing_happens_elsewhere(monkeypatch, platform):
     monkeypatch.setattr(sys, "platform", platform)
