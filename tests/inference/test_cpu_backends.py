@@ -44,6 +44,10 @@ NETWORKS = {
 }
 
 
+# An export takes ten seconds, and its rules look at no network.
+ONE_NETWORK = pytest.mark.parametrize("weights", ["paragonsr2_stream"], indirect=True)
+
+
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
     """The folder of what is kept between runs; nothing of this machine's."""
@@ -126,6 +130,7 @@ def known(weights, monkeypatch, tmp_path):
     return weights
 
 
+@ONE_NETWORK
 @pytest.mark.parametrize("backend", OTHERS)
 def test_auto_exports_for_what_repays_it(known, backend, monkeypatch):
     found = importlib.util.find_spec
@@ -189,6 +194,7 @@ def test_pictures_are_computed_side_by_side(weights, backend, tmp_path, monkeypa
         assert np.abs(made - wanted).max() <= 1
 
 
+@ONE_NETWORK
 def test_two_processes_export_at_once(known):
     graph = runtimes.graph_file(load_model(known, "cpu"))
     upscalers = [Upscaler(known, "cpu") for _ in range(2)]
@@ -209,6 +215,7 @@ def folder_of(tmp_path):
     return folder
 
 
+@ONE_NETWORK
 @pytest.mark.parametrize("how", ["made", "failed", "broken"])
 def test_a_command_goes_on_in_what_repays(known, how, tmp_path, capsys, monkeypatch):
     folder = folder_of(tmp_path)
