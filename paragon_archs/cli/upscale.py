@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 def main(argv: Sequence[str] | None = None) -> int:
     """Upscales images, videos and folders of them."""
     options = flags().parse_args(argv)
-    if options.memory == "auto":
+    if options.memory.strip().lower() == "auto":
         keep_freed_memory()
     else:
         return_freed_memory()

@@ -41,10 +41,11 @@ def keep_freed_memory() -> bool:
     """
     if not _is_glibc():
         return False
-    global _kept  # noqa: PLW0603 (the setting is the process's)
+    global _kept, _returned  # noqa: PLW0603 (the setting is the process's)
     set_ = ctypes.CDLL(None).mallopt
     largest = set_(_MMAP_THRESHOLD, _LARGEST) or set_(_MMAP_THRESHOLD, _LARGEST_ONCE)
     _kept = bool(largest and set_(_TRIM_THRESHOLD, _KEPT) and set_(_ARENA_MAX, 1))
+    _returned = _returned and not _kept
     return _kept
 
 
@@ -57,9 +58,10 @@ def return_freed_memory() -> None:
 
     For a program's start, before torch is imported.
     """
-    global _returned  # noqa: PLW0603 (the setting is the process's)
+    global _kept, _returned  # noqa: PLW0603 (the setting is the process's)
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch's own
     _returned = _is_glibc() and bool(ctypes.CDLL(None).mallopt(*_RETURNED))
+    _kept = _kept and not _returned
 
 
 def _is_glibc() -> bool:

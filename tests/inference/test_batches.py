@@ -29,8 +29,8 @@ def batches(monkeypatch):
     return seen
 
 
-def jobs(folder, tmp_path, **keys):
-    return plan([folder], tmp_path / "out", **keys)
+def jobs(folder, tmp_path):
+    return plan([folder], tmp_path / "out")
 
 
 @pytest.fixture

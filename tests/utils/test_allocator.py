@@ -67,6 +67,18 @@ def test_what_is_returned_is_not_kept():
     assert kept_after(first) <= 8
 
 
+@pytest.mark.skipif(not is_glibc(), reason="the C library is not glibc")
+@pytest.mark.parametrize("last", ["keep", "return"])
+def test_the_last_setting_is_the_one_that_holds(last):
+    calls = {"keep": "a.keep_freed_memory()", "return": "a.return_freed_memory()"}
+    lines = ["from paragon_archs.utils import allocator as a"]
+    lines += [calls[name] for name in calls if name != last] + [calls[last]]
+    kept = last == "keep"
+    lines.append(f"assert a.freed_memory_is_kept() is {kept}")
+    lines.append(f"assert a.freed_memory_is_returned() is {not kept}")
+    assert (kept_after("\n".join(lines)) >= 120) is kept
+
+
 @pytest.mark.parametrize("platform", ["darwin", "win32"])
 def test_nothing_happens_elsewhere(monkeypatch, platform):
     monkeypatch.setattr(sys, "platform", platform)
