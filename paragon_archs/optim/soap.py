@@ -47,36 +47,59 @@ class SOAP(torch.optim.Optimizer):
             "differentiable": False,  # torch adds it to what a state is loaded into
         }
         super().__init__(params, defaults)
+        self._stacks: dict[tuple[int, ...], dict[str, Tensor]] = {}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._stacks = {}  # of the states that these replace
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Moves every parameter that has a gradient."""
+        """Moves every parameter that has a gradient, those of one shape at once."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
+            alike: dict[object, list[Tensor]] = {}
             for p in group["params"]:
                 if p.grad is not None:
-                    self._move(p, p.grad, group)
+                    state = self.state[p] or self._begin(p, group["largest"])
+                    state["step"] += 1
+                    key = (*_rows_columns(p), state["step"], p.device)
+                    alike.setdefault(key, []).append(p)
+            for parameters in alike.values():
+                self._move(parameters, group)
         return loss
 
-    def _move(self, p: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+    def _begin(self, p: Tensor, largest: int) -> dict[str, Any]:
         state = self.state[p]
-        shape = p.shape
-        matrix = p.ndim > 1 and p.numel() > max(shape)  # (1, C, 1, 1) is a vector
-        g = gradient.reshape(shape[0], -1) if matrix else gradient.reshape(-1)
-        if not state:
-            state["step"] = 0
-            state["mean"] = torch.zeros_like(g)
-            state["square"] = torch.zeros_like(g)
-            if matrix:
-                for side, n in zip("lr", g.shape, strict=True):
-                    if n <= group["largest"]:
-                        state[f"{side}_cov"] = torch.zeros(n, n, device=g.device)
-                        state[f"{side}_basis"] = torch.eye(n, device=g.device)
-        state["step"] += 1
-        step = state["step"]
+        shape = _rows_columns(p)
+        state.update(step=0, mean=p.new_zeros(shape), square=p.new_zeros(shape))
+        for side, n in zip("lr", shape, strict=False):
+            if len(shape) == 2 and n <= largest:
+                state[f"{side}_cov"] = p.new_zeros(n, n)
+                state[f"{side}_basis"] = torch.eye(n, device=p.device)
+        return state
+
+    def _stack(self, parameters: list[Tensor]) -> dict[str, Tensor]:
+        """Returns the states of parameters as one; their own become views of it."""
+        key = tuple(map(id, parameters))
+        if key not in self._stacks:
+            states = [self.state[p] for p in parameters]
+            names = [name for name in states[0] if name != "step"]
+            stack = {n: torch.stack([state[n] for state in states]) for n in names}
+            for i, state in enumerate(states):
+                state.update({name: values[i] for name, values in stack.items()})
+            kept = {k: s for k, s in self._stacks.items() if not {*k} & {*key}}
+            self._stacks = {**kept, key: stack}
+        return self._stacks[key]
+
+    def _move(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        state, step = self._stack(parameters), self.state[parameters[0]]["step"]
+        shape = _rows_columns(parameters[0])
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        g = torch.stack([gradient.reshape(shape) for gradient in gradients])
         for side, product in (("l", lambda: g @ g.mT), ("r", lambda: g.mT @ g)):
             if f"{side}_cov" in state:
                 state[f"{side}_cov"].lerp_(product(), 1 - group["basis_beta"])
@@ -88,26 +111,37 @@ class SOAP(torch.optim.Optimizer):
         state["square"].mul_(beta2).addcmul_(turned, turned, value=1 - beta2)
         mean = _into(state, state["mean"]) / (1 - beta1**step)
         root = (state["square"] / (1 - beta2**step)).sqrt_().add_(group["eps"])
-        p.sub_(_out_of(state, mean / root).reshape(shape), alpha=group["lr"])
+        moves = _out_of(state, mean / root)
+        moves = [
+            move.reshape(p.shape) for p, move in zip(parameters, moves, strict=True)
+        ]
+        torch._foreach_sub_(parameters, moves, alpha=group["lr"])  # type: ignore[attr-defined]
 
 
-def _into(state: dict[str, Any], g: Tensor) -> Tensor:
+def _rows_columns(p: Tensor) -> tuple[int, ...]:
+    """Returns the shape of a parameter's matrix; (1, C, 1, 1) is a vector."""
+    if p.ndim > 1 and p.numel() > max(p.shape):
+        return p.shape[0], p.numel() // p.shape[0]
+    return (p.numel(),)
+
+
+def _into(state: dict[str, Tensor], g: Tensor) -> Tensor:
     """Returns `g` in the eigenbasis."""
     if "l_basis" in state:
         g = state["l_basis"].mT @ g
     return g @ state["r_basis"] if "r_basis" in state else g
 
 
-def _out_of(state: dict[str, Any], g: Tensor) -> Tensor:
+def _out_of(state: dict[str, Tensor], g: Tensor) -> Tensor:
     """Returns what is in the eigenbasis as it was before."""
     if "l_basis" in state:
         g = state["l_basis"] @ g
     return g @ state["r_basis"].mT if "r_basis" in state else g
 
 
-def _turn(state: dict[str, Any], first: bool) -> None:
+def _turn(state: dict[str, Tensor], first: bool) -> None:
     """Updates the eigenbases: exactly at first, then by one power iteration."""
-    for side, axis in (("l", 0), ("r", 1)):
+    for side, axis in (("l", 2), ("r", 1)):
         if f"{side}_cov" not in state:
             continue
         cov, basis = state[f"{side}_cov"], state[f"{side}_basis"]
@@ -115,6 +149,9 @@ def _turn(state: dict[str, Any], first: bool) -> None:
             basis.copy_(torch.linalg.eigh(cov).eigenvectors.flip(-1))
             continue
         # Keep the columns in order of their eigenvalues, and the squares with them.
-        order = torch.einsum("ij,ik,kj->j", basis, cov, basis).argsort(descending=True)
-        state["square"].copy_(state["square"].index_select(axis, order))
-        basis.copy_(torch.linalg.qr(cov @ basis[:, order]).Q)
+        product = cov @ basis
+        order = (basis * product).sum(1).argsort(descending=True)
+        squares = state["square"].take_along_dim(order.unsqueeze(axis), 3 - axis)
+        state["square"].copy_(squares)
+        product = product.take_along_dim(order.unsqueeze(1), 2)
+        basis.copy_(torch.linalg.qr(product).Q)

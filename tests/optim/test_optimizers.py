@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 
 import pytest
@@ -62,7 +63,7 @@ def test_pytorch_optimizer_s_names_follow_torch_s_and_ours():
         find_optimizer("Adamm")
 
 
-@pytest.mark.parametrize("kind", ["Lion", "Adan", "ADOPT", "Prodigy", "MARS"])
+@pytest.mark.parametrize("kind", ["Lion", "Adan", "ADOPT", "Prodigy", "MARS", "SOAP"])
 def test_they_go_on_exactly(kind):
     pytest.importorskip("pytorch_optimizer")
 
@@ -101,3 +102,26 @@ def test_what_needs_more_than_a_gradient_is_one_sentence(kind):
         kind = "AdaMuon"
     with pytest.raises(ValueError, match=f"trains the weights of conv.*{kind}"):
         build_optimizer(kind, [nn.Parameter(torch.ones(2, 2, 3, 3))])
+
+
+def test_parameters_of_one_shape_move_at_once_as_they_do_alone():
+    # Square matrices: the first gradient leaves the basis of others open.
+    shapes = [(4, 1, 2, 2), (4, 1, 2, 2), (4, 4), (6,), (6,), (1, 6, 1, 1)]
+
+    def after(together: bool):
+        generator = torch.Generator().manual_seed(0)
+        weights = [nn.Parameter(torch.randn(s, generator=generator)) for s in shapes]
+        groups = [weights] if together else [[w] for w in weights]
+        optimizers = [build_optimizer("SOAP", group, lr=0.01) for group in groups]
+        for step in range(24):
+            for i, w in enumerate(weights):  # one is frozen for a while
+                noise = torch.randn(w.shape, generator=generator)
+                w.grad = None if i == 1 and 5 <= step < 9 else w.detach() ** 3 + noise
+            for optimizer in optimizers:
+                optimizer.step()
+            if step == 12:
+                optimizers[0].load_state_dict(copy.deepcopy(optimizers[0].state_dict()))
+        return weights
+
+    for alone, at_once in zip(after(False), after(True), strict=True):
+        torch.testing.assert_close(alone, at_once)
