@@ -84,7 +84,7 @@ class VideoSource:
         self.path = Path(path)
         self.quiet = quiet
         self._warned: set[str] = set()
-        self.container = self._open(decoder)
+        self.container = open_container(self.path)
         self.video = self._main()
         self.look = look_of(self.video)
         self.rate = nominal_rate(self.video)
@@ -95,6 +95,8 @@ class VideoSource:
         self.missing = Fraction(0)  # seconds at the end that the header promises
         if has_alpha(self.video):
             self.leave_out("its transparency")
+        if decoder != "cpu":
+            self._decode_by_card(decoder)
 
     def __enter__(self) -> VideoSource:
         return self
@@ -102,30 +104,34 @@ class VideoSource:
     def __exit__(self, *_: object) -> None:
         self.container.close()
 
-    def _open(self, decoder: str) -> InputContainer:
-        if decoder == "cpu":
-            return open_container(self.path)
+    def _decode_by_card(self, decoder: str) -> None:
+        """Opens the file once more, now with the card's decoder.
+
+        Such a stream says that its pixels are the card's, not what they mean.
+        """
         av = need("av", "video", "av")
         try:
-            return av.open(
+            container = av.open(
                 local(self.path),
                 metadata_errors=_AS_LATIN,
                 hwaccel=av.codec.hwaccel.HWAccel("cuda", allow_software_fallback=True),
             )
         except (av.error.FFmpegError, NotImplementedError) as error:
-            container = open_container(self.path)  # the file's own faults are named
             reason = getattr(error, "strerror", None) or error
             if decoder == "auto":
                 self.note(
                     f"decoded on the CPU, as the card's does not start ({reason})"
                 )
-                return container
-            container.close()
+                return
+            self.container.close()
             raise ValueError(
                 "Expected an NVIDIA card and driver to decode by, but they do not "
                 f"start ({reason}). Choose the decoder 'auto', which decodes on the "
                 "CPU then."
             ) from error
+        self.container.close()
+        self.container = container
+        self.video = self._main()
 
     def _main(self) -> Any:
         for stream in self.container.streams.video:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from paragon_archs.inference.video_options import VideoOptions
-from paragon_archs.media import encoders
+from paragon_archs.media import encoders, video
 from paragon_archs.media.encoders import CODECS, encoding
 from paragon_archs.media.video import VideoSource
 from paragon_archs.media.video_color import FromRGB, look_of
@@ -119,6 +119,29 @@ def test_decoding_by_a_card(decoder, card, source, monkeypatch, caplog):
         assert len(list(film.frames())) == 2
     lines = [r.message for r in caplog.records if MISSING in r.message]
     assert len(lines) == (not card)
+
+
+def test_a_card_s_stream_is_not_asked_what_pixels_mean(source, monkeypatch):
+    assert not av.VideoFormat("cuda").components  # seen on a card: no bits to count
+    asked, by_card, given = [], [], av.open
+
+    def opened(*arguments, hwaccel=None, **named):
+        container = given(*arguments, **named)
+        by_card.extend([container] if hwaccel else [])
+        return container
+
+    def asks(stream):
+        asked.append(stream.container)
+        return look_of(stream)
+
+    monkeypatch.setattr(av, "open", opened)
+    monkeypatch.setattr(av.codec.hwaccel, "HWAccel", lambda *_, **__: "a card")
+    monkeypatch.setattr(video, "look_of", asks)
+    monkeypatch.setattr(video, "has_alpha", asks)
+    with VideoSource(source, decoder="cuda") as film:
+        assert [film.container] == by_card
+        assert film.container not in asked and len(asked) == 2
+        assert film.look == look_of(film.video)
 
 
 @pytest.mark.parametrize(("name", "value"), [("codec", "h265"), ("decoder", "nvdec")])
