@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from ..utils.halves import HALVES
+from .bias import add_bias, comes_apart
 from .leaf import Rule, leaf
 from .onednn import (
     channels_last,
@@ -94,6 +95,20 @@ def _activate(x: Tensor, activation: str) -> Tensor:
     return F.relu(x) if activation == "relu" else x
 
 
+def _convolved(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    padding: tuple[int, int] = (0, 0),
+    dilation: int = 1,
+    groups: int = 1,
+) -> Tensor:
+    """`F.conv2d`, on a GPU with the bias added in the quicker way."""
+    if bias is None or recorded() or not comes_apart(x, weight, dilation, groups):
+        return F.conv2d(x, weight, bias, 1, padding, dilation, groups)
+    return add_bias(F.conv2d(x, weight, None, 1, padding, dilation, groups), bias)
+
+
 @leaf(_alone, dense=True)
 def pointwise(
     x: Tensor,
@@ -115,7 +130,7 @@ def pointwise(
     """
     if fast(x):
         return dnn_pointwise(x, weight, bias, activation, add, mul)
-    y = _activate(F.conv2d(x, weight, bias), activation)
+    y = _activate(_convolved(x, weight, bias), activation)
     if add is not None:
         y = y + add
     return y if mul is None else y * mul
@@ -147,8 +162,7 @@ def conv(
     pads = padding if isinstance(padding, tuple) else (padding, padding)
     if fast(x):
         return dnn_conv(x, weight, bias, pads, dilation, groups, activation, add)
-    y = F.conv2d(x, weight, bias, 1, pads, dilation, groups)
-    y = _activate(y, activation)
+    y = _activate(_convolved(x, weight, bias, pads, dilation, groups), activation)
     return y if add is None else y + add
 
 

@@ -34,6 +34,7 @@ def report(device: torch.device, emit: Callable[[str], None]) -> bool:
         speed.memory(bench),
         speed.videos(bench),
         choices.norms(bench),
+        choices.biases(bench),
         choices.attentions(bench),
         runtimes.section(bench),
         training.section(bench),

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ...archs.paragonsr_arch import ImageNorm
+from ...deploy.bias import add_bias
 from ...inference.layout import LAYOUTS
 from .bench import Bench, milliseconds
 from .report import Row, Section, attempt
@@ -72,6 +73,36 @@ def _pass(forward: Callable[[Tensor], Tensor], x: Tensor, training: bool) -> Non
         y = forward(x)
         if training:
             y.backward(y.detach())
+
+
+def biases(bench: Bench) -> Section:
+    """Returns the table of biases: torch's sum, and a list of channels."""
+    lines = {
+        f"{width} channels, {dtype}": functools.partial(
+            _bias, bench, width, getattr(torch, dtype)
+        )
+        for width in (*_WIDTHS, 128)
+        for dtype in ("float16", "float32")
+    }
+    height, width = _map_size(bench, False)
+    return Section(
+        "Bias",
+        f"Milliseconds of adding one value per channel to a map of {width}x{height}: "
+        "as torch does after a convolution, and channel by channel.",
+        ("map", "torch", "by channel"),
+        lines,
+    )
+
+
+def _bias(bench: Bench, width: int, dtype: torch.dtype) -> Row:
+    y = torch.zeros(1, width, *_map_size(bench, False), device=bench.device).to(dtype)
+    bias = torch.zeros(width).to(y)
+    ways = (
+        functools.partial(y.add_, bias.view(1, -1, 1, 1)),
+        functools.partial(add_bias, y, bias),
+    )
+    with torch.inference_mode():
+        return Row([milliseconds(bench.seconds(way)) for way in ways])
 
 
 def attentions(bench: Bench) -> Section:
