@@ -26,7 +26,7 @@ class Measured:
 
     Attributes:
         seconds: One thread's time in torch for a megapixel of input.
-        shares: Of that time, which each other backend takes.
+        shares: Of torch's time, which each other backend takes.
     """
 
     seconds: float
@@ -39,23 +39,22 @@ class Measured:
 
 
 SHIPPED = {
-    "paragonsr2_realtime x2": Measured(0.27, {"openvino": 0.75, "onnxruntime": 0.92}),
-    "paragonsr2_realtime x4": Measured(0.42, {"openvino": 0.85, "onnxruntime": 0.84}),
-    "paragonsr2_stream x2": Measured(1.7, {"openvino": 0.62, "onnxruntime": 0.61}),
-    "paragonsr2_stream x4": Measured(1.8, {"openvino": 0.67, "onnxruntime": 0.63}),
+    "paragonsr2_realtime x2": Measured(0.27, {"openvino": 0.80, "onnxruntime": 0.96}),
+    "paragonsr2_realtime x4": Measured(0.42, {"onnxruntime": 0.93}),
+    "paragonsr2_stream x2": Measured(1.7, {"openvino": 0.75, "onnxruntime": 0.73}),
+    "paragonsr2_stream x4": Measured(1.8, {"openvino": 0.74, "onnxruntime": 0.70}),
     "paragonsr2_stream x2 video": Measured(1.9, {"openvino": 0.64}),
     "paragonsr2_stream x4 video": Measured(2.0, {"openvino": 0.67}),
-    "paragonsr_nano x4": Measured(1.4, {"onnxruntime": 0.82}),
-    "paragonsr_tiny x4": Measured(2.2, {"onnxruntime": 0.88}),
-    "paragonsr2_photo x4": Measured(27, {"openvino": 0.65}),
+    "paragonsr_nano x4": Measured(1.4, {"onnxruntime": 0.86}),
+    "paragonsr_tiny x4": Measured(2.2, {"onnxruntime": 0.87}),
+    "paragonsr2_photo x4": Measured(27, {"openvino": 0.72}),
     "paragonsr2_pro x4": Measured(63, {"openvino": 0.74}),
-    "resshuffle x4": Measured(25, {"openvino": 0.76, "onnxruntime": 0.81}),
-    "facesr x4": Measured(6, {"openvino": 0.91}),
+    "resshuffle x4": Measured(25, {"openvino": 0.86, "onnxruntime": 0.84}),
 }
 """By `network_name`, with " video" where features are carried on, if that was measured.
 
-The shares are the means of both tables in docs/benchmarks.md. What is not named was not
-measured, or not to be faster.
+The shares are the means of the tables in docs/benchmarks.md, of one and of two threads.
+What is not named was not measured, or not to be faster.
 """
 
 
