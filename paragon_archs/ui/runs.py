@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-_PATIENCE = 5.0  # seconds that a process has to stop by itself
+_PATIENCE = 30.0  # seconds that a process has to stop by itself, on a busy machine too
 
 
 @dataclass(frozen=True)
