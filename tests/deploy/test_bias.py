@@ -63,7 +63,6 @@ def test_where_it_comes_apart(monkeypatch):
     asked = []
     monkeypatch.setattr(biases, "_is_faster", lambda *a: asked.append(a) or True)
     monkeypatch.setattr(biases, "LARGE", 64)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     square, strip = torch.zeros(4, 4, 1, 1), torch.zeros(4, 1, 1, 11)
     with torch.inference_mode():
         assert not comes_apart(torch.zeros(1, 4, 8, 8), square, 1, 1)  # on a CPU

@@ -288,3 +288,17 @@ def test_parity_with_the_cpu(name, dtype, device):
         wanted = deploy_model(network)(x)
         got = deploy_model(network).to(device, dtype)(x.to(device, dtype))
     assert error(got, wanted) < LIMITS[dtype_name(dtype)]
+
+
+@pytest.mark.parametrize("kind", [ImageNorm, FaceNorm])
+def test_which_maps_are_normed_by_sums(kind, monkeypatch):
+    """torch's kernel is slow for one image, and takes those of a batch at once."""
+    summed = []
+    monkeypatch.setattr(kind, "on_gpu", lambda _, x: summed.append(x.numel()) or x)
+    with fake_gpu():
+        norm = on_gpu(kind(1, 8))
+        for trains in (False, True):
+            for values in (2**16, 2**18, 2**22):
+                with torch.set_grad_enabled(trains):
+                    norm(torch.empty(1, 8, values // 64, 8, device="cuda"))
+    assert summed == [2**18, 2**22, 2**22]
