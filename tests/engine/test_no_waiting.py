@@ -28,6 +28,7 @@ LOSSES = [
     {"type": "MSSSIMLoss"},
     {"type": "FocalFrequencyLoss"},
     {"type": "LumaLoss"},
+    {"type": "PSNRLoss", "luma": True},
     {"type": "FeatureBoundLoss", "weight": 1e-3, "side": 8},
 ]
 RUNS = {
