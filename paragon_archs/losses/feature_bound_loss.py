@@ -31,8 +31,9 @@ class FeatureBoundLoss(nn.Module):
     For networks that multiply features: products answer to full contrast, which
     photographs hardly have, with values of any size. Every step looks at one new crop
     of a drawn picture and at the worst one so far. Their error is not in it: it would
-    be all that training sees. Weigh it with 1e-3 beside an L1 loss and 1e-4 beside a
-    squared one; its gradient is some hundred times that of photographs.
+    be all that training sees. Weigh it with 1e-3 beside an L1 loss, 1e-4 beside a
+    squared one and 1e-5 beside a PSNRLoss of weight 1e-4; its gradient is some hundred
+    times that of photographs.
 
     It runs the network itself: `engine.bounds.bounded` hands it what it needs.
 
