@@ -12,7 +12,11 @@ WEIGHTS = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
 class LumaError(nn.Module):
-    """The difference of Y (B, H, W) of two batches of RGB images (B, 3, H, W)."""
+    """The difference of Y (B, H, W) of two batches of RGB images (B, 3, H, W).
+
+    Raises:
+        ValueError: for images that are not RGB.
+    """
 
     weights: Tensor
 
@@ -24,7 +28,7 @@ class LumaError(nn.Module):
         if pred.shape[1] != 3:
             raise ValueError(
                 f"Expected RGB images to compare the luma of, but got {pred.shape[1]} "
-                "channels. Use a loss on all channels, such as L1Loss."
+                "channels. Use L1Loss, or PSNRLoss without luma."
             )
         error = in_float32(pred) - in_float32(target)
         return torch.einsum("c,bchw->bhw", self.weights.to(error.dtype), error)

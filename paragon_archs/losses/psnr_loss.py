@@ -22,15 +22,24 @@ class PSNRLoss(nn.Module):
 
     Args:
         loss_weight: Factor on the loss.
-        luma: Whether to compare Y (BT.601) alone, as PSNR-Y does; images are RGB then.
+        luma: Whether to compare Y (BT.601) alone, as PSNR-Y does but for a
+            constant; images are RGB then.
         floor: Added to each image's mean squared error: what is far below it, such as a
             crop of the sky, no longer gains.
+
+    Raises:
+        ValueError: for a floor that is not above 0, which a perfect crop needs.
     """
 
     def __init__(
         self, loss_weight: float = 1.0, luma: bool = False, floor: float = 1e-4
     ) -> None:
         super().__init__()
+        if not floor > 0:
+            raise ValueError(
+                f"Expected floor of PSNRLoss to be above 0, but got {floor!r}. Use "
+                "1e-4."
+            )
         self.loss_weight = loss_weight
         self.luma_error = LumaError() if luma else None
         self.floor = floor

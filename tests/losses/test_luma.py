@@ -1,4 +1,4 @@
-"""The error of luma, and the PSNR of images."""
+"""The error of luma."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import pytest
 import torch
 from common import image
 
-from paragon_archs.evaluation.measures import luma, psnr
 from paragon_archs.losses.luma_loss import LumaLoss
-from paragon_archs.losses.psnr_loss import PSNRLoss
 
 
 @pytest.mark.parametrize("criterion", ["l1", "l2"])
@@ -28,23 +26,3 @@ def test_it_wants_rgb():
         LumaLoss()(image(1, 1, 4, 4), image(1, 1, 4, 4))
     with pytest.raises(ValueError, match="criterion"):
         LumaLoss(criterion="l3")
-
-
-@pytest.mark.parametrize("on_luma", [False, True])
-def test_the_psnr_is_the_mean_over_images_as_it_is_measured(on_luma):
-    x, y = image(2, 3, 5, 6), image(2, 3, 5, 6, seed=1)
-    y[1] = 0.99 * x[1]  # the other image's error is some thousand times as large
-    pairs = [(255 * a, 255 * b) for a, b in zip(x, y, strict=True)]
-    if on_luma:  # Y of video range: 219 steps where R, G and B have 255
-        pairs = [(luma(a) * 255 / 219, luma(b) * 255 / 219) for a, b in pairs]
-    want = sum(float(psnr(a, b)) for a, b in pairs) / 2
-    loss = PSNRLoss(loss_weight=2.0, luma=on_luma, floor=0.0)(x, y)
-    assert float(loss) == pytest.approx(-2 * want, rel=1e-4)
-
-
-def test_the_floor_of_a_psnr_loss_bounds_it_and_its_gradient():
-    x = image(1, 3, 5, 6).requires_grad_()
-    loss = PSNRLoss(floor=1e-4)(x, x.detach().clone())
-    loss.backward()
-    assert float(loss.detach()) == pytest.approx(-40)
-    assert x.grad is not None and not x.grad.any()
