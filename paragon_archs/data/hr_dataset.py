@@ -219,6 +219,7 @@ class HRImageDataset(StoredImages):
             "share of samples that are drawn pictures (letters, lines, shapes, "
             "patterns, black and white) instead of photographs",
             low=0,
+            high=1,
         ),
     }
     CROPS = ("gt_size", "drawn_share")

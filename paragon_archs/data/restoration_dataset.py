@@ -38,14 +38,20 @@ class RestorationImageDataset(HRImageDataset):
     KEYS = {  # noqa: RUF012 (read only)
         **HRImageDataset.KEYS,
         "jpeg_quality": Key("list", [40, 95], "range of the JPEG quality"),
-        "jpeg_prob": Key("float", 0.9, "share of samples saved as JPEG", low=0),
+        "jpeg_prob": Key("float", 0.9, "share of samples saved as JPEG", low=0, high=1),
         "full_chroma_prob": Key(
-            "float", 0.2, "share of the JPEGs with 4:4:4 chroma, not 4:2:0", low=0
+            "float",
+            0.2,
+            "share of the JPEGs with 4:4:4 chroma, not 4:2:0",
+            low=0,
+            high=1,
         ),
         "blur_sigma": Key("list", [0.2, 0.6], "range of the blur's width, LR pixels"),
-        "blur_prob": Key("float", 0.2, "share of samples that are blurred", low=0),
+        "blur_prob": Key(
+            "float", 0.2, "share of samples that are blurred", low=0, high=1
+        ),
         "noise": Key("list", [0, 4], "range of the noise's deviation, of 255"),
-        "noise_prob": Key("float", 0.2, "share of samples with noise", low=0),
+        "noise_prob": Key("float", 0.2, "share of samples with noise", low=0, high=1),
     }
     CROPS = ("gt_size", *(k for k in KEYS if k not in HRImageDataset.KEYS))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from paragon_archs.config.key import Name, Section, key
 from paragon_archs.config.keys import KEYS
 from paragon_archs.config.loading import load_options
 from paragon_archs.config.sections.run import RunSection
+from paragon_archs.config.signatures import known_types
 
 FILES = sorted((Path(__file__).parents[2] / "options").glob("*.yml"))
 
@@ -65,3 +67,13 @@ def test_annotations_give_the_kinds():
     }
     assert KEYS["path:strict_load_*"].kind == "bool"
     assert KEYS["datasets:train:batch_size_per_gpu"].kind == "int"
+
+
+def test_no_share_may_be_above_one():
+    keys = dict(KEYS)
+    for name, target in known_types("data set").items():
+        keys |= {f"{name}:{k}": v for k, v in getattr(target, "KEYS", {}).items()}
+    is_share = re.compile(r"(_prob\d?|_share|ema_decay)$")
+    shares = {path: key for path, key in keys.items() if is_share.search(path)}
+    assert len(shares) > 15
+    assert {(share.low, share.high) for share in shares.values()} == {(0, 1)}, shares

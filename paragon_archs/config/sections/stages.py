@@ -51,7 +51,7 @@ class StageSection(Section):
         "in place of `train:scheduler`; as long as the stage", None
     )
     warmup_iter: int | None = key("in place of `train:warmup_iter`", None)
-    ema_decay: float | None = key("in place of `train:ema_decay`", None, low=0)
+    ema_decay: float | None = key("in place of `train:ema_decay`", None, low=0, high=1)
     merge_head: bool | None = key("in place of `train:merge_head`", None)
     loss_margin: int | None = key("in place of `train:loss_margin`", None, low=0)
     keep_optimizer: bool = key(
