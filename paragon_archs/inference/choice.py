@@ -33,9 +33,8 @@ def choose(inputs: Sequence[str], scale: int) -> tuple[str, str]:
     coarse = [q for q in qualities if q is not None and q < FINE]
     if 2 * len(coarse) <= len(qualities) or not coarse:
         return default(scale), ""
-    name = default(scale, jpeg=True)
-    found = f"JPEG of quality {round(statistics.median(coarse))}"
-    return name, found if name != default(scale) else ""
+    quality = round(statistics.median(coarse))
+    return default(scale, jpeg=True), f"JPEG of quality {quality}"
 
 
 def _images(inputs: Sequence[str]) -> Iterator[Path]:

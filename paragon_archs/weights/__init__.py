@@ -14,8 +14,11 @@ FOLDER = Path(__file__).parent
 
 # Scale -> what `paragon upscale` uses when nothing is asked for.
 DEFAULTS = {2: "paragonsr2_realtime_x2", 4: "paragonsr2_realtime_x4"}
-# The same for JPEG files, where one ships.
-JPEG_DEFAULTS = {2: "paragonsr2_realtime_x2_jpeg"}
+# The same for JPEG files.
+JPEG_DEFAULTS = {
+    2: "paragonsr2_realtime_x2_jpeg",
+    4: "paragonsr2_realtime_x4_jpeg",
+}
 
 
 def available() -> dict[str, Path]:
@@ -49,7 +52,7 @@ def default(scale: int = 4, jpeg: bool = False) -> str:
 
     Args:
         scale: Upscaling factor.
-        jpeg: Whether it is for JPEG files; where none ships for them, the usual one.
+        jpeg: Whether it is for JPEG files.
 
     Raises:
         ValueError: when none ships for it.
@@ -60,8 +63,7 @@ def default(scale: int = 4, jpeg: bool = False) -> str:
             f"Expected a scale that a shipped model has ({scales}), but got {scale!r}. "
             "Give a weight file of that scale."
         )
-    name = JPEG_DEFAULTS.get(scale, "") if jpeg else ""
-    return name if name in available() else DEFAULTS[scale]
+    return (JPEG_DEFAULTS if jpeg else DEFAULTS)[scale]
 
 
 def resolve(model: str | Path) -> Path:

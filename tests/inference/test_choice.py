@@ -31,31 +31,27 @@ def test_other_files_have_none(picture, tmp_path):
         assert jpeg_quality(tmp_path / name) is None
 
 
-@pytest.fixture
-def ships(monkeypatch):
-    """A model for JPEG at scale 2, whatever ships."""
-    known = {**weights.available(), "for_jpeg": weights.FOLDER / "for_jpeg"}
-    monkeypatch.setattr(weights, "available", lambda: known)
-    monkeypatch.setattr(weights, "JPEG_DEFAULTS", {2: "for_jpeg"})
-
-
-def test_the_input_decides(ships, picture, tmp_path):
+@pytest.mark.parametrize("scale", weights.DEFAULTS)
+def test_the_input_decides(scale, picture, tmp_path):
     coarse, fine, clean = (tmp_path / n for n in ("c.jpg", "f.jpg", "p.png"))
     picture.save(coarse, quality=70)
     picture.save(fine, quality=98)
     picture.save(clean)
-    usual = weights.DEFAULTS[2]
+    usual, for_jpeg = weights.DEFAULTS[scale], weights.JPEG_DEFAULTS[scale]
     for inputs, name in (
-        ([coarse], "for_jpeg"),
+        ([coarse], for_jpeg),
         ([fine], usual),
         ([clean], usual),
         ([coarse, clean], usual),  # not most of them
         ([tmp_path], usual),
-        ([tmp_path / "*.jpg", coarse], "for_jpeg"),
+        ([tmp_path / "*.jpg", coarse], for_jpeg),
         ([tmp_path / "nothing.jpg"], usual),
     ):
-        assert choose([str(i) for i in inputs], 2)[0] == name, inputs
-    assert choose([str(coarse)], 2)[1] == "JPEG of quality 70"
-    assert choose([str(coarse)], 4) == (weights.DEFAULTS[4], "")  # none ships
+        assert choose([str(i) for i in inputs], scale)[0] == name, inputs
+    assert choose([str(coarse)], scale)[1] == "JPEG of quality 70"
+
+
+def test_a_scale_without_a_shipped_model_is_refused(picture, tmp_path):
+    picture.save(tmp_path / "a.jpg", quality=70)
     with pytest.raises(ValueError, match="scale that a shipped model has"):
-        choose([str(coarse)], 3)
+        choose([str(tmp_path / "a.jpg")], 3)
