@@ -14,11 +14,12 @@ from typing import Any
 import gradio as gr
 
 from ..media.paths import IMAGE_SUFFIXES, VIDEO_SUFFIXES
-from ..weights import available, default
+from ..weights import DEFAULTS, available
 from .runs import Progress, Run, Settings
 
 FORMATS = ("png", "jpg", "webp", "tiff", "avif", "keep")
 DEVICES = ("auto", "cpu", "cuda", "mps")
+AUTOMATIC = {f"x{scale}, to suit the input": scale for scale in sorted(DEFAULTS)[::-1]}
 OWN = "a file of mine"
 CRF = 16
 # Gradio's own orange and grays have less contrast than WCAG AA asks for.
@@ -122,8 +123,8 @@ def build(app: App) -> Any:
 
 def _settings() -> list[Any]:
     """Adds the controls whose values make `Settings`, in the order of `_read`."""
-    shipped = list(available())
-    model = gr.Dropdown([*shipped, OWN], value=default(), label="Model")
+    models = [*AUTOMATIC, *available(), OWN]
+    model = gr.Dropdown(models, value=models[0], label="Model")
     file = gr.File(label="Weight file, .onnx or .trt", visible=False, type="filepath")
     model.change(lambda name: gr.update(visible=name == OWN), model, file)
     format_ = gr.Dropdown(list(FORMATS), value="png", label="Picture format")
@@ -152,9 +153,18 @@ def _read(
 ) -> Settings:
     if model == OWN and not file:
         raise ValueError("Expected a weight file, but got none. Drop one on the left.")
-    chosen = str(file) if model == OWN else model
-    moved = None if crf == CRF else crf  # each codec has its own default
-    return Settings(chosen, device, memory, format_, quality, scale_to, tta, moved)
+    scale = AUTOMATIC.get(model)
+    return Settings(
+        model="" if scale else str(file) if model == OWN else model,
+        scale=scale,
+        device=device,
+        memory=memory,
+        format=format_,
+        quality=quality,
+        scale_to=scale_to,
+        tta=tta,
+        crf=None if crf == CRF else crf,  # each codec has its own default
+    )
 
 
 def _single(app: App, settings: list[Any]) -> None:

@@ -23,6 +23,7 @@ class Settings:
     """What the page lets a user choose; empty values are the command's defaults."""
 
     model: str = ""
+    scale: int | None = None
     device: str = "auto"
     memory: str = ""
     format: str = "png"
@@ -41,6 +42,8 @@ class Settings:
         ):
             if value:
                 flags.append(f"--{name}={value}")
+        if self.scale is not None:
+            flags.append(f"--scale={self.scale}")
         if self.quality is not None:
             flags.append(f"--quality={self.quality:.0f}")
         if self.crf is not None:

@@ -49,6 +49,15 @@ def test_a_run_counts_and_writes_what_the_command_writes(picture, tmp_path):
     assert made == own
 
 
+def test_the_input_chooses_the_model_where_the_user_does_not(tmp_path):
+    file = tmp_path / "a.jpg"
+    Image.fromarray(pattern(40, 56, 3)).save(file, quality=60)
+    with Run([file], tmp_path / "out", Settings(scale=2)) as run:
+        list(run.progress())
+    assert run.code == 0
+    assert "paragonsr2_realtime_x2_jpeg" in run.messages[0]
+
+
 def test_a_run_that_fails_says_why(picture, tmp_path):
     with Run([picture], tmp_path / "out", Settings(model="nonsense")) as run:
         list(run.progress())
@@ -146,6 +155,15 @@ def test_a_picture_goes_in_and_the_commands_picture_comes_out(page, picture, tmp
         page.evaluate("(dark) => document.body.classList.toggle('dark', dark)", dark)
         page.wait_for_function(STILL)
         assert faults(page.evaluate) == []
+
+
+def test_the_page_names_the_model_that_suits_a_jpeg(page, tmp_path):
+    file = tmp_path / "a.jpg"
+    Image.fromarray(pattern(40, 56, 3)).save(file, quality=60)
+    page.locator("input[type=file]").last.set_input_files(str(file))
+    page.get_by_text("a.jpg").first.wait_for()
+    page.get_by_role("button", name="Upscale", exact=True).click()
+    page.get_by_text("paragonsr2_realtime_x4_jpeg (shipped").wait_for()
 
 
 def test_wrong_input_is_one_sentence_on_the_page(page, tmp_path):
