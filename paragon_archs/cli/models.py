@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..utils.files import atomic_write, make_folder
-from ..weights import DEFAULTS, available, card
+from ..weights import DEFAULTS, JPEG_DEFAULTS, available, card
 from .common import (
     EXIT_DONE,
     Parser,
@@ -69,6 +69,7 @@ def run(options: argparse.Namespace) -> int:
     for row in rows:
         row["bytes"] = files[row["name"]].stat().st_size
         row["default"] = row["name"] in DEFAULTS.values()
+        row["default_for_jpeg"] = row["name"] in JPEG_DEFAULTS.values()
     if options.copy:
         copy([Path(row["file"]) for row in rows], options.copy, options.overwrite)
     elif options.json:
@@ -84,9 +85,10 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     cells = [["model", "scale", "parameters", *sets, "MP/s", "size", "made for"]]
     for row in rows:
         psnr = [f"{row['psnr_y'][s]:.2f}" if s in row["psnr_y"] else "-" for s in sets]
+        mark = " *" if row["default"] else " **" if row["default_for_jpeg"] else ""
         cells.append(
             [
-                row["name"] + (" *" if row["default"] else ""),
+                row["name"] + mark,
                 f"x{row['scale']}",
                 f"{row['parameters']:,}",
                 *psnr,
@@ -109,7 +111,8 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
             "",
             f"{', '.join(sets)}: PSNR-Y in dB. MP/s: output megapixels a second on one "
             "CPU thread.",
-            "* what `paragon upscale` takes at this scale when no model is named.",
+            "* what `paragon upscale` takes at this scale when no model is named; "
+            "** the same for JPEG files.",
         ]
     )
 

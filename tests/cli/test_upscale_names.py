@@ -12,7 +12,7 @@ from PIL import Image
 from paragon_archs.checkpoint import load_model
 from paragon_archs.cli.__main__ import main
 from paragon_archs.inference import planning
-from paragon_archs.weights import available, card
+from paragon_archs.weights import DEFAULTS, JPEG_DEFAULTS, available, card
 
 
 @pytest.fixture
@@ -97,8 +97,12 @@ def test_models_lists_what_ships(capsys):
     assert main(["models", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert [r["name"] for r in rows] == list(available())
-    for row in rows:
-        line = next(x for x in printed.splitlines() if x.startswith(row["name"]))
+    for row, line in zip(rows, printed.splitlines()[1:], strict=False):
+        name, mark = line.split()[:2]
+        assert name == row["name"]
+        assert (mark == "*") == row["default"] == (name in DEFAULTS.values())
+        for_jpeg = name in JPEG_DEFAULTS.values()
+        assert (mark == "**") == row["default_for_jpeg"] == for_jpeg
         assert f"{row['psnr_y']['Set5']:.2f}" in line and row["made_for"] in line
     assert main(["models", "--scale", "2", "--json"]) == 0
     assert {r["scale"] for r in json.loads(capsys.readouterr().out)} == {2}
