@@ -127,7 +127,8 @@ def flags() -> Parser:
 def add_model_flags(arguments: argparse.ArgumentParser) -> None:
     """Adds the flags of the network: which one, where and how it runs."""
     arguments.add_argument(
-        "--model", help="weights, .onnx, .trt, or a shipped model's name (one at x4)"
+        "--model",
+        help="weights, .onnx, .trt or a shipped model's name (one to suit the input)",
     )
     arguments.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")
     arguments.add_argument(
