@@ -25,7 +25,7 @@ onnxruntime = pytest.importorskip("onnxruntime")
 
 EXAMPLE = (40, 56)
 SIZES = ((16, 16), (40, 64), (75, 97), (90, 80))
-BOUND = 1e-5  # of the output's spread
+BOUND = 2e-5  # of the output's spread; 1.3e-5 on CPUs without AVX-512
 RUNNER = """
 import sys, numpy, onnxruntime
 assert onnxruntime.__version__ == '1.17.1', onnxruntime.__version__
