@@ -142,6 +142,15 @@ def _one_folder(folder: str) -> list[Path]:
     return images
 
 
+def as_jpeg(image: Tensor, quality: int) -> Tensor:
+    """Returns an image (3, H, W), uint8, as its JPEG (4:2:0) shows it."""
+    file = io.BytesIO()
+    picture = Image.fromarray(image.permute(1, 2, 0).numpy())
+    picture.save(file, "JPEG", quality=quality, subsampling="4:2:0")
+    array = np.array(Image.open(file))
+    return torch.from_numpy(array).permute(2, 0, 1).contiguous()
+
+
 @dataclass
 class TestSet:
     """A named folder of HR images, and of LR images when they are given.
@@ -211,11 +220,4 @@ class TestSet:
         return self._saved(low), high
 
     def _saved(self, low: Tensor) -> Tensor:
-        """Returns an LR image (3, H, W) as its JPEG (4:2:0) shows it."""
-        if self.jpeg is None:
-            return low
-        file = io.BytesIO()
-        picture = Image.fromarray(low.permute(1, 2, 0).numpy())
-        picture.save(file, "JPEG", quality=self.jpeg, subsampling="4:2:0")
-        array = np.array(Image.open(file))
-        return torch.from_numpy(array).permute(2, 0, 1).contiguous()
+        return low if self.jpeg is None else as_jpeg(low, self.jpeg)

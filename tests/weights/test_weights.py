@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,11 @@ from PIL import Image, ImageDraw, ImageFont
 from paragon_archs.checkpoint import load_model, read_metadata
 from paragon_archs.cli.upscale import main as upscale
 from paragon_archs.evaluation.measures import luma, psnr, quantize, shave
-from paragon_archs.evaluation.protocols import crop_to_multiple, downscale_like_matlab
+from paragon_archs.evaluation.protocols import (
+    as_jpeg,
+    crop_to_multiple,
+    downscale_like_matlab,
+)
 from paragon_archs.inference import Upscaler
 from paragon_archs.utils.drawings import drawing
 from paragon_archs.utils.resize import imresize
@@ -98,14 +101,6 @@ def test_every_model_beats_bicubic_on_photographs(name):
     )
 
 
-def as_jpeg(picture, quality):
-    """Returns (1, 3, h, w) in [0, 1] as it comes back from such a file."""
-    file = io.BytesIO()
-    pixels = (picture[0] * 255).round().byte().permute(1, 2, 0).numpy()
-    Image.fromarray(pixels).save(file, "JPEG", quality=quality)
-    return torch.from_numpy(np.array(Image.open(file))).permute(2, 0, 1)[None] / 255
-
-
 @pytest.mark.parametrize("quality", [85, 75, 50])
 @pytest.mark.parametrize("name", [n for n in SHIPPED if n.endswith("_jpeg")])
 def test_a_model_for_jpeg_is_the_better_one_for_it(name, quality):
@@ -113,7 +108,7 @@ def test_a_model_for_jpeg_is_the_better_one_for_it(name, quality):
     scale = ours.scale
     gains = []
     for low, high in photographs(scale):
-        saved = as_jpeg(low, quality)
+        saved = as_jpeg((low[0] * 255).round().byte(), quality)[None] / 255
         want = shave(luma(high.double()), scale)
         best, *others = (
             psnr(shave(luma(quantize(out[0])), scale), want)
